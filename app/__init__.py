@@ -1,0 +1,1 @@
+"""The API process and everything that both processes agree on. Never imports torch or `worker`."""

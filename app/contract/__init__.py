@@ -1,0 +1,1 @@
+"""What crosses process borders: ids, job specifications, steering entries, live requests."""

@@ -1,0 +1,98 @@
+"""Jobs: what a caller asks for, and what can be seen of it.
+
+The API checks the shape of a specification; a job's first step, `check`, tests everything else
+(files, hook points, widths) within seconds, before any work.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from app.contract.ids import Id
+
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class CorpusFile(_Spec):
+    """Text of one's own: `.txt` (a document a line) or `.jsonl`."""
+
+    path: str = Field(examples=["texts/tinystories.jsonl"])
+    text_field: str = Field("text", description="Field of a JSON line that holds the text.")
+
+
+class CorpusBundled(_Spec):
+    """Text from the bundled generator."""
+
+    bundled: Literal["storyworld"] = "storyworld"
+    documents: int = Field(4_000, ge=1, le=10_000_000)
+    seed: int = Field(1, ge=0)
+
+
+Corpus = CorpusFile | CorpusBundled
+
+
+class LoadSpec(_Spec):
+    """Register a model, or an SAE of a registered model, from a folder."""
+
+    kind: Literal["load"] = "load"
+    model: Id = Field(examples=["storyworld"])
+    sae: Id | None = Field(None, description="Register an SAE under this id; a model when absent.")
+    path: str = Field(
+        description="A Hugging Face model folder or a SAELens folder inside the allowed roots, "
+        "or `bundled:storyworld`, `bundled:storyworld/2-res-topk`.",
+        examples=["bundled:storyworld/2-res-topk"],
+    )
+
+
+class TrainSpec(_Spec):
+    """Train an SAE on a registered model."""
+
+    kind: Literal["train"] = "train"
+    model: Id = Field(examples=["storyworld"])
+    sae: Id = Field(examples=["2-my-topk"], description="Id that the trained SAE gets.")
+    hook_name: str = Field(examples=["blocks.2.hook_resid_post"])
+    corpus: Corpus = Field(default_factory=CorpusBundled)
+    architecture: Literal["topk", "standard"] = "topk"
+    d_sae: int | None = Field(None, ge=2, description="Width; 8 times d_in when absent.")
+    k: int = Field(16, ge=1, description="Active features a token (topk).")
+    l1_coefficient: float = Field(1.0, ge=0, description="Weight of the L1 term (standard).")
+    training_tokens: int = Field(1_000_000, ge=1)
+    train_batch_tokens: int = Field(2_048, ge=1)
+    lr: float = Field(1e-3, gt=0)
+    context_size: int | None = Field(None, ge=2, description="The model's own when absent.")
+    seed: int = Field(0, ge=0)
+
+
+class PrecomputeSpec(_Spec):
+    """Compute the evidence of every feature of some SAEs in one pass over a corpus."""
+
+    kind: Literal["precompute"] = "precompute"
+    model: Id = Field(examples=["storyworld"])
+    saes: list[Id] = Field(min_length=1, max_length=64, examples=[["2-res-topk"]])
+    corpus: Corpus = Field(default_factory=CorpusBundled)
+    context_size: int | None = Field(None, ge=2, description="The model's own when absent.")
+
+
+JobSpec = Annotated[LoadSpec | TrainSpec | PrecomputeSpec, Field(discriminator="kind")]
+
+
+class JobView(BaseModel):
+    """A job as it stands."""
+
+    id: str
+    kind: str
+    state: JobState
+    spec: dict[str, Any]
+    progress: float = Field(ge=0, le=1)
+    phase: str | None = None
+    rate: float | None = Field(None, description="Tokens or features a second in this phase.")
+    eta: float | None = Field(None, description="Seconds left in this phase.")
+    metrics: dict[str, float] = Field(default_factory=dict)
+    error: dict[str, Any] | None = Field(None, description="The problem, when failed.")
+    result: dict[str, Any] | None = None
+    created_at: AwareDatetime
+    updated_at: AwareDatetime

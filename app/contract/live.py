@@ -1,0 +1,130 @@
+"""Requests and answers between the API and a live worker (HTTP on loopback, JSON by orjson).
+
+Every request carries `Authorization: Bearer <token>`. Problems cross as `Problem.body`.
+
+| method, path | request | answer |
+|---|---|---|
+| GET /health | | LiveHealth |
+| POST /activations | ActivationsRequest | ActivationsAnswer |
+| POST /steer | SteerRequest | SteerAnswer, or with `stream` newline-delimited SteerEvent lines |
+| POST /tokenize | TokenizeRequest | TokenizeAnswer |
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from app.contract.steering import Intervention
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+class LiveHealth(BaseModel):
+    """Models in memory, by id."""
+
+    models: list[str]
+    device: str
+
+
+class TokenizeRequest(BaseModel):
+    model: str
+    text: str
+    prepend_bos: bool | None = None
+    """None takes the model's own setting."""
+
+
+class TokenizeAnswer(BaseModel):
+    ids: list[int]
+    tokens: list[str]
+
+
+class ActivationsRequest(BaseModel):
+    model: str
+    saes: list[str]
+    texts: list[str]
+    features: dict[str, list[int]] = Field(default_factory=dict)
+    """Features wanted whole, by SAE id; an SAE listed here is not ranked."""
+    top_k: int = 8
+    """Strongest features per token of every SAE that is not in `features`."""
+
+
+class TokenFeature(BaseModel):
+    feature: int
+    value: float
+    """Activation in folded units."""
+
+
+class SaeActivations(BaseModel):
+    top: list[list[TokenFeature]] | None = None
+    """Per token, the strongest active features, strongest first, ties by index."""
+    features: dict[int, list[float]] | None = None
+    """Per feature asked for, its activation at every token."""
+
+
+class TextActivations(BaseModel):
+    tokens: list[str]
+    saes: dict[str, SaeActivations]
+
+
+class ActivationsAnswer(BaseModel):
+    results: list[TextActivations]
+
+
+class Message(BaseModel):
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class SteerRequest(BaseModel):
+    model: str
+    prompt: str | None = None
+    messages: list[Message] | None = None
+    """Rendered by the model's chat template; exactly one of `prompt` and `messages`."""
+    interventions: list[Intervention]
+    max_new_tokens: int = 64
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int | None = None
+    seed: int = 0
+    stop: list[str] = Field(default_factory=list)
+    stream: bool = False
+    baseline: bool = True
+    exact: bool = False
+
+
+class Usage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class Timings(BaseModel):
+    """Seconds."""
+
+    queued: float
+    first_token: float
+    total: float
+
+
+class Completion(BaseModel):
+    text: str
+    """The generated text, without the prompt and without the stop string."""
+    tokens: list[str]
+    finish_reason: FinishReason
+
+
+class SteerAnswer(BaseModel):
+    steered: Completion
+    baseline: Completion | None
+    usage: Usage
+    timings: Timings
+
+
+class SteerEvent(BaseModel):
+    """One line of a stream: deltas while it runs, then one `done` with the whole answer."""
+
+    event: Literal["delta", "done", "error"]
+    answer: Literal["steered", "baseline"] | None = None
+    text: str = ""
+    tokens: list[str] = Field(default_factory=list)
+    done: SteerAnswer | None = None
+    problem: dict | None = None

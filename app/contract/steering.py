@@ -1,0 +1,60 @@
+"""Steering: the entry that a caller writes, and the intervention that the live worker applies.
+
+With d the unit decoder row, c = strength x unit, a the activation here, h the vector at the site:
+add h + c d; clamp h + (c - a) d; ablate: clamp to 0; orthogonal h + (strength - 1)(h.d) d;
+cap h - max(0, h.d - c) d. Entries at one site apply in the order of the request.
+"""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from app.contract.ids import Id
+
+Method = Literal["add", "clamp", "ablate", "orthogonal", "cap"]
+Positions = Literal["all", "prompt", "generated"]
+Unit = Literal["max_activation", "raw"]
+
+
+class SteeringEntry(BaseModel):
+    """One intervention: a feature of an SAE, or a vector at a hook point."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sae: Id | None = Field(None, examples=["2-res-topk"])
+    feature: int | None = Field(None, ge=0, examples=[12])
+    hook: str | None = Field(None, description="Hook point of `vector`, a TransformerLens name.")
+    vector: list[float] | None = Field(None, description="Direction at `hook`, d_model numbers.")
+    strength: float = Field(1.0, allow_inf_nan=False)
+    unit: Unit = Field(
+        "max_activation",
+        description="`max_activation`: times the feature's own stored maximum; `raw`: as it is.",
+    )
+    method: Method = "add"
+    positions: Positions = "all"
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        by_feature = self.sae is not None and self.feature is not None
+        by_vector = self.hook is not None and self.vector is not None
+        if by_feature == by_vector or (by_vector and (self.sae or self.feature is not None)):
+            raise ValueError("give either `sae` and `feature`, or `hook` and `vector`")
+        if by_vector and self.method in ("clamp", "ablate"):
+            raise ValueError(f"`{self.method}` needs a feature; a vector can be added, "
+                             "orthogonal or capped")
+        return self
+
+
+class Intervention(BaseModel):
+    """What the live worker applies: the same entry with its strength in residual units.
+
+    `amount` is c of the module's formulas; for `orthogonal` it is the bare strength.
+    """
+
+    sae: str | None = None
+    feature: int | None = None
+    hook: str | None = None
+    vector: list[float] | None = None
+    amount: float
+    method: Method
+    positions: Positions

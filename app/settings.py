@@ -1,0 +1,114 @@
+"""All settings, read once from the environment. The only reader of `SAESCOPE_*`."""
+
+import tempfile
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+CommaList = Annotated[list[str], NoDecode]
+
+
+class Settings(BaseSettings):
+    """Settings of every process. Lists are comma-separated in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SAESCOPE_", extra="ignore")
+
+    host: str = "127.0.0.1"
+    """Address that the API listens on."""
+    port: int = Field(8000, ge=0, le=65535)
+    """Port of the API; 0 takes a free one."""
+    data_dir: Path = Path("~/.local/share/saescope")
+    """Models, SAEs, corpora, checkpoints, spill files and, by default, the databases."""
+    database_url: str | None = None
+    """Postgres URL for the shelf and the jobs; SQLite files in `data_dir` when unset."""
+    live_url: str = "http://127.0.0.1:8001"
+    """Where the live worker answers; `saescope worker live` binds its host and port."""
+    live_device: str = "auto"
+    """Device of the live worker: auto (cuda when there is one), cpu, cuda, cuda:1, mps."""
+    jobs_devices: CommaList = ["auto"]
+    """Devices of the jobs worker, one process each."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format in which models run; SAEs always run in float32."""
+    ray_address: str | None = None
+    """An existing Ray cluster for shards of jobs; unset runs them in the worker."""
+    cors_origins: CommaList = []
+    """Web origins allowed to call the API from a browser; none by default."""
+    allowed_hosts: CommaList = ["localhost", "127.0.0.1", "[::1]"]
+    """Host headers that are answered, the bound host always among them; `*` allows all."""
+    model_roots: CommaList = ["."]
+    """Folders that jobs may read models, SAEs and text from, besides `data_dir`.
+    By default the folder that the process was started in."""
+
+    max_texts: int = 64
+    """Texts in one activations request."""
+    max_text_chars: int = 50_000
+    """Characters of one text or prompt."""
+    max_request_tokens: int = 16_384
+    """Tokens of one activations request, all texts together."""
+    max_new_tokens: int = 1_024
+    """New tokens of one steered answer."""
+    max_steering: int = 32
+    """Steering entries in one request."""
+    max_body_bytes: int = 8 * 2**20
+    """Size of a request body."""
+    live_timeout_s: float = 300.0
+    """Seconds that the API waits for the live worker."""
+
+    @field_validator(
+        "jobs_devices", "cors_origins", "allowed_hosts", "model_roots", mode="before"
+    )
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @field_validator("data_dir")
+    @classmethod
+    def _expand(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @cached_property
+    def shelf_url(self) -> str:
+        """SQLAlchemy URL of the shelf."""
+        return _with_driver(self.database_url) or f"sqlite:///{self.data_dir / 'shelf.db'}"
+
+    @cached_property
+    def jobs_url(self) -> str:
+        """SQLAlchemy URL of the jobs' system database (a file of its own on SQLite)."""
+        return _with_driver(self.database_url) or f"sqlite:///{self.data_dir / 'jobs.db'}"
+
+    @cached_property
+    def roots(self) -> list[Path]:
+        """Resolved folders that jobs may read from."""
+        return [Path(root).expanduser().resolve() for root in [self.data_dir, *self.model_roots]]
+
+    @property
+    def token_file(self) -> Path:
+        """Secret shared by the API and the live worker, made at the first start."""
+        return self.data_dir / "live.token"
+
+    @property
+    def spill_dir(self) -> Path:
+        """Where precompute spills; one folder a job."""
+        return self.data_dir / "spill"
+
+
+def _with_driver(url: str | None) -> str | None:
+    """Name psycopg 3 as the driver of a plain Postgres URL."""
+    if url and url.startswith(("postgres://", "postgresql://")):
+        return "postgresql+psycopg://" + url.split("://", 1)[1]
+    return url
+
+
+def writable(folder: Path) -> bool:
+    """Whether a file can be created in `folder`, which is made when missing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False

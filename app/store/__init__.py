@@ -1,0 +1,1 @@
+"""The shelf: models, SAEs, corpora, runs and features, in SQLite or Postgres."""

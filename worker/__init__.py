@@ -1,0 +1,1 @@
+"""The processes that run models: live answers and durable jobs."""

@@ -1,0 +1,1 @@
+"""The bundled language model: its text, its training, its files."""
