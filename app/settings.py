@@ -18,7 +18,7 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     """Address that the API listens on."""
-    port: int = Field(8000, ge=0, le=65535)
+    port: int = Field(default=8000, ge=0, le=65535)
     """Port of the API; 0 takes a free one."""
     data_dir: Path = Path("~/.local/share/saescope")
     """Models, SAEs, corpora, checkpoints, spill files and, by default, the databases."""
@@ -57,9 +57,7 @@ class Settings(BaseSettings):
     live_timeout_s: float = 300.0
     """Seconds that the API waits for the live worker."""
 
-    @field_validator(
-        "jobs_devices", "cors_origins", "allowed_hosts", "model_roots", mode="before"
-    )
+    @field_validator("jobs_devices", "cors_origins", "allowed_hosts", "model_roots", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

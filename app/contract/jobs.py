@@ -21,15 +21,15 @@ class CorpusFile(_Spec):
     """Text of one's own: `.txt` (a document a line) or `.jsonl`."""
 
     path: str = Field(examples=["texts/tinystories.jsonl"])
-    text_field: str = Field("text", description="Field of a JSON line that holds the text.")
+    text_field: str = Field(default="text", description="Field of a JSON line that holds the text.")
 
 
 class CorpusBundled(_Spec):
     """Text from the bundled generator."""
 
     bundled: Literal["storyworld"] = "storyworld"
-    documents: int = Field(4_000, ge=1, le=10_000_000)
-    seed: int = Field(1, ge=0)
+    documents: int = Field(default=4_000, ge=1, le=10_000_000)
+    seed: int = Field(default=1, ge=0)
 
 
 Corpus = CorpusFile | CorpusBundled
@@ -40,7 +40,9 @@ class LoadSpec(_Spec):
 
     kind: Literal["load"] = "load"
     model: Id = Field(examples=["storyworld"])
-    sae: Id | None = Field(None, description="Register an SAE under this id; a model when absent.")
+    sae: Id | None = Field(
+        default=None, description="Register an SAE under this id; a model when absent."
+    )
     path: str = Field(
         description="A Hugging Face model folder or a SAELens folder inside the allowed roots, "
         "or `bundled:storyworld`, `bundled:storyworld/2-res-topk`.",
@@ -55,16 +57,18 @@ class TrainSpec(_Spec):
     model: Id = Field(examples=["storyworld"])
     sae: Id = Field(examples=["2-my-topk"], description="Id that the trained SAE gets.")
     hook_name: str = Field(examples=["blocks.2.hook_resid_post"])
-    corpus: Corpus = Field(default_factory=CorpusBundled)
+    corpus: Corpus = Field(default=CorpusBundled())
     architecture: Literal["topk", "standard"] = "topk"
-    d_sae: int | None = Field(None, ge=2, description="Width; 8 times d_in when absent.")
-    k: int = Field(16, ge=1, description="Active features a token (topk).")
-    l1_coefficient: float = Field(1.0, ge=0, description="Weight of the L1 term (standard).")
-    training_tokens: int = Field(1_000_000, ge=1)
-    train_batch_tokens: int = Field(2_048, ge=1)
-    lr: float = Field(1e-3, gt=0)
-    context_size: int | None = Field(None, ge=2, description="The model's own when absent.")
-    seed: int = Field(0, ge=0)
+    d_sae: int | None = Field(default=None, ge=2, description="Width; 8 times d_in when absent.")
+    k: int = Field(default=16, ge=1, description="Active features a token (topk).")
+    l1_coefficient: float = Field(
+        default=1.0, ge=0, description="Weight of the L1 term (standard)."
+    )
+    training_tokens: int = Field(default=1_000_000, ge=1)
+    train_batch_tokens: int = Field(default=2_048, ge=1)
+    lr: float = Field(default=1e-3, gt=0)
+    context_size: int | None = Field(default=None, ge=2, description="The model's own when absent.")
+    seed: int = Field(default=0, ge=0)
 
 
 class PrecomputeSpec(_Spec):
@@ -73,8 +77,8 @@ class PrecomputeSpec(_Spec):
     kind: Literal["precompute"] = "precompute"
     model: Id = Field(examples=["storyworld"])
     saes: list[Id] = Field(min_length=1, max_length=64, examples=[["2-res-topk"]])
-    corpus: Corpus = Field(default_factory=CorpusBundled)
-    context_size: int | None = Field(None, ge=2, description="The model's own when absent.")
+    corpus: Corpus = Field(default=CorpusBundled())
+    context_size: int | None = Field(default=None, ge=2, description="The model's own when absent.")
 
 
 JobSpec = Annotated[LoadSpec | TrainSpec | PrecomputeSpec, Field(discriminator="kind")]
@@ -89,10 +93,12 @@ class JobView(BaseModel):
     spec: dict[str, Any]
     progress: float = Field(ge=0, le=1)
     phase: str | None = None
-    rate: float | None = Field(None, description="Tokens or features a second in this phase.")
-    eta: float | None = Field(None, description="Seconds left in this phase.")
+    rate: float | None = Field(
+        default=None, description="Tokens or features a second in this phase."
+    )
+    eta: float | None = Field(default=None, description="Seconds left in this phase.")
     metrics: dict[str, float] = Field(default_factory=dict)
-    error: dict[str, Any] | None = Field(None, description="The problem, when failed.")
+    error: dict[str, Any] | None = Field(default=None, description="The problem, when failed.")
     result: dict[str, Any] | None = None
     created_at: AwareDatetime
     updated_at: AwareDatetime

@@ -21,13 +21,17 @@ class SteeringEntry(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    sae: Id | None = Field(None, examples=["2-res-topk"])
-    feature: int | None = Field(None, ge=0, examples=[12])
-    hook: str | None = Field(None, description="Hook point of `vector`, a TransformerLens name.")
-    vector: list[float] | None = Field(None, description="Direction at `hook`, d_model numbers.")
-    strength: float = Field(1.0, allow_inf_nan=False)
+    sae: Id | None = Field(default=None, examples=["2-res-topk"])
+    feature: int | None = Field(default=None, ge=0, examples=[12])
+    hook: str | None = Field(
+        default=None, description="Hook point of `vector`, a TransformerLens name."
+    )
+    vector: list[float] | None = Field(
+        default=None, description="Direction at `hook`, d_model numbers."
+    )
+    strength: float = Field(default=1.0, allow_inf_nan=False)
     unit: Unit = Field(
-        "max_activation",
+        default="max_activation",
         description="`max_activation`: times the feature's own stored maximum; `raw`: as it is.",
     )
     method: Method = "add"
@@ -40,8 +44,9 @@ class SteeringEntry(BaseModel):
         if by_feature == by_vector or (by_vector and (self.sae or self.feature is not None)):
             raise ValueError("give either `sae` and `feature`, or `hook` and `vector`")
         if by_vector and self.method in ("clamp", "ablate"):
-            raise ValueError(f"`{self.method}` needs a feature; a vector can be added, "
-                             "orthogonal or capped")
+            raise ValueError(
+                f"`{self.method}` needs a feature; a vector can be added, orthogonal or capped"
+            )
         return self
 
 
