@@ -1,0 +1,16 @@
+"""What the submitter and the jobs worker must agree on to meet in DBOS' tables."""
+
+APPLICATION = "saescope"
+VERSION = "1"
+"""Pinned: DBOS' own default is a hash of the code, so an upgrade would orphan waiting jobs."""
+
+QUEUE_OF_KIND = {"load": "light", "train": "heavy", "precompute": "heavy"}
+"""Each queue runs one job at a time in a worker, so a load never waits behind a training."""
+
+MAX_STARTS = 20
+"""Starts after which a job whose worker always dies under it counts as failed."""
+
+
+def executor_id(index: int) -> str:
+    """Stable name of the `index`-th jobs worker; a restart recovers what it left running."""
+    return f"jobs-{index}"

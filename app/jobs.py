@@ -1,0 +1,249 @@
+"""Jobs as the API and the CLI see them: submitted to DBOS, read back from it.
+
+A job is a DBOS workflow; its id is the workflow's. Its state, specification, result and error come
+from DBOS' tables, its progress from the shelf, where the worker reports it about twice a second.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+from dbos import (
+    DBOS,
+    DBOSClient,
+    DBOSPortableJSONSerializer,
+    EnqueueOptions,
+    PortableWorkflowError,
+    WorkflowStatus,
+)
+from dbos.error import DBOSException, DBOSWorkflowIDInUseError
+from sqlalchemy import create_engine, make_url, text
+
+from app.contract.jobs import JobSpec, JobState, JobView
+from app.contract.queues import MAX_STARTS, QUEUE_OF_KIND, VERSION
+from app.errors import BadRequest, Conflict, NotFound, Problem
+from app.store.engine import Shelf
+from app.store.progress import JobProgress, delete_progress, get_progress
+
+STATES: dict[str, JobState] = {
+    "ENQUEUED": "queued",
+    "DELAYED": "queued",
+    "PENDING": "running",
+    "SUCCESS": "done",
+    "ERROR": "failed",
+    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "failed",
+    "CANCELLED": "cancelled",
+}
+KINDS = list(QUEUE_OF_KIND)
+FINAL: frozenset[JobState] = frozenset({"done", "failed", "cancelled"})
+POLL_S = 0.5
+Page = tuple[list[JobView], str | None]
+"""Jobs and the cursor of the next page, None on the last."""
+_KEYS = uuid.UUID("0d0f7c5e-6f1f-4c0e-9f0e-5ae5c09e0001")
+"""Namespace of job ids that derive from an Idempotency-Key."""
+
+
+def migrate_jobs(jobs_url: str) -> None:
+    """Create or update DBOS' tables. Safe when several processes call it at once."""
+    if jobs_url.startswith("sqlite"):
+        _use_wal(jobs_url)
+    DBOS.migrate(jobs_url)
+
+
+def _use_wal(jobs_url: str) -> None:
+    """Let readers poll while the worker writes; SQLite remembers it in the file."""
+    engine = create_engine(make_url(jobs_url))
+    with engine.connect() as connection:
+        connection.execute(text("PRAGMA journal_mode=WAL"))
+    engine.dispose()
+
+
+class Jobs:
+    """Submits jobs and answers about them. Methods block; call them from threads in async code."""
+
+    def __init__(self, jobs_url: str, shelf: Shelf) -> None:
+        migrate_jobs(jobs_url)
+        self._shelf = shelf
+        self._client = DBOSClient(
+            system_database_url=jobs_url,
+            serializer=DBOSPortableJSONSerializer(),
+            retry_connection_errors=False,
+        )
+
+    def close(self) -> None:
+        """Give the database connections back."""
+        self._client.destroy()
+
+    def submit(self, spec: JobSpec, idempotency_key: str | None = None) -> JobView:
+        """Queue a job. The same key answers with the job that it first made; with another
+        specification it is a `Conflict`."""
+        body = spec.model_dump(mode="json")
+        job_id = str(uuid.uuid5(_KEYS, idempotency_key) if idempotency_key else uuid.uuid4())
+        options: EnqueueOptions = {
+            "workflow_name": spec.kind,
+            "queue_name": QUEUE_OF_KIND[spec.kind],
+            "workflow_id": job_id,
+            "workflow_id_reuse_policy": "reject",
+            "app_version": VERSION,
+        }
+        try:
+            self._client.enqueue(options, body)
+        except DBOSWorkflowIDInUseError:
+            if self.get(job_id).spec != body:
+                raise Conflict(
+                    "This Idempotency-Key was already used for another job; send a new key.",
+                    job=job_id,
+                ) from None
+        return self.get(job_id)
+
+    def get(self, job_id: str) -> JobView:
+        """The job as it stands; `NotFound` when there is none of this id."""
+        found = self._client.list_workflows(workflow_ids=[job_id], name=KINDS)
+        if not found:
+            raise NotFound(f"There is no job {job_id}.", job=job_id)
+        return _views(self._shelf, found)[0]
+
+    def list(
+        self,
+        limit: int = 50,
+        cursor: str | None = None,
+        state: JobState | None = None,
+        kind: str | None = None,
+    ) -> Page:
+        """One page of jobs, newest first, and the cursor of the next page.
+
+        A cursor holds the last page's oldest creation time and the ids already shown that were
+        created in that millisecond, so that no job is skipped or shown twice.
+        """
+        before, shown = _read_cursor(cursor)
+        found = self._client.list_workflows(
+            name=kind or KINDS,
+            status=[status for status, name in STATES.items() if state in (None, name)],
+            end_time=_instant(before) if before is not None else None,
+            limit=limit + 1 + len(shown),
+            sort_desc=True,
+        )
+        fresh = [status for status in found if status.workflow_id not in shown]
+        page = fresh[:limit]
+        if len(fresh) <= limit:
+            return _views(self._shelf, page), None
+        oldest = page[-1].created_at
+        seen = [status.workflow_id for status in page if status.created_at == oldest]
+        if oldest == before:
+            seen = [*shown, *seen]
+        return _views(self._shelf, page), f"{oldest}:{','.join(seen)}"
+
+    def cancel(self, job_id: str) -> JobView:
+        """Stop a job that has not ended; what it has committed stays. Again is no error."""
+        state = self.get(job_id).state
+        if state in ("done", "failed"):
+            raise Conflict(f"The job is {state} already and cannot be cancelled.", job=job_id)
+        self._client.cancel_workflow(job_id)
+        return self.get(job_id)
+
+    def retry(self, job_id: str) -> JobView:
+        """Queue a failed or cancelled job again; it goes on from its committed units."""
+        view = self.get(job_id)
+        if view.state not in ("failed", "cancelled"):
+            raise Conflict(
+                f"The job is {view.state}; only failed and cancelled jobs can be retried.",
+                job=job_id,
+            )
+        try:
+            self._client.rewind_workflow(
+                job_id, 1, application_version=VERSION, queue_name=QUEUE_OF_KIND[view.kind]
+            )
+        except DBOSException:
+            raise Conflict("The job's state has just changed; look again.", job=job_id) from None
+        return self.get(job_id)
+
+    def delete(self, job_id: str) -> None:
+        """Forget a job that has ended; `saescope gc` removes its files."""
+        state = self.get(job_id).state
+        if state not in FINAL:
+            raise Conflict(f"The job is {state}; cancel it first.", job=job_id)
+        self._client.delete_workflow(job_id)
+        delete_progress(self._shelf, job_id)
+
+    async def events(self, job_id: str) -> AsyncIterator[JobView]:
+        """Every change of a job as it is seen, until it has ended or was deleted.
+
+        Raises `NotFound` before the first view when there is no such job.
+        """
+        view = await asyncio.to_thread(self.get, job_id)
+        yield view
+        while view.state not in FINAL:
+            await asyncio.sleep(POLL_S)
+            try:
+                latest = await asyncio.to_thread(self.get, job_id)
+            except NotFound:
+                return
+            if latest != view:
+                view = latest
+                yield view
+
+
+def _views(shelf: Shelf, found: list[WorkflowStatus]) -> list[JobView]:
+    progress = get_progress(shelf, [status.workflow_id for status in found])
+    return [_view(status, progress.get(status.workflow_id)) for status in found]
+
+
+def _view(status: WorkflowStatus, progress: JobProgress | None) -> JobView:
+    state = STATES[status.status]
+    created, updated = _time(status.created_at), _time(status.updated_at)
+    view = JobView(
+        id=status.workflow_id,
+        kind=status.name,
+        state=state,
+        spec=_spec(status),
+        progress=1.0 if state == "done" else 0.0,
+        error=_error(status) if state == "failed" else None,
+        result=status.output if state == "done" else None,
+        created_at=created,
+        updated_at=updated,
+    )
+    if progress is None or state == "queued":
+        return view
+    view.metrics = progress.metrics
+    view.updated_at = max(updated, progress.updated_at)
+    if state != "done":
+        view.progress, view.phase = progress.done, progress.phase
+    if state == "running":
+        view.rate, view.eta = progress.rate, progress.eta
+    return view
+
+
+def _spec(status: WorkflowStatus) -> dict[str, Any]:
+    return status.input["args"][0] if status.input else {}
+
+
+def _error(status: WorkflowStatus) -> dict[str, Any]:
+    """The problem that ended a job; the worker puts it into the error's data."""
+    if status.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
+        return Problem(
+            f"The jobs worker died under this job {MAX_STARTS} times; its log says more."
+        ).body()
+    error = status.error
+    if isinstance(error, PortableWorkflowError) and isinstance(error.data, dict):
+        return dict(error.data)
+    return Problem(f"The job ended with an unexpected error: {error}").body()
+
+
+def _read_cursor(cursor: str | None) -> tuple[int | None, list[str]]:
+    if cursor is None:
+        return None, []
+    moment, _, shown = cursor.partition(":")
+    if not moment.isascii() or not moment.isdigit() or len(moment) > 15:
+        raise BadRequest("This cursor was not made by this list; start without one.")
+    return int(moment), shown.split(",")
+
+
+def _instant(milliseconds: int) -> str:
+    """ISO time half a millisecond later: DBOS parses it as a float and cuts."""
+    return datetime.fromtimestamp((milliseconds + 0.5) / 1000, UTC).isoformat()
+
+
+def _time(milliseconds: int | None) -> datetime:
+    return datetime.fromtimestamp((milliseconds or 0) / 1000, UTC)
