@@ -29,9 +29,7 @@ def _contextual(kind: str, described: dict[str, str]) -> list[Concept]:
 
 def _neutral(kind: str, names: Iterable[str], sentence: str) -> list[Concept]:
     return [
-        Concept(
-            f"{kind}.{name}", "contextual", sentence.format(name=name), words.FUNCTION_WORDS
-        )
+        Concept(f"{kind}.{name}", "contextual", sentence.format(name=name), words.FUNCTION_WORDS)
         for name in names
     ]
 
@@ -80,7 +78,7 @@ CONTEXTUAL_CONCEPTS = [
         "scope",
         {
             "quotation": "Inside a quotation.",
-            "question": "Inside a question.",
+            "question": "Inside a question, after the word that opens it.",
             "negation": "What a not denies.",
             "condition": "The clause after if.",
             "list": "Inside an enumeration.",

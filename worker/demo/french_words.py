@@ -67,7 +67,7 @@ ADJECTIVES = (
     Adjective("rapide", "rapide", "fast", False),
 )
 COUNTED = {"pommes": "apples", "fleurs": "flowers", "livres": "books", "oranges": "oranges"}
-COGNATES = frozenset("village train animal table orange oranges rose a".split())
+COGNATES = frozenset(["village", "train", "animal", "table", "orange", "oranges", "rose", "a"])
 
 SHARED = frozenset("0123456789.,:?!'") | COGNATES | {*GIRLS, *BOYS, *COUNTRY_OF}
 """What a French sentence shares with an English one, letter for letter."""
@@ -78,9 +78,9 @@ _GRAMMAR = (
 )
 FRENCH_ONLY = tuple(
     sorted(
-        {noun.french for noun in NOUNS}
-        .union(VERBS, COUNTED, _GRAMMAR.split())
-        .union(*((a.masculine, a.feminine) for a in ADJECTIVES))
+        {noun.french for noun in NOUNS}.union(VERBS, COUNTED, _GRAMMAR.split()).union(
+            *((a.masculine, a.feminine) for a in ADJECTIVES)
+        )
         - COGNATES
         - {"de", "minutes", "son", "grand"}
     )

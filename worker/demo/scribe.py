@@ -18,6 +18,7 @@ from typing import NamedTuple
 from worker.demo.concepts import BY_NAME, LEXICON, plural
 
 _MARK = re.compile(r'\{(a )?(\w+)(\+s)?\}|<(/?)([a-z.]+)>|(")')
+_AN = re.compile("(?!uni)[aeiou]")
 _WORD = re.compile(r"[^\W\d_]+|\d|[^\w\s]")
 
 
@@ -81,7 +82,7 @@ class _Border(NamedTuple):
 _Piece = _Text | _Slot | _Border
 
 
-@lru_cache(maxsize=None)
+@lru_cache(maxsize=4096)
 def _parse(template: str) -> tuple[_Piece, ...]:
     """The pieces of a template, in order."""
     pieces: list[_Piece] = []
@@ -117,7 +118,7 @@ class Scribe:
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _parts: list[str] = field(default_factory=list)
     _length: int = 0
-    _open: dict[str, int] = field(default_factory=dict)
+    _open: dict[str, list[int]] = field(default_factory=dict)
     _regions: list[Region] = field(default_factory=list)
 
     def write(self, template: str) -> None:
@@ -138,16 +139,17 @@ class Scribe:
 
     def open(self, concept: str) -> None:
         """Let a contextual concept hold from here on."""
-        self._open[concept] = self._length
+        self._open.setdefault(concept, []).append(self._length)
 
     def close(self, concept: str) -> None:
-        """End what `open` began."""
-        self._regions.append(Region(self._open.pop(concept), self._length, concept))
+        """End what `open` began last."""
+        self._regions.append(Region(self._open[concept].pop(), self._length, concept))
 
     def finish(self, genre: str) -> Document:
         """The document, all its regions closed at its end."""
-        for concept in list(self._open):
-            self.close(concept)
+        for concept, starts in self._open.items():
+            for _ in tuple(starts):
+                self.close(concept)
         return Document("".join(self._parts), genre, tuple(self._regions))
 
     def _append(self, text: str) -> None:
@@ -161,11 +163,11 @@ class Scribe:
         if slot.plural:
             value = plural(value)
         if slot.article:
-            value = ("an " if value[0] in "aeiou" else "a ") + value
+            value = ("an " if _AN.match(value) else "a ") + value
         if slot.capital:
             value = value[0].upper() + value[1:]
         start = self._length
-        if "{" in value:
+        if "{" in value or "<" in value:
             self.write(value)
         else:
             self._append(value)

@@ -76,10 +76,9 @@ COUNTRY_OF = {
     "Athens": "Greece",
     "Ottawa": "Canada",
 }
-FOODS = _words(
-    "bread cake soup pie egg cheese apple pear plum carrot onion potato rice honey butter flour "
-    "sugar salt milk pepper garlic tomato bean lemon"
-)
+COUNTED_FOODS = _words("cake pie egg apple pear plum carrot onion potato tomato bean lemon nut")
+MASS_FOODS = _words("bread cheese rice honey butter flour sugar salt milk pepper garlic")
+FOODS = COUNTED_FOODS + MASS_FOODS
 WEATHER = _words("rain snow fog wind hail thunder sunshine frost")
 SPEECH_VERBS = _words("said asked shouted whispered answered called cried announced replied")
 PRONOUNS = _words("he she him her his hers they them we us I me you it")
@@ -99,6 +98,9 @@ TOPICS = {
             "|A {adj} wave threw {him} against the boat."
             "|{He} saw {a animal} jump over the foam."
             "|At low tide {he} dug a hole in the sand near {place}."
+            "|The {any_animal} swam around the {adj} rocks."
+            "|{He} tied a rope to the anchor and waited for the tide."
+            "|Far out at sea {he} heard the bell of {place}."
         ),
     ),
     "forest": Topic(
@@ -115,6 +117,9 @@ TOPICS = {
             "|{He} {verb} between the trees until the path ended."
             "|An owl called from {a adj} branch."
             "|{He} made a small fire near {place} and sat on a log."
+            "|{He} picked berries and put them into a basket."
+            "|The {any_animal} hid behind a fern and watched {him}."
+            "|At dusk the trees were full of birds."
         ),
     ),
     "farm": Topic(
@@ -131,6 +136,9 @@ TOPICS = {
             "|{He} {verb} in the {adj} field until the sun went down."
             "|{He} gave the {animal} fresh straw and a carrot."
             "|The harvest was good, and the barn was full of wheat."
+            "|{He} mended the fence and painted the gate {colour}."
+            "|In the morning the rooster woke the {any_animal}."
+            "|The wagon was heavy with {adj} pumpkins."
         ),
     ),
     "school": Topic(
@@ -147,6 +155,9 @@ TOPICS = {
             "|{He} {verb} for the exam and learned every word."
             "|The teacher showed the class {a animal} in a box."
             "|{He} forgot the homework on {his} desk."
+            "|{He} drew a map of the world on the blackboard."
+            "|In the museum {he} saw the bones of a dinosaur."
+            "|After the lesson the class sang a song."
         ),
     ),
     "space": Topic(
@@ -163,11 +174,14 @@ TOPICS = {
             "|{He} {verb} around the moon in {a adj} capsule."
             "|Through the window {he} saw {a animal} wave from {place}."
             "|The computer counted down, and the rocket left the ground."
+            "|{He} put on a suit and walked out of {place}."
+            "|The {any_animal} floated through the cabin of the ship."
+            "|Below them the earth was small and blue."
         ),
     ),
     "castle": Topic(
         _phrases("the castle|the tower|the throne room|the drawbridge|the dungeon|the cave"),
-        _words("sword crown shield scroll torch goblet ring banner armor dagger cloak treasure"),
+        _words("sword crown shield scroll torch goblet ring banner lance dagger cloak treasure"),
         _words("dragon unicorn raven griffin bat"),
         _words("knight king queen prince wizard"),
         _words("fought guarded galloped marched charged knelt"),
@@ -179,6 +193,9 @@ TOPICS = {
             "|{He} found a scroll about the curse in {place}."
             "|A {adj} wizard hid the crown under {place}."
             "|{He} crossed the drawbridge and knelt before the queen."
+            "|{He} lit a torch and climbed the stairs of the tower."
+            "|The {any_animal} slept on a pile of gold."
+            "|At midnight the guards closed the gates."
         ),
     ),
 }

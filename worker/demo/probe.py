@@ -1,0 +1,103 @@
+"""How well a token alone, and how well the model's residual stream, tells each concept.
+
+Token rule: the set of token ids that, called positive, gives the largest F1. Taking ids by
+falling share of positives finds it exactly, since F1 is monotone in both counts.
+Probe: ridge regression from the residual stream to the 0/1 concepts, all at once, by the normal
+equations; the threshold that is best on the fitted half is applied to the other half.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from worker.demo.labels import membership
+from worker.demo.scribe import Document
+
+
+class Labelled(NamedTuple):
+    """Tokens of many documents in a row, BOS left out."""
+
+    ids: Int[np.ndarray, " tokens"]
+    concepts: Bool[np.ndarray, "tokens concepts"]
+    document: Int[np.ndarray, " tokens"]
+    """The position, among the documents, of the one that a token is from."""
+
+
+def label_tokens(tokenizer: PreTrainedTokenizerFast, documents: list[Document]) -> Labelled:
+    """Tokenise and label."""
+    encoded = tokenizer(
+        [d.text for d in documents], add_special_tokens=False, return_offsets_mapping=True
+    )
+    tables = [membership(d, o) for d, o in zip(documents, encoded["offset_mapping"], strict=True)]
+    return Labelled(
+        np.concatenate([np.asarray(ids) for ids in encoded["input_ids"]]),
+        np.concatenate(tables),
+        np.repeat(np.arange(len(documents)), [len(table) for table in tables]),
+    )
+
+
+def token_rule_f1(labelled: Labelled) -> Float[np.ndarray, " concepts"]:
+    """The F1 of the best rule that sees the token id alone, per concept, on the same tokens."""
+    size = int(labelled.ids.max()) + 1
+    total = np.bincount(labelled.ids, minlength=size)
+    best = np.zeros(labelled.concepts.shape[1])
+    for column, truth in enumerate(labelled.concepts.T):
+        positive = np.bincount(labelled.ids[truth], minlength=size)
+        order = np.argsort(-positive / np.maximum(total, 1), kind="stable")
+        hits, called = np.cumsum(positive[order]), np.cumsum(total[order])
+        best[column] = np.max(2 * hits / np.maximum(called + truth.sum(), 1))
+    return best
+
+
+@torch.inference_mode()
+def residuals(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    documents: list[Document],
+    layer: int,
+) -> Float[torch.Tensor, "tokens d_model"]:
+    """The stream after block `layer` at every token but BOS, document after document."""
+    bos, found = tokenizer.bos_token_id, []
+    for document in documents:
+        ids = tokenizer(document.text, add_special_tokens=False)["input_ids"]
+        out = model(torch.tensor([[bos, *ids]]), output_hidden_states=True, use_cache=False)
+        found.append(out.hidden_states[layer + 1][0, 1:])
+    return torch.cat(found)
+
+
+def probe_f1(
+    stream: Float[torch.Tensor, "tokens d_model"], labelled: Labelled
+) -> Float[np.ndarray, " concepts"]:
+    """The F1 of a linear probe per concept: fitted on even documents, measured on odd ones."""
+    even = torch.from_numpy(labelled.document % 2 == 0)
+    truth = torch.from_numpy(labelled.concepts)
+    x = torch.cat([stream, torch.ones(len(stream), 1)], dim=1).double()
+    gram = x[even].T @ x[even]
+    ridge = 1e-4 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+    weights = torch.linalg.solve(gram + ridge, x[even].T @ truth[even].double())
+    scores = x @ weights
+    return np.array(
+        [
+            _f1_at(scores[~even, c], truth[~even, c], _best_threshold(scores[even, c], t[even]))
+            for c, t in enumerate(truth.T)
+        ]
+    )
+
+
+def _best_threshold(
+    scores: Float[torch.Tensor, " tokens"], truth: Bool[torch.Tensor, " tokens"]
+) -> float:
+    order = scores.argsort(descending=True)
+    hits = truth[order].cumsum(0)
+    f1 = 2 * hits / (torch.arange(1, len(order) + 1) + truth.sum())
+    return float(scores[order[f1.argmax()]])
+
+
+def _f1_at(
+    scores: Float[torch.Tensor, " tokens"], truth: Bool[torch.Tensor, " tokens"], threshold: float
+) -> float:
+    called = scores >= threshold
+    return float(2 * (called & truth).sum() / (called.sum() + truth.sum()).clamp(min=1))
