@@ -1,0 +1,58 @@
+"""Activations at hook points: one forward that stops as soon as the last one asked for is seen.
+
+Batches are right-padded. A causal model's position looks at nothing after it, so padding on the
+right changes no real position; no attention mask is needed, and the values at the padding mean
+nothing.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+
+from worker.models import LanguageModel
+from worker.sites import add_hook
+
+
+class _AllSeen(Exception):
+    """Ends a forward; never leaves this module."""
+
+
+@torch.inference_mode()
+def capture(
+    model: LanguageModel,
+    ids: Int[torch.Tensor, "batch sequence"],
+    hooks: Sequence[str],
+    attention_mask: Int[torch.Tensor, "batch sequence"] | None = None,
+) -> dict[str, Float[torch.Tensor, "batch sequence _"]]:
+    """What the model computes at `hooks`, in its own device and number format.
+
+    Heads are flattened at `hook_z`. The model's hooks are gone again when this returns or raises.
+
+    Raises:
+        Invalid: the model has no such hook point.
+    """
+    sites = [model.site(name) for name in dict.fromkeys(hooks)]
+    found: dict[str, torch.Tensor] = {}
+
+    def keep(name: str, value: torch.Tensor) -> None:
+        found[name] = value
+        if len(found) == len(sites):
+            raise _AllSeen
+
+    handles = [
+        add_hook(
+            model.hf.get_submodule(site.module),
+            site.side,
+            lambda value, name=site.hook_name: keep(name, value),
+        )
+        for site in sites
+    ]
+    try:
+        model.hf(input_ids=ids.to(model.device), attention_mask=attention_mask, use_cache=False)
+    except _AllSeen:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found

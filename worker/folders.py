@@ -1,0 +1,64 @@
+"""Reading what a stranger's folder says of itself, without running or loading any of it.
+
+Only JSON and the headers of safetensors files are read. Pickles, which run code when they are
+loaded, are refused.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from app.errors import Invalid
+
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.npz")
+
+
+def check_folder(path: Path, what: str) -> None:
+    """Raises `Invalid` where `path` is no folder."""
+    if not path.is_dir():
+        raise Invalid(f"{path} is not a folder; give the folder that holds {what}.")
+
+
+def read_config(path: Path, what: str) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        Invalid: the file is missing, is not JSON or holds no object.
+    """
+    if not path.is_file():
+        raise Invalid(f"{path.parent} has no {path.name}; give the folder that holds {what}.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Invalid(f"{path} cannot be read as JSON ({error}); save {what} again.") from error
+    if not isinstance(config, dict):
+        raise Invalid(f"{path} holds no JSON object; save {what} again.")
+    return config
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor in a safetensors file, from its header; weights are not read.
+
+    Raises:
+        Invalid: the header is broken, or the file is not as long as its header says.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise Invalid(
+            f"{path} is not a whole safetensors file ({error}): it is corrupt or was cut short; "
+            "copy it again."
+        ) from error
+
+
+def refuse_pickles(path: Path, advice: str) -> None:
+    """Raises `Invalid` with `advice` where a folder's only weights are pickles."""
+    found = sorted(file.name for pattern in PICKLES for file in path.glob(pattern))
+    if found:
+        raise Invalid(
+            f"{path} holds its weights as a pickle ({found[0]}), which can run code when it is "
+            f"loaded and is never opened here; {advice}"
+        )

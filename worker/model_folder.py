@@ -1,0 +1,112 @@
+"""What a Hugging Face model folder is, and whether it can be loaded: read in seconds."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from app.errors import Invalid
+from worker.folders import check_folder, read_config, refuse_pickles, tensor_shapes
+
+_WHAT = "a Hugging Face model (config.json, *.safetensors, tokenizer.json)"
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json")
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the files of a model folder say."""
+
+    architecture: str
+    """Hugging Face class: `LlamaForCausalLM`."""
+    model_type: str
+    n_parameters: int
+    """Numbers in all weight files."""
+    license: str | None
+    """From the front matter of README.md."""
+
+
+def check_model_folder(path: Path) -> ModelFacts:
+    """Read the configuration, the headers of all weights and the list of files; load nothing.
+
+    Raises:
+        Invalid: with one sentence on what is wrong, what is allowed and what to do.
+    """
+    check_folder(path, _WHAT)
+    config = read_config(path / "config.json", _WHAT)
+    architecture = _check_architecture(path, config)
+    shapes = _check_weights(path)
+    _check_tokenizer(path)
+    return ModelFacts(
+        architecture=architecture,
+        model_type=config["model_type"],
+        n_parameters=sum(math.prod(shape) for shape in shapes.values()),
+        license=_license(path / "README.md"),
+    )
+
+
+def _check_architecture(path: Path, config: dict[str, Any]) -> str:
+    model_type = config.get("model_type")
+    if "auto_map" in config and model_type not in CONFIG_MAPPING_NAMES:
+        raise Invalid(
+            f"The model in {path} brings code of its own (auto_map in config.json), which is never "
+            "run here; give a model whose architecture the transformers library has."
+        )
+    architecture = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(str(model_type))
+    if architecture is None:
+        raise Invalid(
+            f"The model type {model_type!r} in {path / 'config.json'} is not a language model that "
+            "the transformers library has; give a causal language model such as gpt2, llama, "
+            "gemma2, qwen2 or gpt_neox."
+        )
+    if "quantization_config" in config:
+        raise Invalid(
+            f"The weights in {path} are quantised (quantization_config in config.json); give the "
+            "model in float32, bfloat16 or float16."
+        )
+    return architecture
+
+
+def _check_weights(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of all tensors, over all shards."""
+    files = sorted(path.glob("*.safetensors"))
+    index = path / "model.safetensors.index.json"
+    if index.is_file():
+        names = read_config(index, _WHAT).get("weight_map", {}).values()
+        files = [path / name for name in sorted(set(names))]
+        missing = [file.name for file in files if not file.is_file()]
+        if missing:
+            raise Invalid(
+                f"{path} lacks {missing[0]}, one of {len(files)} files that {index.name} lists; "
+                "copy the missing files."
+            )
+    if not files:
+        refuse_pickles(
+            path,
+            "convert it where you trust it, with `AutoModelForCausalLM.from_pretrained(folder)"
+            ".save_pretrained(new_folder)`, and load the new folder.",
+        )
+        raise Invalid(f"{path} has no *.safetensors file; give the folder that holds {_WHAT}.")
+    return {name: shape for file in files for name, shape in tensor_shapes(file).items()}
+
+
+def _check_tokenizer(path: Path) -> None:
+    if not any((path / name).is_file() for name in _TOKENIZERS):
+        raise Invalid(
+            f"{path} has no tokenizer ({', '.join(_TOKENIZERS)}); save the model's tokenizer there "
+            "with `tokenizer.save_pretrained`."
+        )
+
+
+def _license(readme: Path) -> str | None:
+    if not readme.is_file():
+        return None
+    lines = readme.read_text(encoding="utf-8", errors="replace").splitlines()
+    if not lines or lines[0] != "---":
+        return None
+    for line in lines[1 : lines.index("---", 1) if "---" in lines[1:] else 1]:
+        if line.startswith("license:"):
+            return line.removeprefix("license:").strip()
+    return None

@@ -1,0 +1,211 @@
+"""Language models: check a folder, load it, know its sites.
+
+A model is the plain Hugging Face module, in evaluation mode and without gradients, together with
+the sites that TransformerLens names (`worker.sites`). Nothing from the folder is executed: weights
+are safetensors, code that comes with a model is refused.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from app.errors import Invalid
+from app.store.records import Vocabulary
+from worker.fingerprint import fingerprint_model
+from worker.model_folder import ModelFacts, check_model_folder
+from worker.sites import Anatomy, Site, add_hook, learn_anatomy
+from worker.vocabulary import read_vocabulary, special_ids
+
+
+@dataclass(eq=False)
+class LanguageModel:
+    """A model in memory. One thread may run it at a time."""
+
+    id: str
+    path: Path
+    hf: PreTrainedModel
+    """The plain module: evaluation mode, no gradients, the library's default attention."""
+    tokenizer: PreTrainedTokenizerFast
+    sites: dict[str, Site]
+    """Hook points that exist here, by TransformerLens name."""
+    n_layers: int
+    d_model: int
+    d_mlp: int
+    vocab_size: int
+    """Rows of the unembedding; a tokenizer may know fewer."""
+    context_size: int
+    prepend_bos: bool
+    """Whether texts begin with BOS: wherever the tokenizer has one."""
+    bos_id: int | None
+    special_ids: frozenset[int]
+    eos_ids: frozenset[int]
+    """Tokens that end a generation."""
+    facts: ModelFacts
+
+    @property
+    def device(self) -> torch.device:
+        return self.hf.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.hf.dtype
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over the folder's files; reads them all, once."""
+        return fingerprint_model(self.path)
+
+    @property
+    def hook_points(self) -> dict[str, int]:
+        """Hook points with their widths."""
+        return {name: site.width for name, site in self.sites.items()}
+
+    @property
+    def has_chat_template(self) -> bool:
+        return bool(self.tokenizer.chat_template)
+
+    def site(self, hook_name: str) -> Site:
+        """The site of a hook point.
+
+        Raises:
+            Invalid: the model has no such hook point; the sentence names those it has.
+        """
+        if hook_name not in self.sites:
+            raise Invalid(
+                f"The model {self.id} has no hook point {hook_name}; it has "
+                f"{describe_hooks(list(self.sites))}.",
+                hook_points=list(self.sites),
+            )
+        return self.sites[hook_name]
+
+
+def describe_hooks(hook_names: list[str]) -> str:
+    """Hook points in few words: kinds once, with the range of blocks."""
+    kinds = list(dict.fromkeys(name.split(".", 2)[2] for name in hook_names))
+    last = max(int(name.split(".", 2)[1]) for name in hook_names)
+    return f"{', '.join(kinds)} under blocks.0 to blocks.{last}"
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of a name; `auto` is cuda where there is one, else cpu.
+
+    Raises:
+        Invalid: no such device on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise Invalid(
+            f"The device {name!r} is not on this machine; use auto, cpu, cuda, cuda:1 or mps."
+        ) from error
+    return device
+
+
+def load_model(
+    model_id: str,
+    path: Path,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> LanguageModel:
+    """Load a Hugging Face folder.
+
+    Raises:
+        Invalid: the folder fails `check_model_folder`, or its weights are not the architecture's.
+    """
+    facts = check_model_folder(path)
+    config = AutoConfig.from_pretrained(path, local_files_only=True)
+    tokenizer = _load_tokenizer(path)
+    anatomy = learn_anatomy(config)
+    hf = _load_weights(path, dtype).to(device).eval().requires_grad_(False)
+    bos = tokenizer.bos_token_id
+    return LanguageModel(
+        id=model_id,
+        path=path,
+        hf=hf,
+        tokenizer=tokenizer,
+        sites=_probe(hf, anatomy),
+        n_layers=anatomy.n_layers,
+        d_model=anatomy.d_model,
+        d_mlp=anatomy.d_mlp,
+        vocab_size=hf.get_output_embeddings().weight.shape[0],
+        context_size=anatomy.context_size,
+        prepend_bos=bos is not None,
+        bos_id=bos,
+        special_ids=special_ids(tokenizer),
+        eos_ids=_eos_ids(hf, tokenizer),
+        facts=facts,
+    )
+
+
+def vocabulary(model: LanguageModel) -> Vocabulary:
+    """What every token of a model stands for; see `worker.vocabulary`."""
+    return read_vocabulary(model.tokenizer, model.vocab_size)
+
+
+def _load_tokenizer(path: Path) -> PreTrainedTokenizerFast:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    except Exception as error:  # what a broken tokenizer file raises is anybody's guess
+        raise Invalid(
+            f"The tokenizer in {path} cannot be loaded ({error}); save it again with "
+            "`tokenizer.save_pretrained`."
+        ) from error
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise Invalid(
+            f"The tokenizer in {path} has no tokenizer.json form; convert it to a "
+            "PreTrainedTokenizerFast and save it beside the model."
+        )
+    return tokenizer
+
+
+def _load_weights(path: Path, dtype: torch.dtype) -> PreTrainedModel:
+    model, report = AutoModelForCausalLM.from_pretrained(
+        path, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+    )
+    wrong = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
+    if wrong:
+        raise Invalid(
+            f"The weights in {path} do not fill the architecture of its config.json: "
+            f"{len(wrong)} tensors such as {wrong[0]} are missing or have another shape; save the "
+            "model again with `save_pretrained`."
+        )
+    return model
+
+
+def _eos_ids(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
+    configured = hf.generation_config.eos_token_id if hf.generation_config else None
+    listed = configured if isinstance(configured, list) else [configured]
+    return frozenset(i for i in [*listed, tokenizer.eos_token_id] if i is not None)
+
+
+@torch.inference_mode()
+def _probe(hf: PreTrainedModel, anatomy: Anatomy) -> dict[str, Site]:
+    """The sites that one short forward passes exactly once, with the widths it shows."""
+    seen: dict[str, list[torch.Size]] = {name: [] for name in anatomy.places}
+    handles = [
+        add_hook(hf.get_submodule(module), side, lambda x, name=name: seen[name].append(x.shape))
+        for name, (module, side) in anatomy.places.items()
+    ]
+    try:
+        hf(input_ids=torch.zeros(1, 2, dtype=torch.long, device=hf.device), use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {
+        name: Site(name, *anatomy.places[name], width=shapes[0][-1])
+        for name, shapes in seen.items()
+        if len(shapes) == 1 and shapes[0][:2] == (1, 2) and len(shapes[0]) == 3
+    }
