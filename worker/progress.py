@@ -1,12 +1,13 @@
 """How long work reports itself, and how it is told to stop."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Cancelled(Exception):
     """The job was cancelled; what is committed stays."""
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Called often; throttling is the receiver's business. May raise `Cancelled`."""
 
