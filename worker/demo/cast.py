@@ -60,16 +60,15 @@ def begin(rng: Random, first_person: bool = False) -> tuple[Cast, Scribe]:
     mood, next_mood = rng.sample(tuple(words.MOODS), 2)
     topic = words.TOPICS[topic_name]
     hero, pronouns = person(rng)
-    friend, friend_pronouns = person(rng)
+    friend, _ = person(rng)
     while friend == hero:
-        friend, friend_pronouns = person(rng)
+        friend, _ = person(rng)
     values: dict[str, str | tuple[str, ...]] = dict(_TOPIC_VALUES[topic_name])
     values |= _I if first_person else pronouns
     values |= {
         "hero": "I" if first_person else hero,
         "signer": hero,
         "friend": friend,
-        "friendHe": friend_pronouns["he"],
         "thing": pick(rng, topic.things),
         "animal": pick(rng, topic.animals),
         "place": pick(rng, topic.places),

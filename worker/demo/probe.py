@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from worker.demo.labels import membership
 from worker.demo.scribe import Document
@@ -54,12 +54,15 @@ def token_rule_f1(labelled: Labelled) -> Float[np.ndarray, " concepts"]:
 
 @torch.inference_mode()
 def residuals(
-    model: PreTrainedModel,
+    model: GPT2LMHeadModel,
     tokenizer: PreTrainedTokenizerFast,
     documents: list[Document],
     layer: int,
 ) -> Float[torch.Tensor, "tokens d_model"]:
-    """The stream after block `layer` at every token but BOS, document after document."""
+    """The stream after block `layer`, not the last, at every token but BOS, in order.
+
+    transformers puts the final norm on what it calls the last hidden state.
+    """
     bos, found = tokenizer.bos_token_id, []
     for document in documents:
         ids = tokenizer(document.text, add_special_tokens=False)["input_ids"]

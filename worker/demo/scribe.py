@@ -88,23 +88,19 @@ def _parse(template: str) -> tuple[_Piece, ...]:
     pieces: list[_Piece] = []
     position, quoted = 0, False
     for match in _MARK.finditer(template):
-        quote = match.group(6)
-        # A quotation mark is text of its own: outside of the quotation on both sides.
-        before = template[position : match.start()]
-        position = match.end()
+        pieces.append(_Text(template[position : match.start()]))
+        article, name, many, slash, concept, quote = match.groups()
         if quote:
-            pieces += [_Text(before), _Border("scope.quotation", True)] if quoted else []
-            pieces += [_Text('"')] if quoted else [_Text(before + '"')]
-            pieces += [] if quoted else [_Border("scope.quotation", False)]
+            # The marks themselves stand outside of the quotation.
+            border = _Border("scope.quotation", quoted)
+            pieces += [border, _Text(quote)] if quoted else [_Text(quote), border]
             quoted = not quoted
-            continue
-        pieces.append(_Text(before))
-        if match.group(2):
-            name = match.group(2)
+        elif name:
             key = name[0].lower() + name[1:]
-            pieces.append(_Slot(key, bool(match[1]), bool(match[3]), name[0].isupper()))
+            pieces.append(_Slot(key, bool(article), bool(many), name[0].isupper()))
         else:
-            pieces.append(_Border(match.group(5), bool(match.group(4))))
+            pieces.append(_Border(concept, bool(slash)))
+        position = match.end()
     pieces.append(_Text(template[position:]))
     return tuple(piece for piece in pieces if piece != _Text(""))
 
@@ -163,7 +159,7 @@ class Scribe:
         if slot.plural:
             value = plural(value)
         if slot.article:
-            value = ("an " if _AN.match(value) else "a ") + value
+            self._append("an " if _AN.match(value) else "a ")
         if slot.capital:
             value = value[0].upper() + value[1:]
         start = self._length

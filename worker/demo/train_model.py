@@ -81,7 +81,8 @@ def train(seed: int, steps: int, device: str = "cpu") -> Trained:
     )
     rows, used = packed_rows(tokenizer, _endless(seed), CONTEXT + 1, steps * BATCH_ROWS)
     batches = torch.from_numpy(rows.astype("int64")).split(BATCH_ROWS)
-    model = new_model(len(tokenizer), seed).to(device)
+    model = new_model(len(tokenizer), seed)
+    torch.nn.Module.to(model, device)
     _fit(model, batches, device)
     return Trained(model.cpu(), tokenizer, used)
 
