@@ -49,6 +49,8 @@ class LanguageModel:
     special_ids: frozenset[int]
     eos_ids: frozenset[int]
     """Tokens that end a generation."""
+    layer_norm: bool
+    """Whether it normalises by LayerNorm rather than RMSNorm."""
     facts: ModelFacts
 
     @property
@@ -146,6 +148,7 @@ def load_model(
         bos_id=bos,
         special_ids=special_ids(tokenizer),
         eos_ids=_eos_ids(hf, tokenizer),
+        layer_norm=anatomy.layer_norm,
         facts=facts,
     )
 

@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from app.errors import Invalid
 
-HOOKS = (
+STEERABLE_HOOKS = (
     "hook_resid_pre",
     "hook_resid_mid",
     "hook_resid_post",
@@ -30,7 +30,7 @@ HOOKS = (
     "mlp.hook_post",
     "attn.hook_z",
 )
-"""Hook points of a block that can be captured and steered; some architectures lack some."""
+"""Hook points of a block that can be steered; some architectures lack some."""
 
 Side = Literal["in", "out"]
 
@@ -57,6 +57,8 @@ class Anatomy:
     d_model: int
     d_mlp: int
     context_size: int
+    layer_norm: bool
+    """LayerNorm, which takes the mean out; False is RMSNorm."""
     places: dict[str, tuple[str, Side]]
     """Hook name -> (module, side), in the order in which a forward meets the blocks."""
 
@@ -102,6 +104,7 @@ def learn_anatomy(config: PreTrainedConfig) -> Anatomy:
         d_model=bridge.cfg.d_model,
         d_mlp=bridge.cfg.d_mlp or 4 * bridge.cfg.d_model,
         context_size=bridge.cfg.n_ctx,
+        layer_norm=bridge.cfg.normalization_type in ("LN", "LNPre"),
         places=_places(bridge, names),
     )
 
@@ -139,7 +142,7 @@ def _places(bridge: TransformerBridge, names: dict[int, str]) -> dict[str, tuple
     owners = _owners(bridge, names)
     places: dict[str, tuple[str, Side]] = {}
     for layer in range(bridge.cfg.n_layers):
-        for hook in HOOKS:
+        for hook in STEERABLE_HOOKS:
             hook_name = f"blocks.{layer}.{hook}"
             place = owners.get(id(bridge.hook_dict.get(hook_name)))
             # A mixture of experts has no one vector of neurons; the Bridge then names the output.
