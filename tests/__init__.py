@@ -1,1 +1,1 @@
-"""Tests, one folder a room; run from the repository root."""
+"""Tests, in the rooms of the program."""

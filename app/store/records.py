@@ -180,6 +180,8 @@ class Feature:
     """One feature's evidence, as it is served."""
 
     index: int
+    run_id: str
+    """The run that it comes from."""
     label: str
     density: float
     max_activation: float

@@ -1,0 +1,94 @@
+"""Rows by their names, or NotFound with a sentence. Shared by reading and writing."""
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, select
+
+from app.errors import NotFound
+from app.store.tables import corpora, models, run_ranges, runs, saes
+
+
+def model(connection: Connection, model_id: str) -> Row:
+    """The model's row."""
+    row = connection.execute(select(models).where(models.c.id == model_id)).first()
+    if row is None:
+        raise NotFound(f"There is no model '{model_id}'; GET /v1/models lists what there is.")
+    return row
+
+
+def sae(connection: Connection, model_id: str, sae_id: str, *, lock: bool = False) -> Row:
+    """The SAE's row with the id of its served run; `lock` keeps other writers from the row until
+    the transaction ends."""
+    query = sae_query().where(saes.c.model_id == model_id, saes.c.id == sae_id)
+    row = connection.execute(_locked(query, lock)).first()
+    if row is None:
+        model(connection, model_id)
+        raise NotFound(
+            f"Model '{model_id}' has no SAE '{sae_id}'; GET /v1/models/{model_id}/saes lists what "
+            "there is."
+        )
+    return row
+
+
+def sae_query() -> Select:
+    """SAEs with the ids of their served runs."""
+    return select(saes, runs.c.id.label("run_id")).outerjoin(runs, runs.c.number == saes.c.run)
+
+
+def evidence(connection: Connection, model_id: str, sae_id: str) -> Row:
+    """The SAE's row; NotFound when no run of it is complete."""
+    row = sae(connection, model_id, sae_id)
+    if row.run is None:
+        raise NotFound(
+            f"SAE '{sae_id}' of model '{model_id}' has no evidence yet; submit a precompute job "
+            "for it (POST /v1/jobs) and wait until it is done."
+        )
+    return row
+
+
+def corpus(connection: Connection, corpus_id: str) -> Row:
+    """The corpus' row."""
+    row = connection.execute(select(corpora).where(corpora.c.id == corpus_id)).first()
+    if row is None:
+        raise NotFound(f"There is no corpus '{corpus_id}' on the shelf; put it there first.")
+    return row
+
+
+def corpus_of(connection: Connection, run: Row) -> Row:
+    """The row of a run's corpus."""
+    return connection.execute(select(corpora).where(corpora.c.number == run.corpus)).one()
+
+
+def run(connection: Connection, run_id: str, *, lock: bool = False) -> Row:
+    """The run's row."""
+    row = connection.execute(_locked(select(runs).where(runs.c.id == run_id), lock)).first()
+    if row is None:
+        raise NotFound(f"There is no run '{run_id}' on the shelf; begin it first.")
+    return row
+
+
+def ranges(connection: Connection, number: int) -> list[tuple[int, int]]:
+    """Committed ranges (first, stop) of the run with that number."""
+    query = (
+        select(run_ranges.c.first, run_ranges.c.stop)
+        .where(run_ranges.c.run == number)
+        .order_by(run_ranges.c.first)
+    )
+    return [(first, stop) for first, stop in connection.execute(query)]
+
+
+def provenance(connection: Connection, run: Row) -> dict[str, Any]:
+    """What a run's evidence was made from."""
+    fingerprint = select(models.c.fingerprint).where(models.c.id == run.model_id)
+    return {
+        "model": connection.execute(fingerprint).scalar_one(),
+        "sae": run.sae_fingerprint,
+        "corpus": corpus_of(connection, run).id,
+        "settings": run.settings,
+        "run_id": run.id,
+    }
+
+
+def _locked(query: Select, lock: bool) -> Select:
+    # SQLite ignores it: there, a write transaction holds the whole file.
+    return query.with_for_update(of=query.columns_clause_froms[0]) if lock else query

@@ -1,0 +1,65 @@
+"""Bring a shelf's tables to the newest revision; safe when several processes start at once.
+
+A new revision: `alembic revision --autogenerate -m "..."` in the repository root.
+"""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, make_url, text
+
+import migrations
+from app.store.engine import make_engine
+
+_LOCK = 0x5AE5C0BE
+"""Key of the Postgres advisory lock; any constant that nobody else uses."""
+
+
+def migrate(url: str) -> None:
+    """Upgrade the shelf at `url` to the newest revision. One process works, others wait."""
+    with exclusive(url) as connection:
+        command.upgrade(configuration(connection), "head")
+
+
+def configuration(connection: Connection) -> Config:
+    """Alembic's configuration over an open connection."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.attributes["connection"] = connection
+    return config
+
+
+@contextmanager
+def exclusive(url: str) -> Iterator[Connection]:
+    """A connection that no other process migrates beside."""
+    engine = make_engine(url)
+    try:
+        if engine.dialect.name == "sqlite":
+            with _file_lock(make_url(url).database):
+                with engine.connect().execution_options(begin=None) as connection:
+                    connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+                with engine.connect() as connection:
+                    yield connection
+        else:
+            with engine.connect() as connection:
+                # A session's lock: the migration itself commits.
+                connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+                connection.commit()
+                yield connection
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _file_lock(database: str | None) -> Iterator[None]:
+    # The journal mode can only change while nobody else holds the file, and SQLite does not wait
+    # for that, so that its own locks are not enough here.
+    path = Path(f"{database}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,252 @@
+"""All that is read from the shelf but progress.
+
+One feature costs one statement: SAE, run, corpus and feature row by their keys, in one join, so a
+reader sees one run whatever is switched meanwhile. Its windows' tokens cost one more, for those
+chunks of the corpus that are not in memory.
+
+A page of features is a range of one covering index, whatever the sort and the bounds; `desc` is
+the exact reverse of `asc`, equal values by index.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, astuple, dataclass
+from typing import Any, Literal
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    cast,
+    literal,
+    select,
+    tuple_,
+)
+
+from app.errors import NotFound
+from app.store import codec, find, pages, search
+from app.store import tables as t
+from app.store import vocabulary as vocabularies
+from app.store.corpus import Corpus
+from app.store.engine import Shelf
+from app.store.pages import Page
+from app.store.records import (
+    Example,
+    Feature,
+    FeatureSummary,
+    ModelRecord,
+    SaeRecord,
+    Vocabulary,
+)
+
+Sort = Literal["index", "density", "max_activation"]
+Order = Literal["asc", "desc"]
+
+_POSITIONS = {"index": (int,), "density": (float, int), "max_activation": (float, int)}
+"""What a cursor holds, by sort."""
+
+_FEATURE = (
+    select(
+        t.runs.c.id.label("run_id"),
+        t.corpora.c.number,
+        t.corpora.c.n_sequences,
+        t.corpora.c.chunk_sequences,
+        t.corpora.c.token_bytes,
+        t.features.c.label,
+        t.features.c.density,
+        t.features.c.max_activation,
+        t.features.c.mean_activation,
+        t.features.c.min_activation,
+        t.features.c.evidence,
+    )
+    .join_from(t.saes, t.runs, t.runs.c.number == t.saes.c.run)
+    .join(t.corpora, t.corpora.c.number == t.runs.c.corpus)
+    .join(
+        t.features,
+        t.features.c.id
+        == cast(t.saes.c.run, BigInteger) * 2**t.ROW_BITS + bindparam("index", type_=BigInteger),
+    )
+    .where(t.saes.c.model_id == bindparam("model_id"), t.saes.c.id == bindparam("sae_id"))
+)
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Bounds on a feature list, both ends included; None leaves an end open."""
+
+    density_min: float | None = None
+    density_max: float | None = None
+    max_activation_min: float | None = None
+    max_activation_max: float | None = None
+
+
+def models(shelf: Shelf, limit: int = 100, cursor: str | None = None) -> Page[ModelRecord]:
+    """Registered models by id."""
+    rows, more = _by_id(shelf, select(t.models), t.models.c.id, ["models"], limit, cursor)
+    return Page([ModelRecord(**row._mapping) for row in rows], more)
+
+
+def model(shelf: Shelf, model_id: str) -> ModelRecord:
+    """One model."""
+    with shelf.read() as connection:
+        return ModelRecord(**find.model(connection, model_id)._mapping)
+
+
+def vocabulary(shelf: Shelf, model_id: str) -> Vocabulary:
+    """A model's token strings, kept in memory."""
+    with shelf.read() as connection:
+        return vocabularies.of_model(shelf, connection, model_id)
+
+
+def saes(
+    shelf: Shelf, model_id: str, limit: int = 100, cursor: str | None = None
+) -> Page[SaeRecord]:
+    """A model's SAEs by id."""
+    query = find.sae_query().where(t.saes.c.model_id == model_id)
+    rows, more = _by_id(shelf, query, t.saes.c.id, ["saes", model_id], limit, cursor)
+    if not rows:
+        model(shelf, model_id)
+    return Page([_sae_record(row) for row in rows], more)
+
+
+def sae(shelf: Shelf, model_id: str, sae_id: str) -> SaeRecord:
+    """One SAE."""
+    with shelf.read() as connection:
+        return _sae_record(find.sae(connection, model_id, sae_id))
+
+
+def _sae_record(row: Row) -> SaeRecord:
+    columns = dict(row._mapping)
+    status = "ready" if columns.pop("run") else "registered"
+    return SaeRecord(**columns, status=status)
+
+
+def _by_id(
+    shelf: Shelf, query: Select, id: Column, key: list[str], limit: int, cursor: str | None
+) -> tuple[Sequence[Row], str | None]:
+    """A page of rows in the order of their ids, and the cursor of the next."""
+    pages.check_limit(limit)
+    if cursor is not None:
+        (last,) = pages.decode(cursor, key, (str,))
+        query = query.where(id > last)
+    with shelf.read() as connection:
+        rows = connection.execute(query.order_by(id).limit(limit + 1)).all()
+    more = pages.encode(key, [rows[limit - 1].id]) if len(rows) > limit else None
+    return rows[:limit], more
+
+
+def features(
+    shelf: Shelf,
+    model_id: str,
+    sae_id: str,
+    *,
+    sort: Sort = "index",
+    order: Order = "asc",
+    ranges: Ranges = Ranges(),
+    q: str | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> Page[FeatureSummary]:
+    """A page of an SAE's features. `q` finds words that begin so, all of them in one feature."""
+    pages.check_limit(limit)
+    key = [model_id, sae_id, sort, order, *astuple(ranges), q]
+    with shelf.snapshot() as connection:
+        sae = find.evidence(connection, model_id, sae_id)
+        place = pages.decode(cursor, key, _POSITIONS[sort], sae.run_id) if cursor else None
+        query = _listed(sort, order, sae.run, place).where(
+            t.features.c.run == sae.run, *_bounds(shelf, ranges, sort)
+        )
+        if q is not None:
+            query = query.where(search.matches(shelf, connection, sae.run, q))
+        rows = connection.execute(query.limit(limit + 1)).all()
+    items = [FeatureSummary(row.id & t.ROW_MASK, *row[1:]) for row in rows[:limit]]
+    if len(rows) <= limit:
+        return Page(items, None)
+    last = rows[limit - 1]
+    index = last.id & t.ROW_MASK
+    place = [index] if sort == "index" else [getattr(last, sort), index]
+    return Page(items, pages.encode(key, place, sae.run_id))
+
+
+def _listed(sort: Sort, order: Order, run: int, place: list[Any] | None) -> Select:
+    """Feature rows in an order, after `place`: an index, or a value and an index."""
+    c = t.features.c
+    by = [c.id] if sort == "index" else [c[sort], c.id]
+    query = select(c.id, c.label, c.density, c.max_activation)
+    query = query.order_by(*(column.asc() if order == "asc" else column.desc() for column in by))
+    if place is None:
+        return query
+    last = [*place[:-1], t.packed_id(run, place[-1] & t.ROW_MASK)]
+    here, there = tuple_(*by), tuple_(*map(literal, last))
+    return query.where(here > there if order == "asc" else here < there)
+
+
+def _bounds(shelf: Shelf, ranges: Ranges, sort: Sort) -> list[ColumnElement[bool]]:
+    found = []
+    for name, bound in asdict(ranges).items():
+        column_name, _, end = name.rpartition("_")
+        column = t.features.c[column_name]
+        if shelf.is_sqlite and column_name != sort:
+            # Keeps SQLite, which has no statistics, from an index that is not in the list's order.
+            column = column + 0
+        if bound is not None:
+            found.append(column >= bound if end == "min" else column <= bound)
+    return found
+
+
+def feature(shelf: Shelf, model_id: str, sae_id: str, index: int) -> Feature:
+    """One feature of the run that is served, its windows with their tokens."""
+    with shelf.read() as connection:
+        key = {"model_id": model_id, "sae_id": sae_id, "index": index}
+        # An index of more bits would be a row of another run.
+        row = connection.execute(_FEATURE, key).first() if 0 <= index <= t.ROW_MASK else None
+        if row is None:
+            raise _no_feature(connection, model_id, sae_id, index)
+        evidence = codec.unpack(row.evidence)
+        places = [(w.sequence, w.offset, len(w.values)) for w in evidence.windows]
+        tokens = Corpus.of_row(row).windows(connection, shelf.chunks, places)
+    examples = [
+        Example(w.band, w.sequence, w.offset, w.peak, max(w.values), ids, w.values)
+        for w, ids in zip(evidence.windows, tokens, strict=True)
+    ]
+    return Feature(
+        index=index,
+        run_id=row.run_id,
+        label=row.label,
+        density=row.density,
+        max_activation=row.max_activation,
+        mean_activation=row.mean_activation,
+        min_activation=row.min_activation,
+        histogram_edges=evidence.histogram_edges,
+        histogram_counts=evidence.histogram_counts,
+        top_logits=evidence.top_logits,
+        bottom_logits=evidence.bottom_logits,
+        examples=examples,
+        neighbors=evidence.neighbors,
+        neurons=evidence.neurons,
+    )
+
+
+def _no_feature(connection: Connection, model_id: str, sae_id: str, index: int) -> NotFound:
+    sae = find.evidence(connection, model_id, sae_id)
+    return NotFound(
+        f"There is no feature {index}: SAE '{sae_id}' has features 0 to {sae.d_sae - 1}."
+    )
+
+
+def max_activations(
+    shelf: Shelf, model_id: str, sae_id: str, indices: Sequence[int]
+) -> dict[int, float]:
+    """The stored maximum of each feature, for steering. NotFound when one does not exist."""
+    with shelf.snapshot() as connection:
+        sae = find.evidence(connection, model_id, sae_id)
+        ids = [t.packed_id(sae.run, index) for index in indices if 0 <= index < sae.d_sae]
+        query = select(t.features.c.id, t.features.c.max_activation).where(t.features.c.id.in_(ids))
+        found = {id & t.ROW_MASK: value for id, value in connection.execute(query)}
+        for index in indices:
+            if index not in found:
+                raise _no_feature(connection, model_id, sae_id, index)
+    return found

@@ -1,0 +1,69 @@
+"""A model's vocabulary as one blob: token strings once per model, never per feature.
+
+Format 1, little-endian: uint8 format, uint32 tokens, uint32 special tokens, then uint32 lengths of
+the display strings (UTF-8), uint32 lengths of the exact bytes, int32 special ids, all display
+strings, all exact bytes.
+"""
+
+import struct
+
+import numpy as np
+from sqlalchemy import Connection, select
+
+from app.store import find
+from app.store.engine import Shelf
+from app.store.records import Vocabulary
+from app.store.tables import vocabularies
+
+FORMAT = 1
+MODELS_CACHED = 4
+_HEAD = struct.Struct("<BII")
+
+
+def pack(vocabulary: Vocabulary) -> bytes:
+    """The vocabulary as a blob."""
+    display = [string.encode() for string in vocabulary.display]
+    raw = vocabulary.raw
+    return b"".join(
+        [
+            _HEAD.pack(FORMAT, len(display), len(vocabulary.special)),
+            np.array([len(item) for item in display], "<u4").tobytes(),
+            np.array([len(item) for item in raw], "<u4").tobytes(),
+            np.array(vocabulary.special, "<i4").tobytes(),
+            *display,
+            *raw,
+        ]
+    )
+
+
+def unpack(blob: bytes) -> Vocabulary:
+    """The vocabulary that `pack` packed."""
+    kind, n_tokens, n_special = _HEAD.unpack_from(blob)
+    if kind != FORMAT:
+        raise ValueError(
+            f"A vocabulary is packed in format {kind}; this version reads format {FORMAT}. "
+            "Register the model again."
+        )
+    lengths = np.frombuffer(blob, "<u4", 2 * n_tokens, _HEAD.size)
+    special = np.frombuffer(blob, "<i4", n_special, _HEAD.size + lengths.nbytes)
+    first = _HEAD.size + lengths.nbytes + special.nbytes
+    ends = (first + np.cumsum(lengths, dtype=np.int64)).tolist()
+    strings = [blob[start:end] for start, end in zip([first, *ends], ends, strict=False)]
+    return Vocabulary(
+        display=[string.decode() for string in strings[:n_tokens]],
+        raw=strings[n_tokens:],
+        special=special.tolist(),
+    )
+
+
+def of_model(shelf: Shelf, connection: Connection, model_id: str) -> Vocabulary:
+    """A registered model's vocabulary, kept in memory by the model's fingerprint."""
+    fingerprint = find.model(connection, model_id).fingerprint
+    if fingerprint not in shelf.vocabularies:
+        packed = connection.execute(
+            select(vocabularies.c.packed).where(vocabularies.c.model_id == model_id)
+        ).scalar_one()
+        if len(shelf.vocabularies) >= MODELS_CACHED:
+            shelf.vocabularies.clear()
+        shelf.vocabularies[fingerprint] = unpack(packed)
+    return shelf.vocabularies[fingerprint]

@@ -1,0 +1,70 @@
+"""The words that features and queries are found by.
+
+Words are lower-case runs of letters and digits. They are cut here and nowhere else, so that both
+databases agree. A feature is found by the words of its label, of the tokens that it promotes most,
+and of the tokens on which it fires most.
+"""
+
+import re
+
+import numpy as np
+from sqlalchemy import Connection, Row
+
+from app.store import find, vocabulary
+from app.store.corpus import Corpus
+from app.store.engine import Shelf
+from app.store.records import FeatureBatch
+
+PROMOTED = 10
+"""Most promoted tokens that a feature is found by."""
+
+PEAKS = 5
+"""Strongest examples whose peak tokens a feature is found by."""
+
+_WORD = re.compile(r"[^\W_]+")
+
+
+def cut(string: str) -> list[str]:
+    """Lower-case runs of letters and digits, in order."""
+    return _WORD.findall(string.lower())
+
+
+def of_features(shelf: Shelf, connection: Connection, run: Row, batch: FeatureBatch) -> list[str]:
+    """Each feature's words, once each, separated by spaces."""
+    by_token = _of_tokens(shelf, connection, run.model_id)
+    promoted = batch.top_logits[0][:, :PROMOTED].tolist()
+    peaks = _peak_tokens(shelf, connection, Corpus.of_row(find.corpus_of(connection, run)), batch)
+    return [
+        " ".join(
+            dict.fromkeys(cut(label) + [word for token in up + fired for word in by_token[token]])
+        )
+        for label, up, fired in zip(batch.labels, promoted, peaks, strict=True)
+    ]
+
+
+def _of_tokens(shelf: Shelf, connection: Connection, model_id: str) -> list[list[str]]:
+    """The words of each token's display string, by token id."""
+    fingerprint = find.model(connection, model_id).fingerprint
+    if fingerprint not in shelf.token_words:
+        shelf.token_words.clear()
+        tokens = vocabulary.of_model(shelf, connection, model_id)
+        shelf.token_words[fingerprint] = [cut(string) for string in tokens.display]
+    return shelf.token_words[fingerprint]
+
+
+def _peak_tokens(
+    shelf: Shelf, connection: Connection, corpus: Corpus, batch: FeatureBatch
+) -> list[list[int]]:
+    """Per feature, the tokens at the peaks of its first `PEAKS` top examples."""
+    examples = batch.examples
+    rank = np.arange(len(examples.feature)) - np.searchsorted(examples.feature, examples.feature)
+    chosen = (rank < PEAKS) & (examples.band == 0)
+    positions = (examples.offset + examples.peak)[chosen].tolist()
+    places = [
+        (seq, at, 1) for seq, at in zip(examples.sequence[chosen].tolist(), positions, strict=True)
+    ]
+    tokens = corpus.windows(connection, shelf.chunks, places)
+    found: list[list[int]] = [[] for _ in batch.labels]
+    for feature, token in zip(examples.feature[chosen].tolist(), tokens, strict=True):
+        found[feature] += token
+    return found

@@ -1,0 +1,1 @@
+"""Alembic migrations of the shelf, applied by `app.store.migrate`."""
