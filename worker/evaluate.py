@@ -1,0 +1,157 @@
+"""How well a dictionary stands for its hook point, on some text.
+
+Over all tokens that are not special (BOS, EOS, padding are skipped), x being what the model
+computes at the dictionary's output hook and y the reconstruction:
+
+    l0                   mean number of features that are not zero
+    dead_features        number of features that are zero at every token
+    explained_variance   1 - Σ|x - y|² / Σ|x - mean(x)|²
+    ce_loss_score        (H_zero - H_sae) / (H_zero - H_orig)
+
+H is the mean cross-entropy of the next token after each of these tokens: of the model as it is,
+with y in place of x at tokens that are not special, and with zeros in place of x everywhere. That
+is SAELens' `ce_loss_score` (sae_lens/evals.py, special tokens ignored); its `explained_variance`
+is the same formula too.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch.nn.functional import cross_entropy
+
+from worker.models import LanguageModel
+from worker.progress import Progress, silent
+from worker.saes import Dictionary
+from worker.sites import Site, add_hook
+from worker.tokens import Sequences, batches
+
+_BLOCK_ELEMENTS = 2**24
+"""Numbers in one block of dense activations."""
+
+Visit = Callable[[torch.Tensor], torch.Tensor | None]
+
+
+@torch.inference_mode()
+def evaluate(
+    model: LanguageModel,
+    dictionary: Dictionary,
+    sequences: Sequences,
+    *,
+    batch_tokens: int = 2048,
+    progress: Progress = silent,
+) -> dict[str, float | None]:
+    """The four numbers of the module's formulas; None where one is undefined (no variance, or
+    zeros cost nothing). Three forwards a batch; reports phase `evaluate` in tokens."""
+    special = torch.tensor(sorted(model.special_ids), dtype=torch.long, device=model.device)
+    reconstruction = _Reconstruction(dictionary, model.site(dictionary.hook_out).width)
+    losses = torch.zeros(3, dtype=torch.float64, device=model.device)
+    done = 0
+    for batch in batches(sequences, batch_tokens):
+        ids, real = batch.ids.to(model.device), batch.mask.to(model.device)
+        counted = real & ~torch.isin(ids, special)
+        predicts = counted[:, :-1] & real[:, 1:]
+        losses += _losses(model, reconstruction, ids, counted, predicts)
+        done += int(batch.mask.sum())
+        progress("evaluate", float(done), float(len(sequences.flat)))
+    original, replaced, zeroed = losses.tolist()
+    gain = zeroed - original
+    score = (zeroed - replaced) / gain if gain else None
+    return {**reconstruction.metrics(), "ce_loss_score": score}
+
+
+class _Reconstruction:
+    """Reconstructs tokens, and sums up in float64 what the metrics need."""
+
+    def __init__(self, dictionary: Dictionary, width: int) -> None:
+        device = dictionary.scale.device
+        self.dictionary = dictionary
+        self._tokens = 0
+        self._active = torch.zeros(dictionary.d_sae, dtype=torch.float64, device=device)
+        self._sum = torch.zeros(width, dtype=torch.float64, device=device)
+        self._squares = torch.zeros((), dtype=torch.float64, device=device)
+        self._error = torch.zeros((), dtype=torch.float64, device=device)
+
+    def __call__(
+        self, x: Float[torch.Tensor, "n d_in"], target: Float[torch.Tensor, "n d_out"]
+    ) -> Float[torch.Tensor, "n d_out"]:
+        """Reconstruct `target` from the inputs `x` of the same tokens."""
+        rows = max(1, _BLOCK_ELEMENTS // self.dictionary.d_sae)
+        blocks = zip(x.split(rows), target.split(rows), strict=True)
+        parts = [self._block(*block) for block in blocks]
+        return torch.cat(parts) if parts else target
+
+    def _block(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        encoded = self.dictionary.encode(x)
+        decoded = self.dictionary.decode(encoded, x)
+        wide = target.double()
+        self._tokens += len(x)
+        self._active += encoded.count_nonzero(dim=0)
+        self._sum += wide.sum(dim=0)
+        self._squares += wide.square().sum()
+        self._error += (wide - decoded).square().sum()
+        return decoded.to(target.dtype)
+
+    def metrics(self) -> dict[str, float | None]:
+        tokens = max(self._tokens, 1)
+        variance = float(self._squares - self._sum.square().sum() / tokens)
+        return {
+            "l0": float(self._active.sum()) / tokens,
+            "explained_variance": 1 - float(self._error) / variance if variance > 0 else None,
+            "dead_features": float((self._active == 0).sum()),
+        }
+
+
+def _losses(
+    model: LanguageModel,
+    reconstruct: _Reconstruction,
+    ids: Int[torch.Tensor, "b s"],
+    counted: Bool[torch.Tensor, "b s"],
+    predicts: Bool[torch.Tensor, "b s_minus_1"],
+) -> Float[torch.Tensor, "3"]:
+    """Summed cross-entropy of one batch: as it is, reconstructed, zeroed."""
+    read = model.site(reconstruct.dictionary.hook_name)
+    write = model.site(reconstruct.dictionary.hook_out)
+    seen: dict[Site, torch.Tensor] = {}
+    keep: dict[Site, Visit] = {
+        site: lambda state, site=site: seen.update({site: state.clone()}) for site in (read, write)
+    }
+    original = _loss(model, ids, predicts, keep)
+    swapped = seen[write].clone()
+    swapped[counted] = reconstruct(seen[read][counted], seen[write][counted])
+    replaced = _loss(model, ids, predicts, {write: lambda state: swapped})
+    zeroed = _loss(model, ids, predicts, {write: torch.zeros_like})
+    return torch.stack([original, replaced, zeroed])
+
+
+def _loss(
+    model: LanguageModel,
+    ids: Int[torch.Tensor, "b s"],
+    predicts: Bool[torch.Tensor, "b s_minus_1"],
+    visits: dict[Site, Visit],
+) -> Float[torch.Tensor, ""]:
+    """Summed cross-entropy of the tokens after those that `predicts` marks."""
+    handles = [
+        add_hook(model.hf.get_submodule(site.module), site.side, _in_place(site, visit))
+        for site, visit in visits.items()
+    ]
+    try:
+        logits = model.hf(input_ids=ids, use_cache=False).logits[:, :-1]
+    finally:
+        for handle in handles:
+            handle.remove()
+    loss = cross_entropy(logits[predicts].float(), ids[:, 1:][predicts], reduction="sum")
+    return loss.double()
+
+
+def _in_place(site: Site, visit: Visit) -> Visit:
+    """At resid_mid the block adds the MLP's output to the very tensor that the norm reads; only
+    writing into that tensor changes the residual stream as well."""
+    if not site.hook_name.endswith("hook_resid_mid"):
+        return visit
+
+    def write(state: torch.Tensor) -> torch.Tensor | None:
+        new = visit(state)
+        return None if new is None else state.copy_(new)
+
+    return write
