@@ -22,8 +22,9 @@ from dbos.error import DBOSException, DBOSWorkflowIDInUseError
 from sqlalchemy import create_engine, make_url, text
 
 from app.contract.jobs import JobSpec, JobState, JobView
-from app.contract.queues import MAX_STARTS, QUEUE_OF_KIND, VERSION
-from app.errors import BadRequest, Conflict, NotFound, Problem
+from app.contract.queues import APPLICATION, MAX_STARTS, QUEUE_OF_KIND, VERSION
+from app.errors import Conflict, NotFound, Problem
+from app.store import pages
 from app.store.engine import Shelf
 from app.store.progress import JobProgress, delete_progress, get_progress
 
@@ -39,8 +40,8 @@ STATES: dict[str, JobState] = {
 KINDS = list(QUEUE_OF_KIND)
 FINAL: frozenset[JobState] = frozenset({"done", "failed", "cancelled"})
 POLL_S = 0.5
-Page = tuple[list[JobView], str | None]
-"""Jobs and the cursor of the next page, None on the last."""
+JobPage = tuple[list[JobView], str | None]
+"""Jobs, and the cursor of the next page, None at the end."""
 _KEYS = uuid.UUID("0d0f7c5e-6f1f-4c0e-9f0e-5ae5c09e0001")
 """Namespace of job ids that derive from an Idempotency-Key."""
 
@@ -69,6 +70,7 @@ class Jobs:
         self._client = DBOSClient(
             system_database_url=jobs_url,
             serializer=DBOSPortableJSONSerializer(),
+            application_name=APPLICATION,
             retry_connection_errors=False,
         )
 
@@ -111,29 +113,31 @@ class Jobs:
         cursor: str | None = None,
         state: JobState | None = None,
         kind: str | None = None,
-    ) -> Page:
-        """One page of jobs, newest first, and the cursor of the next page.
+    ) -> JobPage:
+        """A page of jobs, newest first.
 
         A cursor holds the last page's oldest creation time and the ids already shown that were
         created in that millisecond, so that no job is skipped or shown twice.
         """
-        before, shown = _read_cursor(cursor)
+        pages.check_limit(limit)
+        key = ["jobs", state, kind]
+        before, shown = pages.decode(cursor, key) if cursor else (None, [])
         found = self._client.list_workflows(
             name=kind or KINDS,
             status=[status for status, name in STATES.items() if state in (None, name)],
-            end_time=_instant(before) if before is not None else None,
+            end_time=_instant(before) if before else None,
             limit=limit + 1 + len(shown),
             sort_desc=True,
         )
         fresh = [status for status in found if status.workflow_id not in shown]
         page = fresh[:limit]
+        items = _views(self._shelf, page)
         if len(fresh) <= limit:
-            return _views(self._shelf, page), None
-        oldest = page[-1].created_at
-        seen = [status.workflow_id for status in page if status.created_at == oldest]
-        if oldest == before:
-            seen = [*shown, *seen]
-        return _views(self._shelf, page), f"{oldest}:{','.join(seen)}"
+            return items, None
+        last = page[-1].created_at
+        told = [status.workflow_id for status in page if status.created_at == last]
+        told += shown if before == last else []
+        return items, pages.encode(key, [last, told])
 
     def cancel(self, job_id: str) -> JobView:
         """Stop a job that has not ended; what it has committed stays. Again is no error."""
@@ -207,7 +211,7 @@ def _view(status: WorkflowStatus, progress: JobProgress | None) -> JobView:
     if progress is None or state == "queued":
         return view
     view.metrics = progress.metrics
-    view.updated_at = max(updated, progress.updated_at)
+    view.updated_at = max(updated, progress.updated_at or updated)
     if state != "done":
         view.progress, view.phase = progress.done, progress.phase
     if state == "running":
@@ -229,15 +233,6 @@ def _error(status: WorkflowStatus) -> dict[str, Any]:
     if isinstance(error, PortableWorkflowError) and isinstance(error.data, dict):
         return dict(error.data)
     return Problem(f"The job ended with an unexpected error: {error}").body()
-
-
-def _read_cursor(cursor: str | None) -> tuple[int | None, list[str]]:
-    if cursor is None:
-        return None, []
-    moment, _, shown = cursor.partition(":")
-    if not moment.isascii() or not moment.isdigit() or len(moment) > 15:
-        raise BadRequest("This cursor was not made by this list; start without one.")
-    return int(moment), shown.split(",")
 
 
 def _instant(milliseconds: int) -> str:

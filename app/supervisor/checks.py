@@ -1,0 +1,74 @@
+"""What can be wrong before anything is started, each in one sentence."""
+
+import socket
+import sys
+from importlib.util import find_spec
+from urllib.parse import urlsplit
+
+from app.errors import Unavailable
+from app.settings import Settings, writable
+
+NEEDED = ("torch", "transformers", "transformer_lens", "sae_lens", "dbos", "uvicorn")
+
+
+def check_dependencies() -> None:
+    """Raises Unavailable when a package is missing; imports none of them."""
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise Unavailable(
+            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed for "
+            f"{sys.executable}; run `make install`, which makes an environment in .venv."
+        )
+
+
+def check_data_dir(settings: Settings) -> None:
+    """Raises Unavailable when no file can be made in the data folder."""
+    if not writable(settings.data_dir):
+        raise Unavailable(
+            f"The data folder {settings.data_dir} cannot be written to; set SAESCOPE_DATA_DIR to a "
+            "folder of yours."
+        )
+
+
+def with_ports(settings: Settings) -> Settings:
+    """The settings with the ports that the processes will listen on, all of them free now.
+
+    Raises Unavailable when one is in use.
+    """
+    _check_free(settings.host, settings.port, "SAESCOPE_PORT")
+    ports = {"port": settings.port or _free_port(settings.host)}
+    if "live_url" in settings.model_fields_set:
+        live = urlsplit(settings.live_url)
+        _check_free(live.hostname or "", live.port or 80, "SAESCOPE_LIVE_URL")
+    else:
+        ports["live_url"] = f"http://127.0.0.1:{_free_port('127.0.0.1')}"
+    return settings.model_copy(update=ports)
+
+
+def _check_free(host: str, port: int, setting: str) -> None:
+    try:
+        with _listener(host, port):
+            pass
+    except OSError as error:
+        raise Unavailable(
+            f"Port {port} on {host} cannot be listened on ({error.strerror or error}); stop what "
+            f"uses it, or set {setting} to another."
+        ) from None
+
+
+def _free_port(host: str) -> int:
+    with _listener(host, 0) as listener:
+        return listener.getsockname()[1]
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
+    return listener

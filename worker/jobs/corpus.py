@@ -1,0 +1,101 @@
+"""The tokens that a job works on: made once, kept in the data folder, the same at every start.
+
+A job notes which corpus it made before it uses it. When it goes on after a crash it takes that
+one, also when the text file has changed meanwhile, so that its units still fit each other.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from app.contract.jobs import Corpus, CorpusBundled
+from app.errors import Invalid
+from app.settings import Settings
+from worker.demo.generator import CORPUS_START, documents
+from worker.jobs.job import Job
+from worker.jobs.paths import allowed_path
+from worker.models import LanguageModel
+from worker.text import read_texts
+from worker.tokens import (
+    Sequences,
+    corpus_fingerprint,
+    load_corpus,
+    save_corpus,
+    tokenize_corpus,
+)
+
+
+class StoredCorpus(NamedTuple):
+    """Tokens in the data folder."""
+
+    id: str
+    source: str
+    """Where the text came from, as the user wrote it."""
+    context_size: int
+    sequences: Sequences
+
+
+class _Bundled:
+    """Texts of the bundled generator; their number is known before they are made."""
+
+    def __init__(self, corpus: CorpusBundled) -> None:
+        self._corpus = corpus
+
+    def __iter__(self) -> Iterator[str]:
+        made = documents(self._corpus.seed, CORPUS_START, self._corpus.documents)
+        return (document.text for document in made)
+
+    def __len__(self) -> int:
+        return self._corpus.documents
+
+
+def check_corpus(settings: Settings, corpus: Corpus) -> None:
+    """Raise the reason why no text can be read, if there is one; reads one document."""
+    next(iter(_texts(settings, corpus)))
+
+
+def check_context(context_size: int | None, model_context: int, model_id: str) -> None:
+    """Raises Invalid for a context that the model cannot read."""
+    if context_size is not None and context_size > model_context:
+        raise Invalid(
+            f"context_size is {context_size}, but {model_id} reads at most {model_context} tokens; "
+            "lower it or leave it out."
+        )
+
+
+def open_corpus(job: Job[Any], corpus: Corpus, model: LanguageModel) -> StoredCorpus:
+    """The job's tokens, made at its first start. Reports phase `tokenize`."""
+    settings = job.bench.settings
+    context = job.spec.context_size or model.context_size
+    note = job.checkpoints / "corpus.json"
+    corpora = settings.data_dir / "corpora"
+    if note.is_file():
+        corpus_id = json.loads(note.read_text())["id"]
+    else:
+        made = tokenize_corpus(model, _texts(settings, corpus), context, job.report)
+        corpus_id = corpus_fingerprint(made, context, model.prepend_bos)
+        save_corpus(corpora, corpus_id, made)
+        _write(note, {"id": corpus_id})
+    sequences = load_corpus(corpora / corpus_id[:16])
+    return StoredCorpus(corpus_id, source_of(corpus), context, sequences)
+
+
+def source_of(corpus: Corpus) -> str:
+    """Where a corpus' text comes from, in one line."""
+    if isinstance(corpus, CorpusBundled):
+        return f"bundled:{corpus.bundled} documents={corpus.documents} seed={corpus.seed}"
+    return corpus.path
+
+
+def _texts(settings: Settings, corpus: Corpus) -> Any:
+    if isinstance(corpus, CorpusBundled):
+        return _Bundled(corpus)
+    return read_texts(allowed_path(settings, corpus.path), corpus.text_field)
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".part")
+    draft.write_text(json.dumps(content))
+    draft.replace(path)

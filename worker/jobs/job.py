@@ -1,0 +1,56 @@
+"""One job at work, and the process-wide things that it works with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import torch
+
+from app.contract.jobs import LoadSpec, PrecomputeSpec, TrainSpec
+from app.settings import Settings
+from app.store.engine import Shelf
+from worker.models import resolve_device
+from worker.progress import Progress
+
+SpecT = TypeVar("SpecT", LoadSpec, TrainSpec, PrecomputeSpec)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all jobs of a worker process share."""
+
+    settings: Settings
+    shelf: Shelf
+    device: torch.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format in which models run."""
+        return getattr(torch, self.settings.dtype)
+
+
+@dataclass(frozen=True)
+class Job(Generic[SpecT]):
+    """A job that is being checked or worked on."""
+
+    id: str
+    spec: SpecT
+    bench: Bench
+    report: Progress
+    cancelled: Callable[[], bool]
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of what this job keeps between starts."""
+        return self.bench.settings.data_dir / "checkpoints" / self.id
+
+    @property
+    def spill(self) -> Path:
+        """Folder of what precompute spills."""
+        return self.bench.settings.spill_dir / self.id
+
+
+def device_of(settings: Settings, index: int) -> torch.device:
+    """Device of the `index`-th jobs worker."""
+    return resolve_device(settings.jobs_devices[index])

@@ -1,0 +1,108 @@
+"""The process: `python -m worker.jobs.main [--index N]`, one for each of `JOBS_DEVICES`.
+
+At the start DBOS queues again what this worker (its executor id) left running when it died.
+SIGTERM ends it at once, like a kill: what is committed is enough to go on from.
+"""
+
+import argparse
+import fcntl
+import logging
+import os
+import signal
+import sys
+import threading
+from typing import IO
+
+from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer
+
+from app.contract.queues import APPLICATION, QUEUE_OF_KIND, VERSION, executor_id
+from app.errors import Problem, Unavailable
+from app.settings import Settings, writable
+from app.store.engine import open_shelf
+from app.store.migrate import migrate
+from worker.jobs.job import Bench, device_of
+from worker.jobs.workflows import register
+
+NICE = 10
+QUEUE_POLL_S = 0.25
+
+
+def main() -> None:
+    """Run until a signal comes."""
+    parser = argparse.ArgumentParser(prog="saescope worker jobs", description="Runs jobs.")
+    parser.add_argument("--index", type=int, default=0, help="which of SAESCOPE_JOBS_DEVICES")
+    index = parser.parse_args().index
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        settings = Settings()
+        lock = claim(settings, index)
+        start(settings, index)
+    except Problem as problem:
+        sys.exit(f"saescope: {problem.detail}")
+    _wait_for_signal()
+    lock.close()
+    os._exit(0)
+
+
+def claim(settings: Settings, index: int) -> IO[str]:
+    """Be the only jobs worker of this number on this data folder, for as long as it is open."""
+    if not writable(settings.data_dir):
+        raise Unavailable(f"The data folder {settings.data_dir} cannot be written to.")
+    lock = (settings.data_dir / f"{executor_id(index)}.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Unavailable(
+            f"A jobs worker already serves the data folder {settings.data_dir}."
+        ) from None
+    return lock
+
+
+def start(settings: Settings, index: int) -> None:
+    """Register the workflows, launch DBOS and listen to the queues."""
+    migrate(settings.shelf_url)
+    device = device_of(settings, index)
+    if device.type == "cpu":
+        os.nice(NICE)
+    DBOS(config=_config(settings, index))
+    client = DBOSClient(
+        system_database_url=settings.jobs_url,
+        serializer=DBOSPortableJSONSerializer(),
+        system_database_pool_size=2,
+        application_name=APPLICATION,
+        lazy=True,
+    )
+    register(Bench(settings, open_shelf(settings.shelf_url), device), client)
+    DBOS.launch()
+    for queue in sorted(set(QUEUE_OF_KIND.values())):
+        DBOS.register_queue(
+            queue,
+            worker_concurrency=1,
+            polling_interval_sec=QUEUE_POLL_S,
+            on_conflict="always_update",
+        )
+    logging.getLogger("saescope.jobs").info("Waiting for jobs on %s", device)
+
+
+def _config(settings: Settings, index: int) -> DBOSConfig:
+    return {
+        "name": APPLICATION,
+        "system_database_url": settings.jobs_url,
+        "executor_id": executor_id(index),
+        "application_version": VERSION,
+        "serializer": DBOSPortableJSONSerializer(),
+        "log_level": "ERROR",
+        "enable_otlp": False,
+    }
+
+
+def _wait_for_signal() -> None:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    while not stop.wait(1.0):
+        pass
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""`precompute`: the evidence of some SAEs' features, in one pass over a corpus.
+
+Each SAE gets a run of its own; its evidence is served once the whole run is on the shelf. Ids of
+runs derive from the job's, so a job that goes on finds the ranges that it had committed.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from app.contract.ids import is_neuron_source
+from app.contract.jobs import PrecomputeSpec
+from app.errors import Invalid
+from app.store import read
+from app.store.records import CorpusRecord, FeatureBatch
+from app.store.write import begin_run, committed_ranges, finish_run, put_corpus, put_features
+from worker.jobs.corpus import StoredCorpus, check_context, check_corpus, open_corpus
+from worker.jobs.job import Job
+from worker.jobs.load import register_sae
+from worker.models import LanguageModel, load_model
+from worker.precompute.run import precompute
+from worker.precompute.settings import Settings
+from worker.saes import Dictionary, load_sae, neuron_dictionary
+
+
+def check_precompute(job: Job[PrecomputeSpec]) -> None:
+    """All that can be known without loading the model."""
+    spec, bench = job.spec, job.bench
+    model = read.model(bench.shelf, spec.model)
+    if len(set(spec.saes)) < len(spec.saes):
+        raise Invalid("An SAE is named twice in `saes`; name each once.")
+    for sae_id in spec.saes:
+        if not is_neuron_source(sae_id):
+            read.sae(bench.shelf, spec.model, sae_id)
+        elif f"blocks.{_layer(sae_id)}.mlp.hook_post" not in model.hook_points:
+            raise Invalid(f"The model {model.id} has no neurons in layer {_layer(sae_id)}.")
+    check_context(spec.context_size, model.context_size, model.id)
+    check_corpus(bench.settings, spec.corpus)
+
+
+def precompute_features(job: Job[PrecomputeSpec]) -> dict[str, Any]:
+    """Run the pass from the last committed unit on, then switch all SAEs to the new evidence."""
+    shelf = job.bench.shelf
+    model = _open_model(job)
+    dictionaries = [_open(job, model, sae_id) for sae_id in job.spec.saes]
+    corpus = open_corpus(job, job.spec.corpus, model)
+    _put_corpus(job, corpus)
+    settings = Settings()
+    runs = {d.id: _begin(job, d, corpus, settings) for d in dictionaries}
+
+    def on_range(sae_id: str, batch: FeatureBatch) -> None:
+        put_features(shelf, runs[sae_id], batch)
+
+    statistics = precompute(
+        model,
+        dictionaries,
+        corpus.sequences,
+        spill_dir=job.spill,
+        settings=settings,
+        on_progress=job.report,
+        on_range=on_range,
+        done_ranges={sae_id: committed_ranges(shelf, run) for sae_id, run in runs.items()},
+    )
+    for sae_id, run in runs.items():
+        finish_run(shelf, run, statistics[sae_id])
+    return {"model": model.id, "runs": runs, "corpus": corpus.id}
+
+
+def _open_model(job: Job[PrecomputeSpec]) -> LanguageModel:
+    bench = job.bench
+    job.report("open", 0, 1)
+    record = read.model(bench.shelf, job.spec.model)
+    return load_model(record.id, Path(record.path), device=bench.device, dtype=bench.dtype)
+
+
+def _open(job: Job[PrecomputeSpec], model: LanguageModel, sae_id: str) -> Dictionary:
+    """A registered SAE, or a layer's neurons, which this registers."""
+    bench = job.bench
+    if is_neuron_source(sae_id):
+        dictionary = neuron_dictionary(model, _layer(sae_id))
+        register_sae(bench, model.id, None, dictionary)
+        return dictionary
+    record = read.sae(bench.shelf, model.id, sae_id)
+    return load_sae(sae_id, Path(record.path), device=bench.device, model=model)
+
+
+def _put_corpus(job: Job[PrecomputeSpec], corpus: StoredCorpus) -> None:
+    sequences = corpus.sequences
+    record = CorpusRecord(
+        id=corpus.id,
+        model_id=job.spec.model,
+        source=corpus.source,
+        n_sequences=len(sequences),
+        n_tokens=len(sequences.flat),
+        context_size=corpus.context_size,
+    )
+    put_corpus(job.bench.shelf, record, sequences.flat, sequences.offsets)
+
+
+def _begin(
+    job: Job[PrecomputeSpec], dictionary: Dictionary, corpus: StoredCorpus, settings: Settings
+) -> str:
+    run_id = f"{job.id}.{dictionary.id}"
+    begin_run(job.bench.shelf, job.spec.model, dictionary.id, corpus.id, settings.record(), run_id)
+    return run_id
+
+
+def _layer(sae_id: str) -> int:
+    return int(sae_id.partition("-")[0])

@@ -1,0 +1,100 @@
+"""The three kinds of jobs as DBOS workflows of durable steps: `check`, the work, `clean`.
+
+DBOS decides that a job goes on after a crash: it runs the step in flight again. The work itself
+decides from where: it goes on from the units it has committed (checkpoints, shards, ranges).
+
+A `Problem` becomes the job's error. Anything else becomes a short sentence for the caller, with
+the traceback in the worker's log.
+"""
+
+import logging
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+from dbos import DBOS, DBOSClient, PortableWorkflowError
+from dbos.error import DBOSWorkflowCancelledError
+from pydantic import TypeAdapter
+
+from app.contract.jobs import JobSpec
+from app.contract.queues import MAX_STARTS
+from app.errors import Problem
+from worker.jobs.job import Bench, Job
+from worker.jobs.load import check_load, load
+from worker.jobs.precompute import check_precompute, precompute_features
+from worker.jobs.report import Report
+from worker.jobs.train import check_train, train_sae
+from worker.progress import Cancelled
+
+log = logging.getLogger("saescope.jobs")
+
+Check = Callable[[Job[Any]], None]
+Work = Callable[[Job[Any]], dict[str, Any]]
+
+KINDS: dict[str, tuple[Check, Work]] = {
+    "load": (check_load, load),
+    "train": (check_train, train_sae),
+    "precompute": (check_precompute, precompute_features),
+}
+
+
+def register(bench: Bench, client: DBOSClient) -> None:
+    """Make the workflows known to DBOS; before it is launched."""
+    for kind, (check, work) in KINDS.items():
+        workflow = _workflow(bench, client, kind, check, work)
+        DBOS.workflow(name=kind, max_recovery_attempts=MAX_STARTS)(workflow)
+
+
+def _workflow(
+    bench: Bench, client: DBOSClient, kind: str, check: Check, work: Work
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def run(body: dict[str, Any]) -> dict[str, Any]:
+        job_id = DBOS.workflow_id
+        assert job_id is not None
+        report = Report(bench.shelf, job_id, kind, lambda: still_running(client, job_id))
+        spec: Any = TypeAdapter(JobSpec).validate_python(body)
+        job = Job(job_id, spec, bench, report, report.cancelled)
+        DBOS.run_step({"name": "check"}, _guarded, check, job)
+        result = DBOS.run_step({"name": kind}, _guarded, work, job)
+        DBOS.run_step({"name": "clean"}, _guarded, clean, job)
+        return result
+
+    return run
+
+
+def clean(job: Job[Any]) -> None:
+    """Remove what the job kept to go on from."""
+    shutil.rmtree(job.checkpoints, ignore_errors=True)
+    shutil.rmtree(job.spill, ignore_errors=True)
+
+
+def still_running(client: DBOSClient, job_id: str) -> bool:
+    """Whether nobody has cancelled (or cancelled and queued again, or deleted) the job."""
+    found = client.list_workflows(workflow_ids=[job_id], load_input=False, load_output=False)
+    return bool(found) and found[0].status == "PENDING"
+
+
+def _guarded(step: Callable[[Job[Any]], Any], job: Job[Any]) -> Any:
+    """Run a step; what goes wrong leaves it in the form in which DBOS stores errors."""
+    try:
+        job.report(step.__name__.split("_")[0], 0, 0)
+        return step(job)
+    except Cancelled:
+        raise DBOSWorkflowCancelledError(f"Job {job.id} was cancelled.") from None
+    except Problem as problem:
+        log.warning("Job %s failed: %s", job.id, problem.detail)
+        raise _stored(problem) from problem
+    except Exception as error:
+        log.exception("Job %s ended with an unexpected error", job.id)
+        raise _stored(_unexpected(error)) from error
+
+
+def _unexpected(error: Exception) -> Problem:
+    told = f"{type(error).__name__}: {error}"[:300]
+    return Problem(f"The job stopped at an unexpected error; its worker's log has more. ({told})")
+
+
+def _stored(problem: Problem) -> PortableWorkflowError:
+    return PortableWorkflowError(
+        problem.detail, type(problem).__name__, problem.status, problem.body()
+    )
