@@ -20,10 +20,14 @@ FinishReason = Literal["stop", "length", "cancelled"]
 
 
 class LiveHealth(BaseModel):
-    """Models in memory, by id."""
+    """Models in memory, by id, and how busy they are."""
 
     models: list[str]
     device: str
+    running: int = 0
+    """Rows that generate now: one an answer, so a request with its baseline takes two."""
+    waiting: int = 0
+    """Rows that wait for a place in a batch."""
 
 
 class TokenizeRequest(BaseModel):
@@ -109,6 +113,7 @@ class Completion(BaseModel):
     text: str
     """The generated text, without the prompt and without the stop string."""
     tokens: list[str]
+    """Every token that was sampled, those of a stop string and a final EOS included."""
     finish_reason: FinishReason
 
 
