@@ -1,0 +1,198 @@
+"""Activations for many callers' texts at once.
+
+Each turn one batch: a text of the caller whose turn it is, and with it the waiting texts of
+anybody that are nearest to it in length, right-padded, up to a budget of tokens. One forward that
+stops at the deepest hook point asked for serves all SAEs; each SAE encodes the tokens of the texts
+that want it, without padding: whole features column by column, or the strongest per token.
+
+Nothing is left out: values at BOS and other special tokens are reported as they are.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from app.errors import Problem
+from worker.activations import capture
+from worker.live.strongest import Strongest, strongest
+from worker.models import LanguageModel
+from worker.saes import Dictionary
+
+log = logging.getLogger(__name__)
+
+CAPTURE_TOKENS = 1024
+"""Tokens of a batch, padding included; a longer text is a batch by itself."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What is wanted of one SAE."""
+
+    sae: str
+    dictionary: Dictionary
+    features: tuple[int, ...] | None
+    """Features wanted at every token; None for the strongest of each token."""
+    top_k: int
+
+
+Values = Strongest | Float[np.ndarray, "t f"]
+"""Strongest features per token, or the columns asked for."""
+
+
+@dataclass(eq=False)
+class CaptureJob:
+    """One activations request."""
+
+    texts: list[list[int]]
+    readings: list[Reading]
+    values: list[dict[str, Values]] = field(init=False)
+    """Per text, by SAE id."""
+    todo: list[int] = field(init=False)
+    """Texts not yet done, longest first."""
+    answer: "Future[list[dict[str, Values]]]" = field(default_factory=Future)
+
+    def __post_init__(self) -> None:
+        self.values = [{} for _ in self.texts]
+        self.todo = sorted(range(len(self.texts)), key=lambda text: -len(self.texts[text]))
+
+
+Piece = tuple[CaptureJob, int]
+"""One text of a job."""
+
+
+class CaptureQueue:
+    """Jobs of one model, served in turns."""
+
+    def __init__(self, model: LanguageModel, budget: int = CAPTURE_TOKENS) -> None:
+        self._model = model
+        self._budget = budget
+        self._jobs: deque[CaptureJob] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """Texts not yet done."""
+        return sum(len(job.todo) for job in self._jobs)
+
+    def submit(self, job: CaptureJob) -> None:
+        """Queue a job that was checked beforehand; its future gets the values."""
+        self._jobs.append(job)
+
+    def abort(self, problem: Problem) -> None:
+        """Fail all jobs."""
+        for job in self._jobs:
+            _fail(job, problem)
+        self._jobs.clear()
+
+    @torch.inference_mode()
+    def step(self) -> None:
+        """Run one batch. What goes wrong fails the jobs that it touches."""
+        self._jobs = deque(job for job in self._jobs if not job.answer.done())
+        if not self._jobs:
+            return
+        pieces = self._next_batch()
+        jobs = list(dict.fromkeys(job for job, _ in pieces))
+        try:
+            self._run(pieces)
+        except Exception as error:  # whatever a model raises, the other jobs go on
+            log.exception("A capture batch of %d texts failed", len(pieces))
+            for job in jobs:
+                _fail(job, error)
+        for job, text in pieces:
+            job.todo.remove(text)
+        for job in jobs:
+            if not job.todo and not job.answer.done():
+                job.answer.set_result(job.values)
+
+    def _next_batch(self) -> list[Piece]:
+        self._jobs.rotate(-1)
+        lead = self._jobs[-1]
+        length = len(lead.texts[lead.todo[0]])
+        others = (job for job in self._jobs if job is not lead)
+        waiting = [(job, text) for job in (lead, *others) for text in job.todo]
+        # The sort is stable, so the lead's longest text comes first.
+        waiting.sort(key=lambda piece: abs(_length(piece) - length))
+        longest = 0
+        for count, piece in enumerate(waiting):
+            longest = max(longest, _length(piece))
+            if count and longest * (count + 1) > self._budget:
+                return waiting[:count]
+        return waiting
+
+    def _run(self, pieces: list[Piece]) -> None:
+        hooks = {reading.dictionary.hook_name for job, _ in pieces for reading in job.readings}
+        states = capture(self._model, _padded(pieces), sorted(hooks))
+        wanted: dict[Dictionary, list[tuple[int, Reading]]] = {}
+        for row, (job, _) in enumerate(pieces):
+            for reading in job.readings:
+                wanted.setdefault(reading.dictionary, []).append((row, reading))
+        for dictionary, members in wanted.items():
+            for whole in (False, True):
+                group = [m for m in members if (m[1].features is not None) is whole]
+                if group:
+                    _encode(dictionary, states[dictionary.hook_name], pieces, group, whole)
+
+
+def _encode(
+    dictionary: Dictionary,
+    state: Float[torch.Tensor, "n t w"],
+    pieces: list[Piece],
+    group: list[tuple[int, Reading]],
+    whole: bool,
+) -> None:
+    """Encode the texts of a group together and give each its part."""
+    lengths = [_length(pieces[row]) for row, _ in group]
+    x = torch.cat([state[row, :n] for (row, _), n in zip(group, lengths, strict=True)]).float()
+    starts = np.cumsum([0, *lengths]).tolist()
+    readings = [reading for _, reading in group]
+    parts = (_columns if whole else _top)(dictionary, x, readings, starts)
+    for (row, reading), part in zip(group, parts, strict=True):
+        job, text = pieces[row]
+        job.values[text][reading.sae] = part
+
+
+def _columns(
+    dictionary: Dictionary,
+    x: Float[torch.Tensor, "t w"],
+    readings: list[Reading],
+    starts: list[int],
+) -> Iterable[Float[np.ndarray, "_ _"]]:
+    features = sorted({feature for reading in readings for feature in reading.features or ()})
+    index = torch.tensor(features, dtype=torch.long, device=x.device)
+    values = dictionary.encode_columns(x, index).cpu().numpy()
+    for i, reading in enumerate(readings):
+        own = np.searchsorted(features, reading.features or ())
+        yield values[starts[i] : starts[i + 1]][:, own]
+
+
+def _top(
+    dictionary: Dictionary,
+    x: Float[torch.Tensor, "t w"],
+    readings: list[Reading],
+    starts: list[int],
+) -> Iterable[Strongest]:
+    found = strongest(dictionary, x, max(reading.top_k for reading in readings))
+    for i, reading in enumerate(readings):
+        yield found.part(starts[i], starts[i + 1], reading.top_k)
+
+
+def _padded(pieces: list[Piece]) -> torch.Tensor:
+    ids = torch.zeros(len(pieces), max(map(_length, pieces)), dtype=torch.long)
+    for row, (job, text) in enumerate(pieces):
+        ids[row, : len(job.texts[text])] = torch.tensor(job.texts[text])
+    return ids
+
+
+def _length(piece: Piece) -> int:
+    job, text = piece
+    return len(job.texts[text])
+
+
+def _fail(job: CaptureJob, error: Exception) -> None:
+    if not job.answer.done():
+        job.answer.set_exception(error)

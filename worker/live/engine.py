@@ -1,0 +1,208 @@
+"""Generation: continuous batching, every row with its own steering and sampling.
+
+One step: (1) rows whose caller left or whose time is over go; (2) waiting answers join while slots
+and the prefill budget last, by one right-padded prefill that also samples their first token;
+(3) one decode step samples the next token of every row; (4) finished rows leave, the last row
+moving into the hole. An exact answer waits until the batch is empty and then has it for itself.
+
+A failure is kept to where it happened: what a dictionary raises fails its row, a row whose logits
+are not finite fails alone, a failing prefill fails the rows that were joining, and a failing decode
+step fails the rows of the batch. The engine goes on with whoever waits.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+
+from app.errors import Invalid, Problem
+from worker.live.answer import Answer, Generation
+from worker.live.forward import BatchForward
+from worker.live.sampling import next_tokens
+
+log = logging.getLogger(__name__)
+
+PREFILL_TOKENS = 1024
+"""Prompt tokens, padding included, that join in one step; a longer prompt joins alone."""
+
+Row = tuple[Generation, Answer]
+
+
+class Engine(Protocol):
+    """What the model thread asks of a generation backend."""
+
+    @property
+    def max_len(self) -> int:
+        """Tokens of prompt and answer together that a row holds."""
+        ...
+
+    @property
+    def running(self) -> int:
+        """Rows in the batch."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """Answers that have not joined."""
+        ...
+
+    def submit(self, generation: Generation) -> None:
+        """Queue a generation that was checked beforehand."""
+        ...
+
+    def step(self) -> set[Generation]:
+        """Advance every row; return the generations that changed."""
+        ...
+
+    def abort(self, problem: Problem) -> set[Generation]:
+        """Fail everything that runs or waits; return what changed."""
+        ...
+
+
+class BatchEngine:
+    """`Engine` over a Hugging Face model in this process."""
+
+    def __init__(self, forward: BatchForward, prefill_tokens: int = PREFILL_TOKENS) -> None:
+        self._forward = forward
+        self._prefill_tokens = prefill_tokens
+        self._rows: list[Row] = []
+        self._queue: deque[Row] = deque()
+
+    @property
+    def max_len(self) -> int:
+        """Tokens of prompt and answer together that a row holds."""
+        return self._forward.max_len
+
+    @property
+    def running(self) -> int:
+        """Rows in the batch."""
+        return len(self._rows)
+
+    @property
+    def waiting(self) -> int:
+        """Answers that have not joined."""
+        return len(self._queue)
+
+    def submit(self, generation: Generation) -> None:
+        """Queue the answers of a generation that was checked beforehand."""
+        self._queue.extend((generation, answer) for answer in generation.answers)
+
+    @torch.inference_mode()
+    def abort(self, problem: Problem) -> set[Generation]:
+        """Fail everything that runs or waits; return what changed."""
+        for generation, _ in (*self._rows, *self._queue):
+            generation.fail(problem)
+        return self._drop()
+
+    @torch.inference_mode()
+    def step(self) -> set[Generation]:
+        """Advance every row by a token, joining ones by two; return what changed."""
+        return self._drop() | self._join() | self._decode()
+
+    def _drop(self) -> set[Generation]:
+        """Let rows go that are finished, failed, cancelled or out of time; return what ended."""
+        now = time.monotonic()
+        present = {generation for generation, _ in (*self._rows, *self._queue)}
+        ended = {generation for generation in present if generation.settle(now)}
+        for row in reversed(range(len(self._rows))):
+            if _is_over(self._rows[row]):
+                self._leave(row)
+        self._queue = deque(row for row in self._queue if not _is_over(row))
+        return ended
+
+    def _leave(self, row: int) -> None:
+        last = len(self._rows) - 1
+        self._forward.leave(row, last, self._rows[last][1].length)
+        self._rows[row] = self._rows[last]
+        self._rows.pop()
+
+    def _join(self) -> set[Generation]:
+        """Prefill answers that wait and sample the first token of each."""
+        joining = self._next_to_join()
+        if not joining:
+            return set()
+        first = len(self._rows)
+        self._rows += joining
+        now = time.monotonic()
+        for generation, _ in joining:
+            generation.joined = generation.joined or now
+        prompts = [answer.prompt for _, answer in joining]
+        edits = [answer.edits for _, answer in joining]
+        return self._advance(first, lambda: self._forward.prefill(first, prompts, edits))
+
+    def _next_to_join(self) -> list[Row]:
+        """Waiting answers in order of arrival, as many as fit."""
+        joining: list[Row] = []
+        longest = 0
+        alone = any(generation.exact for generation, _ in self._rows)
+        while self._queue and not alone and len(self._rows) + len(joining) < self._forward.slots:
+            generation, answer = self._queue[0]
+            longest = max(longest, len(answer.prompt))
+            if joining and longest * (len(joining) + 1) > self._prefill_tokens:
+                break
+            if generation.exact and (self._rows or joining):
+                break
+            joining.append(self._queue.popleft())
+            alone = generation.exact
+        return joining
+
+    def _decode(self) -> set[Generation]:
+        """Process every row's last token and sample the next one."""
+        if not self._rows:
+            return set()
+        span = max(answer.length for _, answer in self._rows)
+        return self._advance(0, lambda: self._forward.decode(len(self._rows), span))
+
+    def _advance(
+        self, first: int, forward: Callable[[], Float[torch.Tensor, "n v"]]
+    ) -> set[Generation]:
+        """Run a forward of the rows from `first` on and take a token for each.
+
+        What the forward raises fails these rows.
+        """
+        generations = {generation for generation, _ in self._rows[first:]}
+        try:
+            self._take(first, forward())
+        except Exception as error:  # whatever a model raises, the others go on
+            log.exception("A forward of %d rows failed", len(self._rows) - first)
+            for generation in generations:
+                generation.fail(_problem(error))
+        return generations | self._drop()
+
+    def _take(self, first: int, logits: Float[torch.Tensor, "n v"]) -> None:
+        """Sample a token for each row from `first` on and hand it to its answer."""
+        tokens = next_tokens(logits, [answer.sampling for _, answer in self._rows[first:]])
+        self._forward.append(first, tokens)
+        finite = logits.amax(-1).isfinite().tolist()
+        now = time.monotonic()
+        for row, (token, usable) in enumerate(zip(tokens.tolist(), finite, strict=True), first):
+            generation, answer = self._rows[row]
+            if row in self._forward.failed:
+                generation.fail(_problem(self._forward.failed[row]))
+            elif not usable:
+                generation.fail(_not_finite(answer))
+            else:
+                generation.first_token = generation.first_token or now
+                answer.take(token)
+
+
+def _is_over(row: Row) -> bool:
+    generation, answer = row
+    return generation.problem is not None or answer.reason is not None
+
+
+def _problem(error: Exception) -> Problem:
+    if isinstance(error, Problem):
+        return error
+    return Problem(f"The model could not compute this answer ({type(error).__name__}: {error}).")
+
+
+def _not_finite(answer: Answer) -> Invalid:
+    return Invalid(
+        f"The model's output for the {answer.name} answer is no longer finite; use smaller "
+        "strengths."
+    )

@@ -1,0 +1,129 @@
+"""Forwards of a batch of rows through the plain model: prompts once, then a token a row.
+
+All that lies on the device is here: cache, positions, last tokens and the edits of every row, in
+buffers of fixed address. Which request a row belongs to is the engine's business.
+"""
+
+import torch
+from jaxtyping import Float, Int
+
+from app.errors import Invalid
+from worker.live.cache import CacheShape, SlotCache, decode_mask
+from worker.live.hooks import Steering
+from worker.live.steering import DECODE, PREFILL, Edit
+from worker.models import LanguageModel
+
+SLOTS = 64
+"""Rows of a batch, where `CACHE_BYTES` hold as many."""
+CACHE_BYTES = 4 * 2**30
+"""Memory for keys and values of one model."""
+MAX_LEN = 8192
+"""Tokens of prompt and answer together, where the model reads as many."""
+
+
+class BatchForward:
+    """Rows 0 .. n-1 of a model's batch. Use under `torch.inference_mode`.
+
+    Raises `Invalid` for a model whose cached forward does not equal its plain one.
+    """
+
+    def __init__(self, model: LanguageModel, slots: int | None = None) -> None:
+        self.model = model
+        self.max_len = min(model.context_size, MAX_LEN)
+        self._config = model.hf.config.get_text_config()
+        shape = CacheShape.of(self._config, self.max_len)
+        self.slots = slots or min(SLOTS, max(2, CACHE_BYTES // shape.row_bytes(model.dtype)))
+        self._cache = SlotCache(shape, self.slots, model.device, model.dtype)
+        self._steering = Steering(model, self.slots)
+        self._position = torch.zeros(self.slots, dtype=torch.long, device=model.device)
+        self._token = torch.zeros(self.slots, dtype=torch.long, device=model.device)
+        self._check_model()
+
+    @property
+    def failed(self) -> dict[int, Exception]:
+        """Rows whose own edit raised in the last forward."""
+        return self._steering.failed
+
+    def prefill(
+        self, first: int, prompts: list[list[int]], edits: list[tuple[Edit, ...]]
+    ) -> Float[torch.Tensor, "n v"]:
+        """Fill rows from `first` on; logits at the last token of each prompt."""
+        n = len(prompts)
+        for row, own in enumerate(edits, first):
+            self._steering.put(row, own)
+        ids, lengths = _padded(prompts, self.model.device)
+        self._position[first : first + n] = lengths
+        self._cache.begin_prefill(first, n, ids.shape[1])
+        # The model takes one set of positions for all rows: the union of their last ones.
+        kept, own_kept = torch.unique(lengths - 1, return_inverse=True)
+        with self._steering.during(slice(first, first + n), PREFILL):
+            logits = self._run(
+                input_ids=ids,
+                position_ids=torch.arange(ids.shape[1], device=ids.device).expand_as(ids),
+                logits_to_keep=kept,
+            )
+        return logits[torch.arange(n, device=ids.device), own_kept]
+
+    def decode(self, n: int, span: int) -> Float[torch.Tensor, "n v"]:
+        """Process the last token of rows 0 .. n-1, the longest of which has `span` tokens."""
+        position = self._position[:n]
+        self._cache.begin_decode(position, span)
+        with self._steering.during(slice(0, n), DECODE):
+            logits = self._run(
+                input_ids=self._token[:n, None],
+                position_ids=position[:, None],
+                attention_mask=decode_mask(self._config, position, span, self.model.dtype),
+            )
+        self._position[:n] += 1
+        return logits[:, -1]
+
+    def append(self, first: int, tokens: Int[torch.Tensor, "n"]) -> None:
+        """Set the token that rows from `first` on process next."""
+        self._token[first : first + len(tokens)] = tokens
+
+    def leave(self, row: int, last: int, length: int) -> None:
+        """Put the last row, of `length` tokens, in the place of one that leaves."""
+        if row == last:
+            self._steering.put(row, ())
+            return
+        self._cache.move(last, row, length)
+        self._steering.move(last, row)
+        self._position[row] = self._position[last]
+        self._token[row] = self._token[last]
+
+    def _run(self, **inputs: torch.Tensor | dict[str, torch.Tensor]) -> torch.Tensor:
+        # Numbers that overflow are for the caller to find, so sampling sees full precision.
+        return self.model.hf(past_key_values=self._cache, use_cache=True, **inputs).logits.float()
+
+    @torch.inference_mode()
+    def _check_model(self) -> None:
+        """Compare a prefill and a decode step with plain forwards, once, on a few tokens."""
+        prompts, following = [[1, 2, 3, 4], [5, 6]], torch.tensor([7, 8], device=self.model.device)
+        try:
+            cached = [self.prefill(0, prompts, [(), ()])]
+            self.append(0, following)
+            cached.append(self.decode(2, 5))
+        except Exception as error:  # an architecture that cannot do this may raise anything
+            raise Invalid(f"{self.model.id} cannot generate in a batch here: {error}") from error
+        longer = [[*prompt, int(token)] for prompt, token in zip(prompts, following, strict=True)]
+        plain = [torch.stack([self._plain(ids) for ids in rows]) for rows in (prompts, longer)]
+        tolerance = 1e-3 if self.model.dtype == torch.float32 else 0.1
+        for ours, theirs in zip(cached, plain, strict=True):
+            if not (ours - theirs).norm() <= tolerance * theirs.norm():
+                raise Invalid(
+                    f"{self.model.id} cannot generate in a batch here: with cached keys and values "
+                    "its logits differ from those of a plain forward."
+                )
+
+    def _plain(self, ids: list[int]) -> Float[torch.Tensor, "v"]:
+        given = torch.tensor([ids], device=self.model.device)
+        return self.model.hf(input_ids=given, use_cache=False).logits[0, -1].float()
+
+
+def _padded(prompts: list[list[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """(ids [n, t] right-padded with 0, lengths [n])."""
+    lengths = torch.tensor([len(prompt) for prompt in prompts])
+    ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        ids[row, : len(prompt)] = torch.tensor(prompt)
+    return ids.to(device), lengths.to(device)

@@ -1,0 +1,245 @@
+"""One hook per site in use, which applies every row's edits at that site to the batch.
+
+Edits of a row at a site are applied in order: the k-th edits of all rows form rank k, held in
+buffers of fixed address with one entry a slot, and the ranks run one after the other. A row without
+a k-th edit has zeros there, so it is unchanged. Rows are contiguous, and a forward is either a
+prefill or a decode step, so `prompt` and `generated` are two sets of coefficients and need no mask.
+
+Hooks stay on the shared modules; outside of `Steering.during` they do nothing, so that another
+forward of the same model (activation capture) is not steered. What a dictionary raises while it
+reads one row's activation is recorded for that row alone.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Float
+
+from worker.live.steering import Edit, is_resid_mid
+from worker.models import LanguageModel
+from worker.saes import Dictionary
+from worker.sites import add_hook
+
+log = logging.getLogger(__name__)
+
+
+class Rank:
+    """The k-th edit of every row at one site."""
+
+    def __init__(self, slots: int, width: int, device: torch.device) -> None:
+        self.direction = torch.zeros(slots, width, device=device)
+        self.terms = torch.zeros(2, 5, slots, 1, device=device)
+        """By phase, in the order of `Terms.values`."""
+        self.edits: list[Edit | None] = [None] * slots
+        self._uses: dict[int, tuple[bool, bool, bool]] = {}
+
+    def put(self, row: int, edit: Edit | None) -> None:
+        """Set or clear a row's edit."""
+        self.edits[row] = edit
+        self._uses.clear()
+        if edit is None:
+            self.direction[row] = 0
+            self.terms[:, :, row] = 0
+            return
+        self.direction[row] = edit.direction
+        values = torch.tensor(edit.terms.values)
+        for phase, acts in enumerate(edit.phases):
+            self.terms[phase, :, row, 0] = values.to(self.terms.device) * acts
+
+    def uses(self, phase: int) -> tuple[bool, bool, bool]:
+        """Whether in this phase any row acts, needs h·d, needs an activation."""
+        if phase not in self._uses:
+            acting = [edit for edit in self.edits if edit and edit.phases[phase]]
+            dots = any(edit.terms.turn or edit.terms.cut for edit in acting)
+            reads = any(edit.dictionary for edit in acting)
+            self._uses[phase] = (bool(acting), dots, reads)
+        return self._uses[phase]
+
+
+class SteeredSite:
+    """The hook at one site."""
+
+    def __init__(self, steering: "Steering", hook_name: str) -> None:
+        self.name = hook_name
+        self.ranks: list[Rank] = []
+        self.watched = False
+        """Whether a dictionary that writes elsewhere reads its activation here (transcoders)."""
+        self._steering = steering
+        self._in_place = is_resid_mid(hook_name)
+        site = steering.model.site(hook_name)
+        self._width = site.width
+        add_hook(steering.model.hf.get_submodule(site.module), site.side, self._run)
+
+    def put(self, row: int, edits: list[Edit]) -> None:
+        """Set a row's edits here; an empty list clears it."""
+        while len(self.ranks) < len(edits):
+            self.ranks.append(Rank(self._steering.slots, self._width, self._steering.model.device))
+        for rank, edit in enumerate([*edits, *[None] * (len(self.ranks) - len(edits))]):
+            if edit is not None or self.ranks[rank].edits[row] is not None:
+                self.ranks[rank].put(row, edit)
+
+    def _run(self, state: torch.Tensor) -> torch.Tensor | None:
+        """The state after steering; None leaves it as it is."""
+        view = self._steering.view
+        if view is None:
+            return None
+        rows, phase = view
+        ranks = [rank for rank in self.ranks if rank.uses(phase)[0]]
+        steered = state
+        if ranks:
+            h = state.reshape(rows.stop - rows.start, -1, self._width)
+            for rank in ranks:
+                h = self._apply(rank, h, rows, phase)
+            steered = h.view_as(state)
+        if self.watched:
+            self._steering.seen[self.name] = steered
+        if not ranks:
+            return None
+        # The block adds the MLP's output to this very tensor, so the residual is steered as well.
+        return state.copy_(steered) if self._in_place else steered
+
+    def _apply(
+        self, rank: Rank, h: Float[torch.Tensor, "n t w"], rows: slice, phase: int
+    ) -> Float[torch.Tensor, "n t w"]:
+        """h + k d for every row, by the formula of `worker.live.steering`."""
+        _, dots, reads = rank.uses(phase)
+        d = rank.direction[rows, None]
+        push, turn, cut, cap, read = rank.terms[phase, :, rows]
+        k = push
+        if dots:
+            along = torch.linalg.vecdot(h.float(), d)
+            k = k + turn * along + cut * torch.relu(along - cap)
+        if reads:
+            k = k + read * self._activations(rank, h, rows, phase)
+        return h + (k[..., None] * d).to(h.dtype)
+
+    def _activations(
+        self, rank: Rank, h: Float[torch.Tensor, "n t w"], rows: slice, phase: int
+    ) -> Float[torch.Tensor, "n t"]:
+        """Activations that edits of this rank read, 0 for rows that read none."""
+        activations = torch.zeros(h.shape[:2], device=h.device)
+        for dictionary, members in _readers(rank, rows, phase).items():
+            x = h if dictionary.hook_name == self.name else self._seen(dictionary, h)
+            try:
+                activations[members] = _read(dictionary, x[members], rank, members, rows.start)
+            except Exception as error:  # whatever it is, only these rows caused it
+                log.exception("Reading %s failed", dictionary.id)
+                self._steering.failed.update({rows.start + i: error for i in members})
+        return activations
+
+    def _seen(self, dictionary: Dictionary, h: torch.Tensor) -> torch.Tensor:
+        return self._steering.seen[dictionary.hook_name].reshape(*h.shape[:2], -1)
+
+
+class Steering:
+    """The edits of all rows of one engine."""
+
+    def __init__(self, model: LanguageModel, slots: int) -> None:
+        self.model = model
+        self.slots = slots
+        self.view: tuple[slice, int] | None = None
+        """Rows and phase of the forward under way; None outside of it."""
+        self.seen: dict[str, torch.Tensor] = {}
+        self.failed: dict[int, Exception] = {}
+        """Rows whose edit failed in the last forward."""
+        self._sites: dict[str, SteeredSite] = {}
+        self._rows: list[tuple[Edit, ...]] = [()] * slots
+
+    def put(self, row: int, edits: tuple[Edit, ...]) -> None:
+        """Give a row its edits, in place of those that it had."""
+        for hook in {edit.hook for edit in (*self._rows[row], *edits)}:
+            self._site(hook).put(row, [edit for edit in edits if edit.hook == hook])
+        for edit in edits:
+            if edit.dictionary and edit.dictionary.hook_name != edit.hook:
+                self._site(edit.dictionary.hook_name).watched = True
+        self._rows[row] = edits
+
+    def move(self, source: int, target: int) -> None:
+        """Give a row the edits of another, which loses them."""
+        self.put(target, self._rows[source])
+        self.put(source, ())
+
+    @contextmanager
+    def during(self, rows: slice, phase: int) -> Iterator[None]:
+        """Steer the forward inside: it holds these rows, in PREFILL or DECODE."""
+        self.failed.clear()
+        self.view = (rows, phase)
+        try:
+            yield
+        finally:
+            self.view = None
+            self.seen.clear()
+
+    def _site(self, hook_name: str) -> SteeredSite:
+        if hook_name not in self._sites:
+            self._sites[hook_name] = SteeredSite(self, hook_name)
+        return self._sites[hook_name]
+
+
+def _readers(rank: Rank, rows: slice, phase: int) -> dict[Dictionary, list[int]]:
+    """Rows, counted from the first of `rows`, by the dictionary whose activation they read."""
+    readers: dict[Dictionary, list[int]] = defaultdict(list)
+    for i, edit in enumerate(rank.edits[rows]):
+        if edit and edit.dictionary and edit.phases[phase]:
+            readers[edit.dictionary].append(i)
+    return readers
+
+
+def _read(
+    dictionary: Dictionary,
+    x: Float[torch.Tensor, "n t w"],
+    rank: Rank,
+    members: list[int],
+    first: int,
+) -> Float[torch.Tensor, "n t"]:
+    """Each row's activation of its own feature."""
+    wanted = [edit.feature for i in members if (edit := rank.edits[first + i])]
+    features = sorted(set(wanted))
+    columns = dictionary.encode_columns(
+        x.flatten(0, 1).float(), torch.tensor(features, device=x.device)
+    ).view(*x.shape[:2], len(features))
+    own = torch.tensor([features.index(feature) for feature in wanted], device=x.device)
+    return columns.gather(-1, own[:, None, None].expand(-1, x.shape[1], 1))[..., 0]
+
+
+@torch.inference_mode()
+def find_exact_mid(model: LanguageModel) -> frozenset[str]:
+    """The resid_mid hook points whose in-place edit steers the residual stream itself.
+
+    Probed in one forward: with something added in place at every resid_mid, a sequential block's
+    output is that resid_mid plus mlp_out. A parallel block, or one that keeps a copy, differs.
+    """
+    mids = [name for name in model.sites if is_resid_mid(name)]
+    seen: dict[str, torch.Tensor] = {}
+    handles = [
+        add_hook(model.hf.get_submodule(site.module), site.side, _probe(name, seen))
+        for name, site in model.sites.items()
+    ]
+    try:
+        ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
+        model.hf(input_ids=ids, use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return frozenset(mid for mid in mids if _is_exact(mid, seen))
+
+
+def _probe(name: str, seen: dict[str, torch.Tensor]) -> Callable[[torch.Tensor], None]:
+    def run(state: torch.Tensor) -> None:
+        if is_resid_mid(name):
+            state.add_(state.abs().max() + 1)
+        seen[name] = state.float().clone()
+
+    return run
+
+
+def _is_exact(mid: str, seen: dict[str, torch.Tensor]) -> bool:
+    block = mid.removesuffix("hook_resid_mid")
+    post, mlp_out = seen.get(block + "hook_resid_post"), seen.get(block + "hook_mlp_out")
+    if post is None or mlp_out is None:
+        return False
+    expected = seen[mid] + mlp_out
+    return bool((post - expected).norm() < 0.05 * expected.norm())

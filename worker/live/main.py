@@ -1,0 +1,72 @@
+"""`python -m worker.live.main`: the live worker as a process.
+
+It listens on the host and port of `SAESCOPE_LIVE_URL`. SIGTERM and SIGINT end it: running answers
+get a few seconds to complete.
+"""
+
+import argparse
+import logging
+import socket
+import sys
+from urllib.parse import urlsplit
+
+from worker.orphan import die_with_parent
+
+GRACE_S = 5
+"""Seconds that open connections have at shutdown."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until a signal comes; the exit status is 1 when it cannot start."""
+    parser = argparse.ArgumentParser(prog="saescope worker live", description=__doc__)
+    parser.add_argument(
+        "--die-with-parent", action="store_true", help="end when the process that started it ends"
+    )
+    if parser.parse_args(arguments).die_with_parent:
+        die_with_parent()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    return serve()
+
+
+def serve() -> int:
+    """Open the shelf, bind the address and run the server."""
+    # torch takes seconds to import, and the parent is watched before that.
+    import uvicorn
+
+    from app.errors import Problem
+    from app.secret import shared_token
+    from app.settings import Settings
+    from worker.live.assemble import assemble
+
+    settings = Settings()
+    try:
+        server = assemble(settings, shared_token(settings))
+        listener = _listen(settings.live_url)
+    except (Problem, OSError) as problem:
+        print(f"saescope worker live: {problem}", file=sys.stderr)
+        return 1
+    config = uvicorn.Config(
+        server, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+    return 0
+
+
+def _listen(url: str) -> socket.socket:
+    parts = urlsplit(url)
+    host, port = parts.hostname or "127.0.0.1", parts.port or 80
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        raise OSError(
+            f"cannot listen on {host}:{port} ({error.strerror}); end what uses it, or set "
+            "SAESCOPE_LIVE_URL to another port."
+        ) from error
+    return listener
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,171 @@
+"""Requests checked, tokenised and compiled, before they reach the model thread.
+
+Everything that can be wrong with a request is found here, so that what joins a batch can run.
+"""
+
+import math
+
+from jinja2 import TemplateError
+
+from app.contract.live import ActivationsRequest, SteerRequest, TokenizeRequest
+from app.errors import Invalid, TooLarge
+from app.settings import Settings
+from worker.live.answer import Answer, Generation
+from worker.live.capture import CaptureJob, Reading
+from worker.live.detokenize import Detokenizer
+from worker.live.library import Held
+from worker.live.sampling import Sampling
+from worker.live.steering import check_feature, compile_edits
+from worker.models import LanguageModel
+from worker.saes import Dictionary
+from worker.tokens import encode_text
+
+
+def tokenize(request: TokenizeRequest, held: Held) -> tuple[list[int], list[str]]:
+    """Token ids of a text and their display strings."""
+    ids = encode_text(held.resident.model, request.text, request.prepend_bos)
+    return ids, [held.resident.vocabulary.display[token] for token in ids]
+
+
+def prepare_capture(request: ActivationsRequest, held: Held, settings: Settings) -> CaptureJob:
+    """The job of an activations request.
+
+    BOS is put in front as the SAEs were trained, or as the model says when they do not.
+    """
+    if not request.texts:
+        raise Invalid("texts is empty; give at least one text.")
+    if request.top_k < 1:
+        raise Invalid(f"top_k is {request.top_k}; it must be at least 1.")
+    for sae in request.features:
+        if sae not in request.saes:
+            raise Invalid(f"features names {sae}, which is not in saes; add it there.")
+    readings = [_reading(request, sae, held.dictionaries[sae]) for sae in held.dictionaries]
+    prepend_bos = _common_bos(held.dictionaries)
+    model = held.resident.model
+    texts = [encode_text(model, text, prepend_bos) for text in request.texts]
+    _check_texts(texts, model, settings.max_request_tokens)
+    return CaptureJob(texts, readings)
+
+
+def prepare_generation(request: SteerRequest, held: Held, settings: Settings) -> Generation:
+    """The generation of a steering request: the steered answer and, if wanted, the baseline."""
+    _check_sampling(request)
+    resident = held.resident
+    edits = compile_edits(
+        request.interventions, resident.model, held.dictionaries, resident.exact_mid
+    )
+    prompt = _prompt(request, resident.model)
+    _check_room(len(prompt), request.max_new_tokens, held)
+    answers = [("steered", edits)]
+    if request.baseline:
+        answers.append(("baseline", ()))
+    return Generation(
+        answers=[
+            Answer(
+                name=name,
+                prompt=prompt,
+                edits=own,
+                sampling=Sampling(request.temperature, request.top_p, request.top_k, request.seed),
+                max_new_tokens=request.max_new_tokens,
+                eos_ids=resident.model.eos_ids,
+                vocabulary=resident.vocabulary,
+                text=Detokenizer(request.stop),
+            )
+            for name, own in answers
+        ],
+        exact=request.exact,
+        timeout_s=settings.live_timeout_s,
+    )
+
+
+def _reading(request: ActivationsRequest, sae: str, dictionary: Dictionary) -> Reading:
+    features = request.features.get(sae)
+    for feature in features or ():
+        check_feature("features", dictionary, feature)
+    columns = None if features is None else tuple(features)
+    return Reading(sae, dictionary, columns, request.top_k)
+
+
+def _common_bos(dictionaries: dict[str, Dictionary]) -> bool | None:
+    """Whether the SAEs were trained on texts that begin with BOS; None when none of them says."""
+    settings = {d.prepend_bos for d in dictionaries.values() if d.prepend_bos is not None}
+    if len(settings) > 1:
+        raise Invalid(
+            "Some of these SAEs were trained with BOS in front of the text and some without, so "
+            "they need different tokens; ask for them in separate requests."
+        )
+    return next(iter(settings), None)
+
+
+def _check_texts(texts: list[list[int]], model: LanguageModel, limit: int) -> None:
+    for i, ids in enumerate(texts):
+        _check_ids(f"texts[{i}]", ids, model)
+        if len(ids) > model.context_size:
+            raise Invalid(
+                f"texts[{i}] has {len(ids)} tokens; {model.id} reads {model.context_size} at most."
+            )
+    total = sum(map(len, texts))
+    if total > limit:
+        raise TooLarge(
+            f"The texts have {total} tokens together; one request may have {limit}. Send them in "
+            "several requests."
+        )
+
+
+def _check_ids(where: str, ids: list[int], model: LanguageModel) -> None:
+    if not ids:
+        raise Invalid(f"{where} has no tokens; give some text.")
+    if max(ids) >= model.vocab_size:
+        raise Invalid(
+            f"{where} holds token {max(ids)}, for which {model.id} has no embedding; leave out "
+            "the special token that it stands for."
+        )
+
+
+def _prompt(request: SteerRequest, model: LanguageModel) -> list[int]:
+    if (request.prompt is None) == (request.messages is None):
+        raise Invalid("Give either prompt or messages.")
+    if request.prompt is not None:
+        ids = encode_text(model, request.prompt)
+    else:
+        # The template itself says where BOS goes.
+        ids = encode_text(model, _render(request, model), prepend_bos=False)
+    _check_ids("The prompt", ids, model)
+    return ids
+
+
+def _render(request: SteerRequest, model: LanguageModel) -> str:
+    if not model.has_chat_template:
+        raise Invalid(f"{model.id} has no chat template; give a prompt instead of messages.")
+    messages = [message.model_dump() for message in request.messages or ()]
+    try:
+        return model.tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=False
+        )
+    except TemplateError as error:
+        raise Invalid(f"The chat template of {model.id} refuses these messages: {error}") from error
+
+
+def _check_sampling(request: SteerRequest) -> None:
+    if not (math.isfinite(request.temperature) and request.temperature >= 0):
+        raise Invalid(f"temperature is {request.temperature}; it must be 0 (greedy) or more.")
+    if not 0 < request.top_p <= 1:
+        raise Invalid(f"top_p is {request.top_p}; it must be above 0 and at most 1.")
+    if request.top_k is not None and request.top_k < 1:
+        raise Invalid(f"top_k is {request.top_k}; it must be at least 1, or left out.")
+    if request.max_new_tokens < 1:
+        raise Invalid(f"max_new_tokens is {request.max_new_tokens}; it must be at least 1.")
+    if "" in request.stop:
+        raise Invalid("stop holds an empty string, which would stop every answer; leave it out.")
+
+
+def _check_room(prompt: int, new: int, held: Held) -> None:
+    limit = held.engine.max_len
+    if prompt + new > limit:
+        raise Invalid(
+            f"The prompt has {prompt} tokens and max_new_tokens is {new}; together they may be "
+            f"{limit} for {held.resident.model.id}.",
+            prompt_tokens=prompt,
+            max_new_tokens=new,
+            limit=limit,
+        )

@@ -1,0 +1,89 @@
+"""Answers as the plain objects and bytes of `app.contract.live`."""
+
+from typing import Any
+
+import orjson
+
+from app.store.records import Vocabulary
+from worker.live.answer import Answer, Generation
+from worker.live.capture import CaptureJob, Reading, Values
+from worker.live.strongest import Strongest
+
+
+def activations(job: CaptureJob, values: list[dict[str, Values]], vocabulary: Vocabulary) -> bytes:
+    """JSON of an `ActivationsAnswer`."""
+    results = [
+        {
+            "tokens": _display(ids, vocabulary),
+            "saes": {r.sae: _sae(r, own[r.sae], len(ids)) for r in job.readings},
+        }
+        for ids, own in zip(job.texts, values, strict=True)
+    ]
+    return orjson.dumps({"results": results}, option=orjson.OPT_NON_STR_KEYS)
+
+
+def steer_answer(generation: Generation) -> dict[str, Any]:
+    """A `SteerAnswer`; completion tokens of both answers together."""
+    answers = {answer.name: _completion(answer) for answer in generation.answers}
+    return {
+        "steered": answers["steered"],
+        "baseline": answers.get("baseline"),
+        "usage": {
+            "prompt_tokens": len(generation.answers[0].prompt),
+            "completion_tokens": sum(len(answer.tokens) for answer in generation.answers),
+        },
+        "timings": _timings(generation),
+    }
+
+
+def delta(answer: Answer, text: str, tokens: list[int]) -> dict[str, Any]:
+    """A `SteerEvent` with what is new of an answer."""
+    return {
+        "event": "delta",
+        "answer": answer.name,
+        "text": text,
+        "tokens": _display(tokens, answer.vocabulary),
+    }
+
+
+def last_event(generation: Generation) -> dict[str, Any]:
+    """The `SteerEvent` that ends a stream."""
+    if generation.problem is not None:
+        return {"event": "error", "problem": generation.problem.body()}
+    return {"event": "done", "done": steer_answer(generation)}
+
+
+def _sae(reading: Reading, values: Values, length: int) -> dict[str, Any]:
+    if isinstance(values, Strongest):
+        return {"top": _top(values, length)}
+    columns = values.T.tolist()
+    return {"features": dict(zip(reading.features or (), columns, strict=True))}
+
+
+def _top(found: Strongest, length: int) -> list[list[dict[str, Any]]]:
+    top: list[list[dict[str, Any]]] = [[] for _ in range(length)]
+    triples = zip(found.token.tolist(), found.feature.tolist(), found.value.tolist(), strict=True)
+    for token, feature, value in triples:
+        top[token].append({"feature": feature, "value": value})
+    return top
+
+
+def _completion(answer: Answer) -> dict[str, Any]:
+    return {
+        "text": answer.text.text,
+        "tokens": _display(answer.tokens, answer.vocabulary),
+        "finish_reason": answer.reason,
+    }
+
+
+def _timings(generation: Generation) -> dict[str, float]:
+    start = generation.submitted
+    return {
+        "queued": (generation.joined or start) - start,
+        "first_token": (generation.first_token or start) - start,
+        "total": (generation.ended or start) - start,
+    }
+
+
+def _display(ids: list[int], vocabulary: Vocabulary) -> list[str]:
+    return [vocabulary.display[token] for token in ids]

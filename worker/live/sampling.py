@@ -1,0 +1,111 @@
+"""The next token of every row: greedy, or drawn by temperature, top-k and top-p.
+
+Per row: (1) divide logits by the temperature; (2) keep the `top_k` most probable tokens;
+(3) of these keep the fewest whose renormalised probability reaches `top_p`; (4) take one uniform
+number from the row's own generator and invert the cumulative distribution in token-id order.
+In that order rounding noise cannot swap near-equal tokens, as it would in sorted order, so a seed
+gives the same text alone and in a crowd. Step 2 and 3 look at the `SHORTLIST` largest logits and
+sort the whole vocabulary only where that does not suffice.
+"""
+
+import random
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+
+SHORTLIST = 1024
+
+
+@dataclass
+class Sampling:
+    """How one row draws. Temperature 0 is greedy and draws nothing."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int | None = None
+    seed: int = 0
+    generator: random.Random = field(init=False, repr=False)
+    """One uniform a token, the same stream on every device and in every batch."""
+
+    def __post_init__(self) -> None:
+        self.generator = random.Random(self.seed)
+
+
+def next_tokens(logits: Float[torch.Tensor, "n v"], rows: list[Sampling]) -> Int[torch.Tensor, "n"]:
+    """One token id a row."""
+    tokens = logits.argmax(-1)
+    full = [i for i, row in enumerate(rows) if row.temperature > 0 and not _truncates(row)]
+    cut = [i for i, row in enumerate(rows) if row.temperature > 0 and _truncates(row)]
+    if full:
+        chosen = [rows[i] for i in full]
+        tokens[full] = _invert(_tempered(logits[full], chosen).softmax(-1), chosen)
+    if cut:
+        tokens[cut] = _draw_truncated(logits[cut], [rows[i] for i in cut])
+    return tokens
+
+
+def _truncates(row: Sampling) -> bool:
+    return row.top_p < 1 or row.top_k is not None
+
+
+def _tempered(
+    logits: Float[torch.Tensor, "n v"], rows: list[Sampling]
+) -> Float[torch.Tensor, "n v"]:
+    # Shifted first, a tiny temperature cannot push the largest logit to infinity.
+    shifted = logits - logits.max(-1, keepdim=True).values
+    temperature = _column([max(row.temperature, 1e-6) for row in rows], logits.device)
+    return shifted / temperature.to(logits.dtype)
+
+
+def _draw_truncated(
+    logits: Float[torch.Tensor, "n v"], rows: list[Sampling]
+) -> Int[torch.Tensor, "n"]:
+    vocabulary = logits.shape[-1]
+    scaled = _tempered(logits, rows)
+    total = scaled.logsumexp(-1, keepdim=True).double()
+    size = min(vocabulary, SHORTLIST)
+    values, ids = scaled.topk(size)
+    if size < vocabulary and _short(values, total, rows):
+        values, ids = scaled.sort(-1, descending=True)
+    weights = _truncated(values.double(), total, rows)
+    ids, order = ids.sort(-1)
+    picked = _invert(weights.gather(-1, order), rows)
+    return ids.gather(-1, picked[:, None])[:, 0]
+
+
+def _short(values: torch.Tensor, total: torch.Tensor, rows: list[Sampling]) -> bool:
+    """Whether some row may keep more tokens than are in its list."""
+    covered = (values.logsumexp(-1, keepdim=True) - total).exp()[:, 0].tolist()
+    size = values.shape[-1]
+    return any(
+        row.top_k > size if row.top_k is not None else mass < row.top_p
+        for row, mass in zip(rows, covered, strict=True)
+    )
+
+
+def _truncated(
+    values: Float[torch.Tensor, "n k"], total: Float[torch.Tensor, "n 1"], rows: list[Sampling]
+) -> Float[torch.Tensor, "n k"]:
+    """Weights of tokens in falling order, 0 for those that top-k and top-p leave out."""
+    size = values.shape[-1]
+    top_k = _column([min(row.top_k or size, size) for row in rows], values.device)
+    rank = torch.arange(size, device=values.device)[None]
+    weights = (values - total).exp().masked_fill(rank >= top_k, 0)
+    limited = _column([row.top_k is not None for row in rows], values.device) > 0
+    mass = torch.where(limited, weights.sum(-1, keepdim=True), torch.ones_like(total))
+    before = (weights.cumsum(-1) - weights) / mass
+    top_p = _column([row.top_p for row in rows], values.device)
+    return weights.masked_fill((before >= top_p) & (rank > 0), 0)
+
+
+def _invert(weights: Float[torch.Tensor, "n k"], rows: list[Sampling]) -> Int[torch.Tensor, "n"]:
+    """Inverse of the cumulative distribution at one uniform number a row."""
+    cumulative = weights.cumsum(-1, dtype=torch.float64)
+    uniform = _column([row.generator.random() for row in rows], weights.device)
+    drawn = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
+    return drawn.clamp_(max=weights.shape[-1] - 1)[:, 0]
+
+
+def _column(values: list, device: torch.device) -> Float[torch.Tensor, "n 1"]:
+    return torch.tensor(values, dtype=torch.float64, device=device)[:, None]

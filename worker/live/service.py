@@ -1,0 +1,158 @@
+"""What the server offers, on the event loop: it computes nothing itself.
+
+Look-ups on the shelf, tokenising, checking and the JSON of large answers happen on one desk thread,
+loading and running models on the model thread. An answer's text is read here while the model thread
+appends to it: a slow client gets what came together since its last line, so it holds nobody up and
+nothing piles up for it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from app.contract.live import (
+    ActivationsRequest,
+    LiveHealth,
+    SteerRequest,
+    TokenizeAnswer,
+    TokenizeRequest,
+)
+from app.settings import Settings
+from worker.live import render
+from worker.live.answer import Answer, Generation
+from worker.live.library import Held, Library
+from worker.live.prepare import prepare_capture, prepare_generation, tokenize
+from worker.live.thread import ModelThread
+
+T = TypeVar("T")
+
+
+class LiveService:
+    """One per process, used on one event loop."""
+
+    def __init__(self, library: Library, settings: Settings) -> None:
+        self._library = library
+        self._settings = settings
+        self._desk = ThreadPoolExecutor(1, thread_name_prefix="desk")
+        self._thread = ModelThread(self._on_change)
+        self._news: dict[Generation, asyncio.Event] = {}
+
+    def start(self) -> None:
+        """Begin to serve; call it on the event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End both threads; unfinished answers fail as unavailable."""
+        self._thread.stop()
+        self._desk.shutdown()
+
+    def health(self) -> LiveHealth:
+        """Models in memory and the rows of their batches."""
+        residents = self._library.residents
+        engines = [r.engine for r in residents.values() if r.engine is not None]
+        return LiveHealth(
+            models=sorted(residents),
+            device=str(self._library.device),
+            running=sum(engine.running for engine in engines),
+            waiting=sum(engine.waiting for engine in engines),
+        )
+
+    async def tokenize(self, request: TokenizeRequest) -> TokenizeAnswer:
+        """Token ids and display strings of a text."""
+        held = await self._hold(request.model, [], engine=False)
+        ids, tokens = await self._at_desk(lambda: tokenize(request, held))
+        return TokenizeAnswer(ids=ids, tokens=tokens)
+
+    async def activations(self, request: ActivationsRequest) -> bytes:
+        """JSON of an `ActivationsAnswer`."""
+        held = await self._hold(request.model, request.saes, engine=False)
+        job = await self._at_desk(lambda: prepare_capture(request, held, self._settings))
+        self._thread.capture(held, job)
+        values = await asyncio.wrap_future(job.answer)
+        return await self._at_desk(
+            lambda: render.activations(job, values, held.resident.vocabulary)
+        )
+
+    async def prepare(self, request: SteerRequest) -> tuple[Held, Generation]:
+        """A generation, checked and ready to run."""
+        saes = list(dict.fromkeys(entry.sae for entry in request.interventions if entry.sae))
+        held = await self._hold(request.model, saes, engine=True)
+        return held, await self._at_desk(lambda: prepare_generation(request, held, self._settings))
+
+    async def answer(self, held: Held, generation: Generation) -> dict[str, Any]:
+        """Run a generation; a `SteerAnswer`. Leaving early cancels it."""
+        with self._running(held, generation) as news:
+            while generation.ended is None:
+                await news.wait()
+                news.clear()
+        if generation.problem is not None:
+            raise generation.problem
+        return render.steer_answer(generation)
+
+    async def events(self, held: Held, generation: Generation) -> AsyncIterator[dict[str, Any]]:
+        """Run a generation; `SteerEvent`s as they come. Leaving early cancels it."""
+        cursors = [Cursor(answer) for answer in generation.answers]
+        with self._running(held, generation) as news:
+            ended = False
+            while not ended:
+                await news.wait()
+                news.clear()
+                # Read before the texts: what is ended now has its whole text already.
+                ended = generation.ended is not None
+                for cursor in cursors:
+                    if delta := cursor.advance():
+                        yield delta
+        yield render.last_event(generation)
+
+    @contextmanager
+    def _running(self, held: Held, generation: Generation) -> Iterator[asyncio.Event]:
+        news = self._news[generation] = asyncio.Event()
+        self._thread.generate(held, generation)
+        try:
+            yield news
+        finally:
+            generation.cancelled = generation.ended is None
+            del self._news[generation]
+
+    async def _hold(self, model: str, saes: list[str], engine: bool) -> Held:
+        wanted = await self._at_desk(lambda: self._library.look_up(model, saes, engine))
+        held = self._library.held(wanted)
+        if held is None:
+            loading = self._thread.call(lambda: self._library.load(wanted))
+            held = await asyncio.wrap_future(loading)
+        return held
+
+    async def _at_desk(self, work: Callable[[], T]) -> T:
+        return await self._loop.run_in_executor(self._desk, work)
+
+    def _on_change(self, changed: set[Generation]) -> None:
+        """Called on the model thread."""
+        if changed:
+            self._loop.call_soon_threadsafe(self._announce, changed)
+
+    def _announce(self, changed: set[Generation]) -> None:
+        for generation in changed:
+            if generation in self._news:
+                self._news[generation].set()
+
+
+class Cursor:
+    """How much of an answer a stream has sent."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self._characters = 0
+        self._tokens = 0
+
+    def advance(self) -> dict[str, Any] | None:
+        """A delta with what is new, None when nothing is."""
+        text = self._answer.text.text[self._characters :]
+        tokens = self._answer.tokens[self._tokens :]
+        if not text and not tokens:
+            return None
+        self._characters += len(text)
+        self._tokens += len(tokens)
+        return render.delta(self._answer, text, tokens)
