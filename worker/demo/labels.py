@@ -20,6 +20,5 @@ def membership(document: Document, offsets: Offsets) -> Bool[np.ndarray, "tokens
         marks[start:end, [COLUMN_OF[name] for name in concepts]] = True
     table = np.zeros((len(offsets), len(CONCEPTS)), dtype=bool)
     for row, (start, end) in enumerate(offsets):
-        if start < end:
-            marks[start:end].any(axis=0, out=table[row])
+        marks[start:end].any(axis=0, out=table[row])
     return table
