@@ -1,0 +1,110 @@
+"""Which features fire on new text."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.disconnect import unless_disconnected
+from app.api.known import check_feature, check_text, known_saes
+from app.api.params import INDEX_MAX
+from app.api.problems import documented, invalid
+from app.api.state import Use
+from app.contract import live as wire
+from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
+from app.contract.ids import Id
+from app.settings import Settings
+from app.store.engine import Shelf
+
+router = APIRouter(tags=["live"])
+
+EXAMPLES = {
+    "strongest features": {
+        "summary": "The strongest features at every token",
+        "value": {
+            "model": BUNDLED_MODEL,
+            "saes": [BUNDLED_SAES[0]],
+            "texts": ["The old sailor was happy to see the lighthouse."],
+            "top_k": 3,
+        },
+    },
+    "chosen features": {
+        "summary": "Two features at every token of two texts",
+        "value": {
+            "model": BUNDLED_MODEL,
+            "saes": [BUNDLED_SAES[0]],
+            "texts": ["Two cups of flour and one egg.", "The storm came at night."],
+            "features": {BUNDLED_SAES[0]: [12, 40]},
+        },
+    },
+}
+Indices = Annotated[
+    list[Annotated[int, Field(ge=0, le=INDEX_MAX)]], Field(min_length=1, max_length=1_000)
+]
+
+
+class ActivationsRequest(BaseModel):
+    """Texts, and the SAEs to read them with."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: Id
+    saes: list[Id] = Field(min_length=1, max_length=32, description="SAEs of the model.")
+    texts: list[str] = Field(
+        min_length=1,
+        description="At most SAESCOPE_MAX_TEXTS texts (64) of SAESCOPE_MAX_TEXT_CHARS characters "
+        "(50,000), together SAESCOPE_MAX_REQUEST_TOKENS tokens (16,384).",
+    )
+    features: dict[Id, Indices] = Field(
+        default_factory=dict,
+        description="By SAE, the features wanted at every token; such an SAE is not ranked.",
+    )
+    top_k: int = Field(
+        default=8, ge=1, le=256, description="Strongest features per token of the other SAEs."
+    )
+
+
+@router.post(
+    "/v1/activations",
+    summary="See which features fire on a text",
+    response_model=wire.ActivationsAnswer,
+    responses=documented(403, 404, 413, 415, 422, 503),
+)
+async def get_activations(
+    request: Request,
+    services: Use,
+    body: Annotated[ActivationsRequest, Body(openapi_examples=EXAMPLES)],  # type: ignore[arg-type]
+) -> Response:
+    """Run texts through the model and answer, for every SAE asked for, either the `top_k`
+    strongest features at each token, or the activation of chosen `features` at each token.
+
+    Values are in the units of the stored evidence: the length of the feature's contribution to
+    the reconstruction. `tokens` are display strings, special tokens such as BOS included.
+    """
+    _check_limits(services.settings, body)
+    await asyncio.to_thread(_check_features, services.shelf, body)
+    wanted = wire.ActivationsRequest(**body.model_dump())
+    answer = await unless_disconnected(request, services.live.activations(wanted))
+    return Response(answer, media_type="application/json")
+
+
+def _check_limits(settings: Settings, body: ActivationsRequest) -> None:
+    if len(body.texts) > settings.max_texts:
+        raise invalid(
+            "body.texts",
+            f"holds {len(body.texts)} texts",
+            f"at most {settings.max_texts} in a request (SAESCOPE_MAX_TEXTS)",
+        )
+    for i, text in enumerate(body.texts):
+        check_text(settings, f"body.texts.{i}", text)
+
+
+def _check_features(shelf: Shelf, body: ActivationsRequest) -> None:
+    saes = known_saes(shelf, body.model, body.saes)
+    for sae_id, indices in body.features.items():
+        where = f"body.features.{sae_id}"
+        if sae_id not in saes:
+            raise invalid(where, "is not among `saes`", ", ".join(saes))
+        for index in indices:
+            check_feature(where, saes[sae_id], index)

@@ -1,0 +1,138 @@
+"""/docs: Swagger UI from our own files, so that it works offline and under a strict policy; and the
+OpenAPI document that it shows."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from starlette.responses import FileResponse, HTMLResponse, Response
+
+from app.api.problems import ProblemBody
+from app.errors import NotFound
+
+router = APIRouter(include_in_schema=False)
+
+TITLE = "saescope"
+SUMMARY = "Gets neurons out of superposition and serves what it finds."
+DESCRIPTION = """
+A language model's neurons each do several things at once. A sparse autoencoder (SAE) takes its
+activations apart into *features* that mean one thing each. saescope trains or loads SAEs,
+precomputes the evidence for every feature, and serves
+
+* **lookups**: what a feature fires on, how often, what it promotes (`features`);
+* **activations**: which features fire on a text of yours (`live`);
+* **steering**: what the model writes when a feature is turned up, down or out (`live`);
+* **jobs**: load a model or an SAE, train an SAE, compute evidence (`jobs`).
+
+The examples below run on the model that comes with the project, as they are: open one, press
+*Try it out* and *Execute*.
+
+**Conventions.** Lists come in pages: `limit`, and `cursor` from the last answer's `next_cursor`.
+Lookups carry an `ETag`; ask again with `If-None-Match` and get 304 when nothing has changed. Times
+are UTC. Activations are lengths of a feature's contribution to the reconstruction. Every error is
+a problem (RFC 9457, `application/problem+json`) whose `detail` says in a sentence what was wrong
+and what to do.
+"""
+TAGS = [
+    {"name": "models", "description": "Registered language models."},
+    {"name": "saes", "description": "Sparse autoencoders of a model, and its neurons."},
+    {"name": "features", "description": "Stored evidence, feature by feature."},
+    {"name": "live", "description": "The model at work: activations of new text, steering."},
+    {"name": "jobs", "description": "Durable work: load, train, precompute."},
+    {"name": "service", "description": "Health and metrics."},
+]
+
+_ASSETS = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+    "favicon-32x32.png": "image/png",
+}
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+_PAGE = f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{TITLE}</title>
+<link rel="icon" href="docs/favicon-32x32.png">
+<link rel="stylesheet" href="docs/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="docs/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+</body>
+</html>
+"""
+_START = """SwaggerUIBundle({
+  url: "openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  displayRequestDuration: true,
+  tryItOutEnabled: true,
+});
+"""
+_KEPT = {"Cache-Control": "public, max-age=86400"}
+
+
+@router.get("/docs")
+async def docs() -> Response:
+    """Swagger UI."""
+    headers = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer"}
+    return HTMLResponse(_PAGE, headers=headers)
+
+
+@router.get("/docs/start.js")
+async def start() -> Response:
+    """The script that starts it."""
+    return Response(_START, headers=_KEPT, media_type="text/javascript")
+
+
+@router.get("/docs/{name}")
+async def asset(name: str) -> Response:
+    """Swagger UI's own files."""
+    if name not in _ASSETS:
+        raise NotFound(f"/docs has no file {name}.")
+    path = Path(str(files("fastapi_swagger.resources") / name))
+    return FileResponse(path, headers=_KEPT, media_type=_ASSETS[name])
+
+
+def operation_id(route: APIRoute) -> str:
+    """Handlers' names are the names in generated clients."""
+    return route.name
+
+
+def describe(app: FastAPI) -> None:
+    """Make `app.openapi` the document of this API."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app)
+        return app.openapi_schema
+
+    app.openapi = openapi
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(
+        title=app.title,
+        version=app.version,
+        summary=SUMMARY,
+        description=DESCRIPTION,
+        tags=TAGS,
+        routes=app.routes,
+    )
+    schemas = document["components"]["schemas"]
+    template = "#/components/schemas/{model}"
+    problem = ProblemBody.model_json_schema(ref_template=template)
+    schemas |= problem.pop("$defs") | {"Problem": problem}
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    return document

@@ -1,0 +1,195 @@
+"""Jobs: submit, look up, watch, cancel, retry, delete."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Body, Header, Query, Response
+from pydantic import BaseModel
+
+from app.api import sse
+from app.api.params import Cursor, JobId, Limit
+from app.api.problems import documented
+from app.api.state import Use
+from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
+from app.contract.jobs import JobSpec, JobState, JobView
+
+router = APIRouter(tags=["jobs"])
+FINAL = ("done", "failed", "cancelled")
+_ENDED = "ended"
+"""Id of a job's last event; who has seen it need not connect again."""
+
+_CORPUS = {"bundled": BUNDLED_MODEL, "documents": 200}
+EXAMPLES = {
+    "load": {
+        "summary": "Register an SAE that comes with the project",
+        "value": {
+            "kind": "load",
+            "model": BUNDLED_MODEL,
+            "sae": BUNDLED_SAES[0],
+            "path": f"bundled:{BUNDLED_MODEL}/{BUNDLED_SAES[0]}",
+        },
+    },
+    "train": {
+        "summary": "Train a small SAE, in about a minute",
+        "value": {
+            "kind": "train",
+            "model": BUNDLED_MODEL,
+            "sae": "2-my-topk",
+            "hook_name": "blocks.2.hook_resid_post",
+            "corpus": _CORPUS,
+            "d_sae": 256,
+            "k": 8,
+            "training_tokens": 20_000,
+        },
+    },
+    "precompute": {
+        "summary": "Compute the evidence of an SAE anew, on a small corpus",
+        "value": {
+            "kind": "precompute",
+            "model": BUNDLED_MODEL,
+            "saes": [BUNDLED_SAES[2]],
+            "corpus": _CORPUS,
+        },
+    },
+}
+_EVENTS = {
+    sse.MEDIA_TYPE: {
+        "schema": {"type": "string"},
+        "example": 'event: progress\ndata: {"id":"...","state":"running","progress":0.4}\n\n'
+        'id: ended\nevent: done\ndata: {"id":"...","state":"done","progress":1.0}\n\n',
+    }
+}
+
+
+class JobList(BaseModel):
+    """A page of jobs, newest first."""
+
+    items: list[JobView]
+    next_cursor: str | None
+
+
+@router.post(
+    "/v1/jobs",
+    summary="Submit a job",
+    status_code=202,
+    responses=documented(403, 409, 413, 415, 422, 503),
+)
+async def submit_job(
+    services: Use,
+    response: Response,
+    spec: Annotated[JobSpec, Body(openapi_examples=EXAMPLES)],  # type: ignore[arg-type]
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=255,
+            description="A key of your own: the same key answers with the job that it first made, "
+            "so that a request can be repeated without running twice.",
+        ),
+    ] = None,
+) -> JobView:
+    """Queue a job: `load` registers a model or an SAE from a folder, `train` trains an SAE,
+    `precompute` computes the evidence of every feature of some SAEs.
+
+    The answer is the job as it stands; `Location` is its address, and `/events` under it tells
+    how it goes on. Files, hook points and widths are checked within seconds after the job begins.
+    A job that cannot work fails with the reason before any work is done.
+    """
+    jobs = await services.jobs()
+    view = await asyncio.to_thread(jobs.submit, spec, idempotency_key)
+    response.headers["Location"] = f"/v1/jobs/{view.id}"
+    return view
+
+
+@router.get("/v1/jobs", summary="List the jobs", responses=documented(400, 422))
+async def list_jobs(
+    services: Use,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
+    kind: Annotated[
+        Literal["load", "train", "precompute"] | None, Query(description="Only jobs of this kind.")
+    ] = None,
+) -> JobList:
+    """All jobs that were not deleted, newest first."""
+    jobs = await services.jobs()
+    items, next_cursor = await asyncio.to_thread(jobs.list, limit, cursor, state, kind)
+    return JobList(items=items, next_cursor=next_cursor)
+
+
+@router.get("/v1/jobs/{job}", summary="Look a job up", responses=documented(404, 422))
+async def get_job(services: Use, job: JobId) -> JobView:
+    """A job as it stands: state, progress from 0 to 1, phase, rate and time left; the result when
+    it is done, the problem when it failed."""
+    jobs = await services.jobs()
+    return await asyncio.to_thread(jobs.get, job)
+
+
+@router.get(
+    "/v1/jobs/{job}/events",
+    summary="Watch a job",
+    response_class=Response,
+    responses={
+        200: {"content": _EVENTS, "description": "Server-sent events until the job has ended."},
+        204: {"description": "The job's end was already sent (Last-Event-ID); stop connecting."},
+        **documented(404, 422),
+    },
+)
+async def watch_job(
+    services: Use,
+    job: JobId,
+    last_event_id: Annotated[str | None, Header(description="Sent by browsers.")] = None,
+) -> Response:
+    """Server-sent events: `progress` with the job whenever it changes, and `done` with the job
+    when it has ended in any way (`state` says how), which closes the stream."""
+    if last_event_id == _ENDED:
+        return Response(status_code=204)
+    jobs = await services.jobs()
+    views = jobs.events(job)
+    first = await anext(views)
+    return sse.event_stream(_frames(first, views), services.stopping)
+
+
+async def _frames(first: JobView, following: AsyncIterator[JobView]) -> AsyncGenerator[bytes, None]:
+    yield _frame(first)
+    async for view in following:
+        yield _frame(view)
+
+
+def _frame(view: JobView) -> bytes:
+    body = view.model_dump_json().encode()
+    if view.state in FINAL:
+        return sse.frame("done", body, id=_ENDED)
+    return sse.frame("progress", body)
+
+
+@router.post(
+    "/v1/jobs/{job}/cancel", summary="Cancel a job", responses=documented(403, 404, 409, 422)
+)
+async def cancel_job(services: Use, job: JobId) -> JobView:
+    """Stop a job. What it has committed stays, and a retry goes on from there."""
+    jobs = await services.jobs()
+    return await asyncio.to_thread(jobs.cancel, job)
+
+
+@router.post(
+    "/v1/jobs/{job}/retry", summary="Retry a job", responses=documented(403, 404, 409, 422)
+)
+async def retry_job(services: Use, job: JobId) -> JobView:
+    """Queue a failed or cancelled job again; it goes on from its last committed unit."""
+    jobs = await services.jobs()
+    return await asyncio.to_thread(jobs.retry, job)
+
+
+@router.delete(
+    "/v1/jobs/{job}",
+    summary="Delete a job",
+    status_code=204,
+    response_class=Response,
+    responses=documented(403, 404, 409, 422),
+)
+async def delete_job(services: Use, job: JobId) -> None:
+    """Forget a job that has ended. What it made stays."""
+    jobs = await services.jobs()
+    await asyncio.to_thread(jobs.delete, job)

@@ -1,0 +1,71 @@
+"""Registered models: list, one, delete."""
+
+from dataclasses import asdict
+
+from fastapi import APIRouter, Request, Response
+
+from app.api.conditional import tagged_body
+from app.api.params import Cursor, DoomedModelId, Limit, ModelId
+from app.api.problems import documented
+from app.api.shapes import Model, ModelDetail, ModelList
+from app.api.state import Use
+from app.store import read, write
+from app.store.records import ModelRecord
+
+router = APIRouter(tags=["models"])
+OWNER = "saescope"
+
+
+@router.get(
+    "/v1/models",
+    summary="List the models",
+    response_model=ModelList,
+    responses=documented(400, 422),
+)
+def list_models(
+    request: Request, services: Use, limit: Limit = 50, cursor: Cursor = None
+) -> Response:
+    """The language models that are registered here, by id.
+
+    The body is an OpenAI model list as well, so that an OpenAI client finds its way.
+    """
+    page = read.models(services.shelf, limit, cursor)
+    models = [Model(**_fields(record)) for record in page.items]
+    body = ModelList(data=models, items=models, next_cursor=page.next_cursor)
+    return tagged_body(request, body.model_dump_json().encode())
+
+
+@router.get(
+    "/v1/models/{model}",
+    summary="Look a model up",
+    response_model=ModelDetail,
+    responses=documented(404, 422),
+)
+def get_model(request: Request, services: Use, model: ModelId) -> Response:
+    """One model: its sizes, its context, and its hook points with their widths."""
+    record = read.model(services.shelf, model)
+    return tagged_body(request, ModelDetail(**_fields(record)).model_dump_json().encode())
+
+
+@router.delete(
+    "/v1/models/{model}",
+    summary="Delete a model",
+    status_code=204,
+    response_class=Response,
+    responses=documented(403, 404, 422),
+)
+def delete_model(services: Use, model: DoomedModelId) -> None:
+    """Take a model, its SAEs and their evidence off the shelf, at once.
+
+    `saescope gc` frees the disk.
+    """
+    write.delete_model(services.shelf, model)
+
+
+def _fields(record: ModelRecord) -> dict[str, object]:
+    created = record.created_at
+    return {
+        **asdict(record),
+        "created": int(created.timestamp()) if created else 0,
+        "owned_by": OWNER,
+    }

@@ -1,0 +1,75 @@
+"""Every error is one `application/problem+json` (RFC 9457): its shape, and the making of it."""
+
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from app.errors import Invalid, Problem
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = "5"
+
+
+class FieldProblem(BaseModel):
+    """One thing that is wrong with a request."""
+
+    where: str = Field(description="Place in the request.", examples=["body.texts"])
+    what: str = Field(description="What is wrong there.", examples=["a value is required"])
+    allowed: str | None = Field(default=None, description="What would be right, where known.")
+
+
+class ProblemBody(BaseModel):
+    """An error (RFC 9457). `detail` is a sentence for people; some problems have more members."""
+
+    model_config = ConfigDict(extra="allow", title="Problem")
+
+    type: str = Field(examples=["urn:saescope:problem:not-found"])
+    title: str = Field(examples=["Not found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["There is no model `gpt5`."])
+    errors: list[FieldProblem] | None = Field(
+        default=None, description="All that is wrong with the request, on a 422."
+    )
+
+
+_MEANING = {
+    400: "The request cannot be read: malformed JSON, a Host that is not served here, a cursor "
+    "that no list made.",
+    403: "A web page of a foreign origin may not change anything here.",
+    404: "There is no such thing.",
+    409: "Not possible in the present state.",
+    410: "The evidence was computed anew since this cursor was made; start without a cursor.",
+    413: "The body is larger than SAESCOPE_MAX_BODY_BYTES.",
+    415: "The body is not declared as `application/json`.",
+    422: "The request can be read and not be fulfilled; `errors` says what is wrong, and where.",
+    503: "The database or the live worker does not answer; `detail` says what to do.",
+}
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI responses for the problems that a route can answer with."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {code: {"description": _MEANING[code], "content": content} for code in statuses}
+
+
+def invalid(where: str, what: str, allowed: str) -> Invalid:
+    """A 422 for one field: `what` is wrong with it, and what is allowed."""
+    error = {"where": where, "what": what, "allowed": allowed}
+    return Invalid(f"{where} {what}; allowed: {allowed}.", errors=[error])
+
+
+def render(problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    """The response that shows a problem."""
+    return render_body(problem.status, problem.body(), headers)
+
+
+def render_body(
+    status: int, body: dict[str, Any], headers: dict[str, str] | None = None
+) -> Response:
+    """The response that shows a problem object."""
+    headers = {"Cache-Control": "no-store", **(headers or {})}
+    if status == 503:
+        headers["Retry-After"] = RETRY_AFTER_S
+    return Response(orjson.dumps(body), status, headers, MEDIA_TYPE)

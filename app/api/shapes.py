@@ -1,0 +1,179 @@
+"""Answers of the lookups: models, SAEs, features. Field order is the order on the wire."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+
+class Model(BaseModel):
+    """A registered language model. `object`, `created` and `owned_by` are OpenAI's fields."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = Field(description="Unix time of registration.")
+    owned_by: str
+    source: str = Field(description="Where it came from: a folder, a hub id, `bundled:...`.")
+    license: str | None = Field(description="Null where unknown.")
+    n_layers: int
+    d_model: int
+    d_mlp: int
+    vocab_size: int
+    context_size: int = Field(description="Tokens of the longest text.")
+    prepend_bos: bool = Field(description="Whether a BOS token is put in front of every text.")
+    has_chat_template: bool = Field(description="Whether `messages` can be steered.")
+    created_at: datetime
+
+
+class ModelDetail(Model):
+    """A model with the points at which it can be read and steered."""
+
+    fingerprint: str = Field(description="sha256 over weights, configuration and tokenizer.")
+    hook_points: dict[str, int] = Field(
+        description="Hook points (TransformerLens names) with the width of the vector there."
+    )
+
+
+class ModelList(BaseModel):
+    """Models by id. `object` and `data` make it OpenAI's list too; `data` repeats `items`."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+    items: list[Model]
+    next_cursor: str | None
+
+
+class Evaluation(BaseModel):
+    """How good an SAE is; null where it was not measured."""
+
+    l0: float | None = Field(default=None, description="Active features a token, mean.")
+    explained_variance: float | None = Field(
+        default=None, description="Share of the variance at the hook that is reconstructed."
+    )
+    ce_loss_score: float | None = Field(
+        default=None,
+        description="Share of the model's loss advantage over ablating the hook that is kept when "
+        "the reconstruction takes its place.",
+    )
+    dead_features: float | None = Field(
+        default=None, description="Features that never fired on the corpus."
+    )
+
+
+class Sae(BaseModel):
+    """A sparse autoencoder, or a layer's neurons served in the same way."""
+
+    id: str
+    model: str
+    hook_name: str = Field(description="Where it reads, a TransformerLens name.")
+    layer: int
+    architecture: str
+    d_in: int
+    d_sae: int = Field(description="Number of features.")
+    status: Literal["registered", "ready"] = Field(
+        description="`ready` once the evidence of every feature is served."
+    )
+    steerable: bool
+    steerable_reason: str | None = Field(description="Why it cannot be steered.")
+    evaluation: Evaluation
+    provenance: dict[str, Any] = Field(
+        description="Fingerprints of model, SAE and corpus, settings, the run that is served."
+    )
+    created_at: datetime
+
+
+class SaeList(BaseModel):
+    """SAEs by id."""
+
+    items: list[Sae]
+    next_cursor: str | None
+
+
+class FeatureRow(BaseModel):
+    """One feature in a list."""
+
+    index: int
+    label: str
+    density: float = Field(description="Share of the corpus' tokens on which it is active (> 0).")
+    max_activation: float = Field(description="Its strongest activation; 0 when it never fired.")
+
+
+class FeatureList(BaseModel):
+    """A page of features."""
+
+    items: list[FeatureRow]
+    next_cursor: str | None
+
+
+class HistogramOfActivations(BaseModel):
+    """Active tokens by activation, in bins of equal width."""
+
+    edges: list[float] = Field(description="One more than `counts`.")
+    counts: list[int]
+
+
+class TokenWeight(BaseModel):
+    """A token and how much the feature raises its logit."""
+
+    token: str
+    value: float
+
+
+class Logits(BaseModel):
+    """What the feature writes towards, through the unembedding."""
+
+    top: list[TokenWeight] = Field(description="Most promoted first.")
+    bottom: list[TokenWeight] = Field(description="Most suppressed first.")
+
+
+class Example(BaseModel):
+    """A stretch of the corpus on which the feature fires."""
+
+    tokens: list[str] = Field(description="Display strings.")
+    values: list[float] = Field(description="Activation at each token.")
+    peak: int = Field(description="Position of the maximum in `tokens`.")
+    max: float
+    sequence: int = Field(description="Sequence of the corpus.")
+    offset: int = Field(description="Position of the first token in its sequence.")
+    text: str = Field(description="The exact text of the tokens.")
+
+
+class Band(BaseModel):
+    """Examples of a similar rank."""
+
+    name: str = Field(
+        description="`top`: the strongest sequences; `q5` to `q1`: from the strongest fifth of "
+        "the active sequences to the weakest."
+    )
+    examples: list[Example]
+
+
+class Neighbor(BaseModel):
+    """A feature of the same SAE that writes in a similar direction."""
+
+    index: int
+    cosine: float = Field(description="Cosine of the decoder rows.")
+
+
+class NeuronWeight(BaseModel):
+    """A neuron that the feature is made of."""
+
+    layer: int
+    index: int
+    weight: float
+
+
+class Feature(BaseModel):
+    """All evidence of one feature."""
+
+    index: int
+    label: str
+    density: float = Field(description="Share of the corpus' tokens on which it is active (> 0).")
+    max_activation: float = Field(description="Its strongest activation; 0 when it never fired.")
+    mean_activation: float = Field(description="Mean over the tokens on which it is active.")
+    min_activation: float = Field(description="Most negative value of a signed source, else 0.")
+    histogram: HistogramOfActivations
+    logits: Logits
+    bands: list[Band] = Field(description="`top` first, then from strong to weak.")
+    neighbors: list[Neighbor] = Field(description="Nearest first.")
+    neurons: list[NeuronWeight] = Field(description="Largest weight first.")

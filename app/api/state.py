@@ -1,0 +1,61 @@
+"""What the handlers work with, made at start and closed at the end."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends, Request
+
+from app.live import Live
+from app.settings import Settings
+from app.store.engine import Shelf
+
+if TYPE_CHECKING:
+    from app.jobs import Jobs
+
+
+def never() -> bool:
+    """For servers that do not say when they stop."""
+    return False
+
+
+@dataclass
+class Services:
+    """The settings and the three things behind the API: shelf, live worker, jobs."""
+
+    settings: Settings
+    shelf: Shelf
+    live: Live
+    stopping: Callable[[], bool] = never
+    """Whether the server has begun to stop; open event streams end then."""
+    _jobs: "Jobs | None" = None
+    _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def jobs(self) -> "Jobs":
+        """The jobs client, opened by the first call: importing DBOS takes longer than all the
+        rest of the start, and lookups do not need it."""
+        async with self._opening:
+            if self._jobs is None:
+                self._jobs = await asyncio.to_thread(self._open_jobs)
+            return self._jobs
+
+    def _open_jobs(self) -> "Jobs":
+        from app.jobs import Jobs
+
+        return Jobs(self.settings.jobs_url, self.shelf)
+
+    async def close(self) -> None:
+        """Close connections."""
+        await self.live.close()
+        if self._jobs:
+            await asyncio.to_thread(self._jobs.close)
+        self.shelf.close()
+
+
+def services(request: Request) -> Services:
+    """The services of the application that a request came to."""
+    return request.app.state.services
+
+
+Use = Annotated[Services, Depends(services)]

@@ -1,0 +1,106 @@
+"""The way to the live worker: HTTP with kept-alive connections, problems passed on as they are.
+
+A request that is cancelled here, because its client went away, closes its connection, and that
+ends the work in the live worker.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import httpx
+import orjson
+from pydantic import BaseModel
+
+from app.contract.live import ActivationsRequest, LiveHealth, SteerEvent, SteerRequest
+from app.errors import Problem, Unavailable, from_body
+
+HEALTH_TIMEOUT_S = 2.0
+IDLE_S = 30.0
+"""Connections idle for longer are closed here, before the worker would (uvicorn: 75 s)."""
+
+
+class Live:
+    """Asks one live worker (or a load balancer in front of several)."""
+
+    def __init__(self, url: str, token: str, timeout_s: float) -> None:
+        self.url = url
+        self.in_flight = 0
+        """Requests that the live worker has not yet answered whole."""
+        self._timeout_s = timeout_s
+        self._client = httpx.AsyncClient(
+            base_url=url,
+            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+            timeout=httpx.Timeout(timeout_s, connect=5.0),
+            limits=httpx.Limits(max_connections=None, keepalive_expiry=IDLE_S),
+            trust_env=False,  # a proxy of the machine is not for the way to our own worker
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def health(self) -> LiveHealth:
+        """What the worker holds; `Unavailable` when it does not answer within two seconds."""
+        async with self._send("GET", "/health", timeout=HEALTH_TIMEOUT_S) as response:
+            return LiveHealth.model_validate_json(await response.aread())
+
+    async def activations(self, request: ActivationsRequest) -> bytes:
+        """JSON of an `ActivationsAnswer`, as the worker wrote it."""
+        async with self._send("POST", "/activations", request) as response:
+            return await response.aread()
+
+    async def steer(self, request: SteerRequest) -> bytes:
+        """JSON of a `SteerAnswer`, as the worker wrote it."""
+        async with self._send("POST", "/steer", request) as response:
+            return await response.aread()
+
+    async def steer_events(self, request: SteerRequest) -> AsyncGenerator[SteerEvent, None]:
+        """The events of a stream, as they come. A break of the connection is `Unavailable`."""
+        async with self._send("POST", "/steer", request) as response:
+            async for line in response.aiter_lines():
+                yield SteerEvent.model_validate_json(line)
+
+    @asynccontextmanager
+    async def _send(
+        self, method: str, path: str, body: BaseModel | None = None, timeout: float | None = None
+    ) -> AsyncIterator[httpx.Response]:
+        self.in_flight += 1
+        try:
+            async with self._open(method, path, body, timeout) as response:
+                if response.status_code != 200:
+                    raise self._problem(response.status_code, await response.aread())
+                yield response
+        except httpx.TimeoutException:
+            raise Unavailable(
+                f"The live worker at {self.url} did not answer within "
+                f"{timeout or self._timeout_s:g} seconds; try again, or look into its log."
+            ) from None
+        except httpx.TransportError as error:
+            raise Unavailable(
+                f"The live worker at {self.url} cannot be reached ({type(error).__name__}); start "
+                "it with `saescope worker live`, or everything with `saescope up`."
+            ) from None
+        finally:
+            self.in_flight -= 1
+
+    def _open(
+        self, method: str, path: str, body: BaseModel | None, timeout: float | None
+    ) -> AbstractAsyncContextManager[httpx.Response]:
+        content = None if body is None else orjson.dumps(body.model_dump())
+        extra: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
+        return self._client.stream(method, path, content=content, **extra)
+
+    def _problem(self, status: int, body: bytes) -> Problem:
+        if status == 401:
+            return Unavailable(
+                f"The live worker at {self.url} refused our token; both processes must use the "
+                "same SAESCOPE_DATA_DIR, or the same `live.token` file in it."
+            )
+        try:
+            return from_body(orjson.loads(body))
+        except (orjson.JSONDecodeError, AttributeError):
+            return Unavailable(
+                f"What answers at {self.url} is not a live worker (status {status}); set "
+                "SAESCOPE_LIVE_URL to the address of `saescope worker live`."
+            )

@@ -1,0 +1,120 @@
+"""The API process: routes, guards and services put together.
+
+A request passes HEAD -> gzip -> metrics -> CORS -> guards -> its route. All of it is plain ASGI.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from fastapi import APIRouter, FastAPI
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+
+from app.api import (
+    activations,
+    docs,
+    features,
+    handlers,
+    health,
+    jobs,
+    metrics,
+    models,
+    saes,
+    steer,
+)
+from app.api.conditional import VERSION
+from app.api.guards import Guards
+from app.api.head import HeadAsGet
+from app.api.metrics import Metrics, Observe
+from app.api.state import Services
+from app.live import Live
+from app.secret import shared_token
+from app.settings import Settings
+from app.store.engine import open_shelf
+
+GZIP_FROM_BYTES = 1_000
+GZIP_LEVEL = 4
+"""Level 9 takes several times as long for a few percent."""
+STOP_S = 5
+"""Seconds that open requests have when the server stops."""
+
+ROUTERS: tuple[APIRouter, ...] = (
+    features.lookups,
+    models.router,
+    saes.router,
+    features.router,
+    activations.router,
+    steer.router,
+    jobs.router,
+    health.router,
+    metrics.router,
+    docs.router,
+)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application. The shelf must have been migrated before the first request."""
+    live = Live(settings.live_url, shared_token(settings), settings.live_timeout_s)
+    services = Services(settings, open_shelf(settings.shelf_url), live)
+    observed = Metrics(lambda: live.in_flight)
+    app = FastAPI(
+        title=docs.TITLE,
+        version=VERSION,
+        docs_url=None,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        generate_unique_id_function=docs.operation_id,
+        lifespan=_lifespan,
+        middleware=_middleware(settings, observed),
+    )
+    app.state.services, app.state.metrics = services, observed
+    for router in ROUTERS:
+        app.include_router(router)
+    handlers.install(app, ROUTERS)
+    docs.describe(app)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    await app.state.services.close()
+
+
+def _middleware(settings: Settings, observed: Metrics) -> list[Middleware]:
+    """Outermost first."""
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=settings.cors_origins,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=["ETag", "Location", "Retry-After"],
+        max_age=600,
+    )
+    return [
+        Middleware(HeadAsGet),
+        Middleware(GZipMiddleware, minimum_size=GZIP_FROM_BYTES, compresslevel=GZIP_LEVEL),
+        Middleware(Observe, metrics=observed),
+        *([cors] if settings.cors_origins else []),
+        Middleware(Guards, settings=settings),
+    ]
+
+
+def serve(settings: Settings) -> None:
+    """Answer HTTP until a signal comes. Open event streams end when the server stops."""
+    app = create_app(settings)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=STOP_S,
+            headers=[("X-Content-Type-Options", "nosniff")],
+        )
+    )
+    app.state.services.stopping = lambda: server.should_exit
+    server.run()
