@@ -16,8 +16,8 @@ from app.contract.live import ActivationsRequest, LiveHealth, SteerEvent, SteerR
 from app.errors import Problem, Unavailable, from_body
 
 HEALTH_TIMEOUT_S = 2.0
-IDLE_S = 30.0
-"""Connections idle for longer are closed here, before the worker would (uvicorn: 75 s)."""
+IDLE_S = 4.0
+"""Connections idle for longer are closed here, before the worker does it (uvicorn: 5 s)."""
 
 
 class Live:

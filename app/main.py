@@ -58,7 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
     """The application. The shelf must have been migrated before the first request."""
     live = Live(settings.live_url, shared_token(settings), settings.live_timeout_s)
     services = Services(settings, open_shelf(settings.shelf_url), live)
-    observed = Metrics(lambda: live.in_flight)
+    observed = Metrics()
     app = FastAPI(
         title=docs.TITLE,
         version=VERSION,

@@ -1,21 +1,18 @@
 """Which features fire on new text."""
 
-import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.disconnect import unless_disconnected
-from app.api.known import check_feature, check_text, known_saes
+from app.api.limits import at_most, check_text
 from app.api.params import INDEX_MAX
-from app.api.problems import documented, invalid
+from app.api.problems import documented
 from app.api.state import Use
 from app.contract import live as wire
 from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
 from app.contract.ids import Id
-from app.settings import Settings
-from app.store.engine import Shelf
 
 router = APIRouter(tags=["live"])
 
@@ -82,29 +79,10 @@ async def get_activations(
     Values are in the units of the stored evidence: the length of the feature's contribution to
     the reconstruction. `tokens` are display strings, special tokens such as BOS included.
     """
-    _check_limits(services.settings, body)
-    await asyncio.to_thread(_check_features, services.shelf, body)
+    settings = services.settings
+    at_most("body.texts", len(body.texts), "texts", settings.max_texts, "SAESCOPE_MAX_TEXTS")
+    for place, text in enumerate(body.texts):
+        check_text(settings, f"body.texts.{place}", text)
     wanted = wire.ActivationsRequest(**body.model_dump())
     answer = await unless_disconnected(request, services.live.activations(wanted))
     return Response(answer, media_type="application/json")
-
-
-def _check_limits(settings: Settings, body: ActivationsRequest) -> None:
-    if len(body.texts) > settings.max_texts:
-        raise invalid(
-            "body.texts",
-            f"holds {len(body.texts)} texts",
-            f"at most {settings.max_texts} in a request (SAESCOPE_MAX_TEXTS)",
-        )
-    for i, text in enumerate(body.texts):
-        check_text(settings, f"body.texts.{i}", text)
-
-
-def _check_features(shelf: Shelf, body: ActivationsRequest) -> None:
-    saes = known_saes(shelf, body.model, body.saes)
-    for sae_id, indices in body.features.items():
-        where = f"body.features.{sae_id}"
-        if sae_id not in saes:
-            raise invalid(where, "is not among `saes`", ", ".join(saes))
-        for index in indices:
-            check_feature(where, saes[sae_id], index)

@@ -6,15 +6,17 @@ One feature is the hot path of the service. Its answer is JSON bytes made from t
 
 import re
 from collections.abc import Callable, Coroutine
+from dataclasses import fields
 from itertools import groupby
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.routing import APIRoute
+from pydantic import Field
 
 from app.api.conditional import tagged, tagged_body
-from app.api.params import Cursor, FeatureIndex, Limit, ModelId, SaeId
+from app.api.params import FeatureIndex, ModelId, PageQuery, SaeId
 from app.api.problems import documented
 from app.api.shapes import Feature, FeatureList
 from app.api.state import Use
@@ -24,7 +26,24 @@ from app.store.records import Example, Vocabulary
 from app.store.records import Feature as StoredFeature
 
 router = APIRouter(tags=["features"])
-Bound = Annotated[float | None, Query(allow_inf_nan=False)]
+
+
+class FeatureQuery(PageQuery):
+    """Which features, in which order."""
+
+    sort: read.Sort = Field(default="index", description="What the list is ordered by.")
+    order: read.Order = Field(default="asc", description="`desc` is the exact reverse of `asc`.")
+    density_min: float | None = Field(default=None, description="Bounds include their ends.")
+    density_max: float | None = None
+    max_activation_min: float | None = None
+    max_activation_max: float | None = None
+    q: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="Words, or beginnings of words: finds features that have all of them in their "
+        "label or among the tokens that they promote or fire on most.",
+    )
 
 
 @router.get(
@@ -38,37 +57,20 @@ def list_features(
     services: Use,
     model: ModelId,
     sae: SaeId,
-    sort: Annotated[read.Sort, Query(description="What the list is ordered by.")] = "index",
-    order: Annotated[read.Order, Query(description="`desc` is the exact reverse.")] = "asc",
-    density_min: Bound = None,
-    density_max: Bound = None,
-    max_activation_min: Bound = None,
-    max_activation_max: Bound = None,
-    q: Annotated[
-        str | None,
-        Query(
-            min_length=1,
-            max_length=200,
-            description="Words, or beginnings of words: finds features that have all of them in "
-            "their label, among the tokens that they promote or on which they fire most.",
-        ),
-    ] = None,
-    limit: Limit = 50,
-    cursor: Cursor = None,
+    query: Annotated[FeatureQuery, Query()],
 ) -> Response:
-    """Features in pages: sorted by index, density or strongest activation, within bounds (both
-    ends included), or found by words.
+    """Features in pages: sorted by index, density or strongest activation, within bounds, or found
+    by words.
 
     A cursor belongs to one list of one run. When the evidence was computed anew meanwhile, it is
     answered with 410, and the list is to be started again.
     """
-    ranges = read.Ranges(density_min, density_max, max_activation_min, max_activation_max)
-    page = read.features(
-        services.shelf, model, sae, sort=sort, order=order, ranges=ranges, q=q, limit=limit,
-        cursor=cursor,
-    )  # fmt: skip
-    body = orjson.dumps({"items": page.items, "next_cursor": page.next_cursor})
-    return tagged_body(request, body)
+    wanted = query.model_dump()
+    ranges = read.Ranges(**{field.name: wanted.pop(field.name) for field in fields(read.Ranges)})
+    page = read.features(services.shelf, model, sae, ranges=ranges, **wanted)
+    return tagged_body(
+        request, orjson.dumps({"items": page.items, "next_cursor": page.next_cursor})
+    )
 
 
 class FeatureRoute(APIRoute):

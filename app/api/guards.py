@@ -105,11 +105,11 @@ def _hostname(host: str) -> str:
 
 
 def _check_type(headers: Headers) -> None:
-    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
+    given = headers.get("content-type", "")
+    if given.partition(";")[0].strip().lower() != "application/json":
         raise Unsupported(
-            f"The body is declared as {media_type or 'nothing'}; send JSON with the header "
-            "`Content-Type: application/json`."
+            "Send the body as JSON, with the header `Content-Type: application/json`"
+            + (f", not {given!r}." if given else ".")
         )
     coding = headers.get("content-encoding", "identity")
     if coding != "identity":

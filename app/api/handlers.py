@@ -47,8 +47,7 @@ async def _on_validation(request: Request, error: Exception) -> Response:
     if errors[0]["type"] == "json_invalid":
         reason, position = errors[0]["ctx"]["error"], errors[0]["loc"][-1]
         return render(BadRequest(f"The body is not JSON: {reason} at character {position}."))
-    body = getattr(request.scope.get("route"), "body_field", None)
-    return render(explain(errors, body.field_info.annotation if body else None))
+    return render(explain(errors, _annotations(request.scope.get("route"))))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
@@ -84,6 +83,14 @@ async def _on_client_gone(_request: Request, _error: Exception) -> Response:
 async def _on_anything(_request: Request, _error: Exception) -> Response:
     # Starlette raises the exception again afterwards, and the server logs it.
     return render(Problem("Something went wrong in the server; its log says what."))
+
+
+def _annotations(route: object) -> dict[str, object]:
+    """Types of a route's body and of its query."""
+    if not isinstance(route, APIRoute):
+        return {}
+    fields = {"body": route.body_field, "query": next(iter(route.dependant.query_params), None)}
+    return {part: field.field_info.annotation for part, field in fields.items() if field}
 
 
 def _methods(request: Request) -> list[str]:

@@ -5,10 +5,10 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Header, Query, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from app.api import sse
-from app.api.params import Cursor, JobId, Limit
+from app.api.params import JobId, PageQuery
 from app.api.problems import documented
 from app.api.state import Use
 from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
@@ -69,6 +69,15 @@ class JobList(BaseModel):
     next_cursor: str | None
 
 
+class JobQuery(PageQuery):
+    """Which jobs."""
+
+    state: JobState | None = Field(default=None, description="Only jobs in this state.")
+    kind: Literal["load", "train", "precompute"] | None = Field(
+        default=None, description="Only jobs of this kind."
+    )
+
+
 @router.post(
     "/v1/jobs",
     summary="Submit a job",
@@ -103,18 +112,10 @@ async def submit_job(
 
 
 @router.get("/v1/jobs", summary="List the jobs", responses=documented(400, 422))
-async def list_jobs(
-    services: Use,
-    limit: Limit = 50,
-    cursor: Cursor = None,
-    state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
-    kind: Annotated[
-        Literal["load", "train", "precompute"] | None, Query(description="Only jobs of this kind.")
-    ] = None,
-) -> JobList:
+async def list_jobs(services: Use, query: Annotated[JobQuery, Query()]) -> JobList:
     """All jobs that were not deleted, newest first."""
     jobs = await services.jobs()
-    items, next_cursor = await asyncio.to_thread(jobs.list, limit, cursor, state, kind)
+    items, next_cursor = await asyncio.to_thread(jobs.list, **query.model_dump())
     return JobList(items=items, next_cursor=next_cursor)
 
 

@@ -1,6 +1,5 @@
 """Prometheus metrics: requests by route and status, time to the first byte, live work in flight."""
 
-from collections.abc import Callable
 from time import perf_counter
 
 from fastapi import APIRouter, Request
@@ -8,6 +7,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.state import Use
+from app.errors import Problem
+from app.live import Live
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -18,7 +21,7 @@ router = APIRouter(tags=["service"])
 class Metrics:
     """The metrics of one application."""
 
-    def __init__(self, live_in_flight: Callable[[], float]) -> None:
+    def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         labels = ("method", "route")
@@ -35,11 +38,26 @@ class Metrics:
             buckets=BUCKETS,
             registry=self.registry,
         )
-        Gauge(
-            "saescope_live_requests",
-            "Requests that wait for the live worker or are being answered by it.",
-            registry=self.registry,
-        ).set_function(live_in_flight)
+        self.live_up = self._gauge("live_up", "1 when the live worker answers, else 0.")
+        self.live_running = self._gauge("live_running", "Rows that the live worker generates now.")
+        self.live_waiting = self._gauge("live_waiting", "Rows that wait for a place in a batch.")
+        self.live_requests = self._gauge(
+            "live_requests", "Requests of this process that the live worker has not answered yet."
+        )
+
+    def _gauge(self, name: str, about: str) -> Gauge:
+        return Gauge(f"saescope_{name}", about, registry=self.registry)
+
+    async def ask(self, live: Live) -> None:
+        """Take the live worker's numbers of this moment."""
+        self.live_requests.set(live.in_flight)
+        try:
+            health = await live.health()
+        except Problem:
+            health = None
+        self.live_up.set(health is not None)
+        self.live_running.set(health.running if health else 0)
+        self.live_waiting.set(health.waiting if health else 0)
 
 
 class Observe:
@@ -77,8 +95,10 @@ class Observe:
     response_class=PlainTextResponse,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-async def metrics(request: Request) -> Response:
-    """Requests by route and status, a latency histogram, requests at the live worker, and the
-    memory and CPU of this process, in Prometheus' text format."""
-    text = generate_latest(request.app.state.metrics.registry)
+async def get_metrics(request: Request, services: Use) -> Response:
+    """Requests by route and status, seconds until the first byte, how busy the live worker is, and
+    the memory and CPU of this process, in Prometheus' text format."""
+    metrics: Metrics = request.app.state.metrics
+    await metrics.ask(services.live)
+    text = generate_latest(metrics.registry)
     return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})

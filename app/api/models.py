@@ -5,7 +5,7 @@ from dataclasses import asdict
 from fastapi import APIRouter, Request, Response
 
 from app.api.conditional import tagged_body
-from app.api.params import Cursor, DoomedModelId, Limit, ModelId
+from app.api.params import DoomedModelId, ModelId, Page
 from app.api.problems import documented
 from app.api.shapes import Model, ModelDetail, ModelList
 from app.api.state import Use
@@ -22,16 +22,14 @@ OWNER = "saescope"
     response_model=ModelList,
     responses=documented(400, 422),
 )
-def list_models(
-    request: Request, services: Use, limit: Limit = 50, cursor: Cursor = None
-) -> Response:
+def list_models(request: Request, services: Use, page: Page) -> Response:
     """The language models that are registered here, by id.
 
     The body is an OpenAI model list as well, so that an OpenAI client finds its way.
     """
-    page = read.models(services.shelf, limit, cursor)
-    models = [Model(**_fields(record)) for record in page.items]
-    body = ModelList(data=models, items=models, next_cursor=page.next_cursor)
+    found = read.models(services.shelf, page.limit, page.cursor)
+    models = [Model(**_fields(record)) for record in found.items]
+    body = ModelList(data=models, items=models, next_cursor=found.next_cursor)
     return tagged_body(request, body.model_dump_json().encode())
 
 

@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import Path, Query
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
 from app.contract.ids import ID_PATTERN
@@ -39,8 +40,19 @@ FeatureIndex = Annotated[
     ),
 ]
 JobId = Annotated[str, Path(**_ID, description="Id that POST /v1/jobs answered with.")]
-Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Items on a page.")]
-Cursor = Annotated[
-    str | None,
-    Query(max_length=1_000, description="`next_cursor` of the page before; absent for the first."),
-]
+
+
+class PageQuery(BaseModel):
+    """Which page of a list. A misspelled parameter is refused: it would answer another question."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    limit: int = Field(default=50, ge=1, le=MAX_LIMIT, description="Items on a page.")
+    cursor: str | None = Field(
+        default=None,
+        max_length=1_000,
+        description="`next_cursor` of the page before; absent for the first.",
+    )
+
+
+Page = Annotated[PageQuery, Query()]

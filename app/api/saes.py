@@ -5,7 +5,7 @@ from dataclasses import asdict
 from fastapi import APIRouter, Request, Response
 
 from app.api.conditional import tagged_body
-from app.api.params import Cursor, DoomedModelId, DoomedSaeId, Limit, ModelId, SaeId
+from app.api.params import DoomedModelId, DoomedSaeId, ModelId, Page, SaeId
 from app.api.problems import documented
 from app.api.shapes import Sae, SaeList
 from app.api.state import Use
@@ -21,15 +21,13 @@ router = APIRouter(tags=["saes"])
     response_model=SaeList,
     responses=documented(400, 404, 422),
 )
-def list_saes(
-    request: Request, services: Use, model: ModelId, limit: Limit = 50, cursor: Cursor = None
-) -> Response:
+def list_saes(request: Request, services: Use, model: ModelId, page: Page) -> Response:
     """The sparse autoencoders of a model, by id, with their quality and where they came from.
 
     A layer's neurons appear here too when they have evidence, as `{layer}-mlp`.
     """
-    page = read.saes(services.shelf, model, limit, cursor)
-    body = SaeList(items=[_view(record) for record in page.items], next_cursor=page.next_cursor)
+    found = read.saes(services.shelf, model, page.limit, page.cursor)
+    body = SaeList(items=[_view(record) for record in found.items], next_cursor=found.next_cursor)
     return tagged_body(request, body.model_dump_json().encode())
 
 

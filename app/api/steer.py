@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from app.api import sse
 from app.api.disconnect import unless_disconnected
 from app.api.interventions import resolve
-from app.api.known import check_text
-from app.api.problems import documented, invalid
+from app.api.limits import at_most, check_text
+from app.api.problems import documented
 from app.api.state import Services, Use
 from app.contract import live as wire
 from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
@@ -19,8 +19,6 @@ from app.contract.ids import Id
 from app.contract.steering import SteeringEntry
 from app.errors import Problem, Unavailable, from_body
 from app.settings import Settings
-from app.store import read
-from app.store.engine import Shelf
 
 router = APIRouter(tags=["live"])
 
@@ -139,7 +137,7 @@ async def steer(
     connection stops the generation.
     """
     _check_limits(services.settings, body)
-    interventions = await asyncio.to_thread(_resolve, services.shelf, body)
+    interventions = await asyncio.to_thread(resolve, services.shelf, body.model, body.steering)
     wanted = wire.SteerRequest(**body.model_dump(exclude={"steering"}), interventions=interventions)
     if body.stream:
         return await _stream(request, services, wanted)
@@ -174,26 +172,10 @@ async def _frames(
 
 
 def _check_limits(settings: Settings, body: SteerRequest) -> None:
-    if body.max_new_tokens > settings.max_new_tokens:
-        raise invalid(
-            "body.max_new_tokens",
-            f"is {body.max_new_tokens:,}",
-            f"at most {settings.max_new_tokens:,} (SAESCOPE_MAX_NEW_TOKENS)",
-        )
-    if len(body.steering) > settings.max_steering:
-        raise invalid(
-            "body.steering",
-            f"has {len(body.steering)} entries",
-            f"at most {settings.max_steering} (SAESCOPE_MAX_STEERING)",
-        )
+    limit = settings.max_new_tokens
+    at_most("body.max_new_tokens", body.max_new_tokens, "tokens", limit, "SAESCOPE_MAX_NEW_TOKENS")
+    limit = settings.max_steering
+    at_most("body.steering", len(body.steering), "entries", limit, "SAESCOPE_MAX_STEERING")
     where = "body.prompt" if body.prompt is not None else "body.messages"
     text = body.prompt or "".join(message.content for message in body.messages or [])
     check_text(settings, where, text)
-
-
-def _resolve(shelf: Shelf, body: SteerRequest) -> list[wire.Intervention]:
-    if body.messages and not read.model(shelf, body.model).has_chat_template:
-        raise invalid(
-            "body.messages", f"cannot be rendered: {body.model} has no chat template", "`prompt`"
-        )
-    return resolve(shelf, body.model, body.steering)

@@ -1,6 +1,6 @@
 """What pydantic found wrong with a request, in the words of the API: where, what, allowed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
@@ -22,10 +22,10 @@ _SHOWN = 60
 """Characters of a refused value that are repeated to the caller."""
 
 
-def explain(errors: Sequence[dict[str, Any]], body: object = None) -> Invalid:
-    """The problem for pydantic's `errors`; `body` is the annotation of the request body, from
-    which the names of known fields come."""
-    found = [_explain(error, body) for error in errors]
+def explain(errors: Sequence[dict[str, Any]], annotations: Mapping[str, object]) -> Invalid:
+    """The problem for pydantic's `errors`. `annotations` by part of the request (`body`, `query`)
+    are where the names of known fields come from."""
+    found = [_explain(error, annotations) for error in errors]
     first = found[0]
     sentence = f"{first['where']}: {first['what']}"
     if first.get("allowed"):
@@ -35,11 +35,11 @@ def explain(errors: Sequence[dict[str, Any]], body: object = None) -> Invalid:
     return Invalid(sentence + ".", errors=found)
 
 
-def _explain(error: dict[str, Any], body: object) -> dict[str, str]:
+def _explain(error: dict[str, Any], annotations: Mapping[str, object]) -> dict[str, str]:
     location = error["loc"]
     told = {"where": ".".join(map(str, location)), "what": _what(error)}
     if error["type"] == "extra_forbidden":
-        told["allowed"] = ", ".join(_fields_at(body, location[1:-1]))
+        told["allowed"] = ", ".join(_fields_at(annotations.get(location[0]), location[1:-1]))
         return told
     context = error.get("ctx", {})
     for key, words in _ALLOWED:
@@ -57,7 +57,8 @@ def _what(error: dict[str, Any]) -> str:
         return "there is no such field"
     if kind == "value_error":
         return str(error["ctx"]["error"])
-    message = message[:1].lower() + message[1:]
+    # What the parser tried is of no use to the caller.
+    message = message[:1].lower() + message[1:].partition(", unable to parse")[0]
     value = error.get("input")
     if isinstance(value, str | int | float | bool):
         shown = repr(value)

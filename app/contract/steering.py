@@ -19,7 +19,7 @@ Unit = Literal["max_activation", "raw"]
 class SteeringEntry(BaseModel):
     """One intervention: a feature of an SAE, or a vector at a hook point."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     sae: Id | None = Field(default=None, examples=["2-res-topk"])
     feature: int | None = Field(default=None, ge=0, examples=[12])
@@ -29,7 +29,7 @@ class SteeringEntry(BaseModel):
     vector: list[float] | None = Field(
         default=None, description="Direction at `hook`, d_model numbers."
     )
-    strength: float = Field(default=1.0, allow_inf_nan=False)
+    strength: float = 1.0
     unit: Unit = Field(
         default="max_activation",
         description="`max_activation`: times the feature's own stored maximum; `raw`: as it is.",
