@@ -1,0 +1,1 @@
+"""Tests of training; they share a tiny model whose residual stream is known exactly."""

@@ -1,0 +1,16 @@
+"""Checks every annotation of the worker while these tests run; one planted model for all."""
+
+import os
+
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook(["worker"], "beartype.beartype")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from tests.train.planted import Planted, load_planted
+
+
+@pytest.fixture(scope="session")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
+    return load_planted(tmp_path_factory.mktemp("planted"))

@@ -1,0 +1,169 @@
+"""A run that is killed, cancelled or damaged goes on and ends in the same bytes."""
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.errors import Conflict
+from tests.train.planted import Planted, spec
+from worker.progress import Cancelled
+from worker.train.run import train
+
+ROOT = Path(__file__).parents[2]
+
+
+def start(planted: Planted, folder: Path, architecture: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.train.killed", planted.model.path, folder, architecture],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def kill_after(planted: Planted, folder: Path, architecture: str, reports: int) -> int:
+    """kill -9 once so many reports were heard; the tokens of the last one."""
+    process = start(planted, folder, architecture)
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(reports)]
+    process.kill()
+    assert process.wait() == -9
+    return int(lines[-1].split()[1])
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("architecture", ["topk", "standard"])
+def test_killed_twice_equals_uninterrupted(
+    planted: Planted, tmp_path: Path, architecture: str
+) -> None:
+    moments = random.Random(architecture)
+    whole = start(planted, tmp_path / "whole", architecture)
+    first = kill_after(planted, tmp_path / "killed", architecture, moments.randrange(20, 45))
+    saved = sorted((tmp_path / "killed" / "checkpoints").glob("step-*"))
+    assert saved, "the run was killed before its first checkpoint"
+    second = kill_after(planted, tmp_path / "killed", architecture, moments.randrange(10, 25))
+    assert second >= first - 256 * 30 and second > 0
+    last = start(planted, tmp_path / "killed", architecture)
+    heard, _ = last.communicate()
+    whole.communicate()
+    assert (last.returncode, whole.returncode) == (0, 0)
+    assert int(heard.splitlines()[0].split()[1]) > 0, "the last process began at the beginning"
+    assert contents(tmp_path / "killed" / "sae") == contents(tmp_path / "whole" / "sae")
+
+
+class Stop:
+    """Cancels at the n-th report of progress."""
+
+    def __init__(self, reports: int) -> None:
+        self.left = reports
+        self.seen: list[float] = []
+
+    def __call__(self, phase: str, done: float, total: float, *_: object) -> None:
+        self.seen.append(done)
+        self.left -= 1
+        if self.left == 0:
+            raise Cancelled
+
+
+@pytest.fixture(scope="module")
+def whole(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("whole")
+    return contents(go(planted, folder))
+
+
+def go(planted: Planted, folder: Path, reports: int = 0, **changes: object) -> Path:
+    return train(
+        spec(**changes),
+        planted.model,
+        planted.sequences,
+        checkpoint_dir=folder / "checkpoints",
+        out_dir=folder / "sae",
+        progress=Stop(reports),
+        checkpoint_seconds=0.0,
+    )
+
+
+@pytest.mark.parametrize("reports", [1, 4, 11, 40, 62])
+def test_cancelled_then_resumed(
+    planted: Planted, whole: dict[str, bytes], tmp_path: Path, reports: int
+) -> None:
+    with pytest.raises(Cancelled):
+        go(planted, tmp_path, reports)
+    assert not (tmp_path / "sae").exists()
+    torch.manual_seed(reports)
+    assert contents(go(planted, tmp_path)) == whole
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_two_checkpoints_are_kept(planted: Planted, tmp_path: Path) -> None:
+    with pytest.raises(Cancelled):
+        go(planted, tmp_path, 40)
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert len(names) == 2 and all(name.startswith("step-") for name in names)
+
+
+def damage(checkpoint: Path, how: str) -> None:
+    weights = checkpoint / "sae_weights.safetensors"
+    content = weights.read_bytes()
+    if how == "truncated":
+        weights.write_bytes(content[: len(content) // 2])
+    elif how == "one bit flipped":
+        weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif how == "a file missing":
+        (checkpoint / "trainer_state.pt").unlink()
+    else:
+        (checkpoint / "digests.json").write_text("{")
+
+
+@pytest.mark.parametrize(
+    "how", ["truncated", "one bit flipped", "a file missing", "digests cut short"]
+)
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    planted: Planted, whole: dict[str, bytes], tmp_path: Path, how: str
+) -> None:
+    with pytest.raises(Cancelled):
+        go(planted, tmp_path, 30)
+    older, newer = sorted((tmp_path / "checkpoints").iterdir())
+    damage(newer, how)
+    stop = Stop(1)
+    with pytest.raises(Cancelled):
+        train(
+            spec(),
+            planted.model,
+            planted.sequences,
+            checkpoint_dir=tmp_path / "checkpoints",
+            out_dir=tmp_path / "sae",
+            progress=stop,
+        )
+    assert stop.seen == [256 * int(older.name.removeprefix("step-"))]
+    assert contents(go(planted, tmp_path)) == whole
+
+
+def test_without_any_sound_checkpoint_it_begins_anew(
+    planted: Planted, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    with pytest.raises(Cancelled):
+        go(planted, tmp_path, 30)
+    for checkpoint in (tmp_path / "checkpoints").iterdir():
+        damage(checkpoint, "truncated")
+    assert contents(go(planted, tmp_path)) == whole
+
+
+@pytest.mark.parametrize("changes", [{"seed": 1}, {"lr": 2e-3}, {"training_tokens": 50 * 256}])
+def test_another_run_may_not_use_its_checkpoints(
+    planted: Planted, tmp_path: Path, changes: dict
+) -> None:
+    with pytest.raises(Cancelled):
+        go(planted, tmp_path, 30)
+    with pytest.raises(Conflict, match="other settings, model or corpus"):
+        go(planted, tmp_path, **changes)

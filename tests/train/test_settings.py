@@ -1,0 +1,27 @@
+"""Schedules scale with the run."""
+
+import pytest
+
+from tests.train.planted import Planted, spec
+from worker.train.settings import resolve
+
+
+@pytest.mark.parametrize("steps", [1, 2, 19, 40, 1_000, 1_000_000])
+def test_schedules_fit_into_the_run(planted: Planted, steps: int) -> None:
+    settings = resolve(spec(architecture="standard", training_tokens=steps * 256), planted.model)
+    assert settings.steps == steps and settings.tokens == steps * 256
+    assert settings.lr_warm_up_steps + settings.lr_decay_steps <= steps
+    assert settings.lr_warm_up_steps in (0, *range(2, 1_001))
+    assert 1 <= settings.window_batches <= min(64, steps)
+    assert settings.dead_feature_window >= 1
+    assert steps // settings.log_every <= 400
+
+
+def test_each_architecture_has_its_own_sparsity(planted: Planted) -> None:
+    assert resolve(spec(), planted.model).sparsity == {"k": 3}
+    standard = resolve(spec(architecture="standard", l1_coefficient=2.0), planted.model)
+    assert standard.sparsity == {"l1_coefficient": 2.0, "l1_warm_up_steps": 6}
+
+
+def test_tokens_that_fill_no_batch_are_left_out(planted: Planted) -> None:
+    assert resolve(spec(training_tokens=1_000), planted.model).tokens == 3 * 256

@@ -1,0 +1,1 @@
+"""Training an SAE: settings → order → windows of activations → SAELens' trainer → export."""

@@ -1,0 +1,51 @@
+"""Refusals: settings that cannot work, each in one sentence, before any work."""
+
+import os
+
+import torch
+
+from app.contract.jobs import TrainSpec
+from app.errors import Invalid
+from worker.models import LanguageModel
+from worker.train.settings import width
+
+
+def check(spec: TrainSpec, model: LanguageModel) -> None:
+    """Raise the reason why this training cannot work, if there is one. Takes milliseconds.
+
+    Raises:
+        Invalid: the model has no such hook point, numbers contradict each other, or the run does
+            not fit into memory.
+    """
+    d_in = model.site(spec.hook_name).width
+    d_sae = width(spec, d_in)
+    if spec.architecture == "topk" and spec.k > d_sae:
+        raise Invalid(
+            f"k is {spec.k} but the SAE has only {d_sae} features; choose k well below d_sae."
+        )
+    if spec.training_tokens < spec.train_batch_tokens:
+        raise Invalid(
+            f"training_tokens ({spec.training_tokens:,}) is less than one batch "
+            f"({spec.train_batch_tokens:,}); raise it or lower train_batch_tokens."
+        )
+    if spec.context_size and spec.context_size > model.context_size:
+        raise Invalid(
+            f"context_size is {spec.context_size} but {model.id} reads at most "
+            f"{model.context_size} tokens; lower it or leave it out."
+        )
+    _check_memory(d_in, d_sae, spec.train_batch_tokens, model.device)
+
+
+def _check_memory(d_in: int, d_sae: int, batch_tokens: int, device: torch.device) -> None:
+    """Weights, gradients and Adam's two moments, and the activations of one step, in float32."""
+    need = 4 * (4 * 2 * d_in * d_sae + 4 * batch_tokens * d_sae + 4 * batch_tokens * d_in)
+    if device.type == "cuda":
+        have = torch.cuda.get_device_properties(device).total_memory
+    else:
+        have = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if need > have:
+        raise Invalid(
+            f"Training {d_sae:,} features on batches of {batch_tokens:,} tokens needs about "
+            f"{need / 1e9:.0f} GB but {device} has {have / 1e9:.0f} GB; lower d_sae or "
+            "train_batch_tokens."
+        )

@@ -1,0 +1,110 @@
+"""Every number that a training run depends on, worked out from what the caller asked for.
+
+Schedules scale with the length of the run (S steps in all): the learning rate warms up over S/20
+(at most 1,000) steps and falls linearly to zero over the last S/5; the L1 weight warms up over
+S/10; a feature counts as dead after S/10 steps (at most 10 M tokens) without firing.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from app.contract.jobs import TrainSpec
+from worker.models import LanguageModel
+
+EXPANSION = 8
+"""Features for each input dimension, unless the caller says otherwise."""
+
+MAX_WINDOW_BATCHES = 64
+WINDOW_BYTES = {"cpu": 2**30, "cuda": 2**32}
+FORWARD_TOKENS = {"cpu": 8_192, "cuda": 65_536}
+DEAD_AFTER_TOKENS = 10_000_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A resolved run. Together with model and corpus it determines the result."""
+
+    architecture: str
+    hook_name: str
+    d_in: int
+    d_sae: int
+    sparsity: dict[str, Any]
+    """What makes activations sparse, in SAELens' names: `k`; or `l1_coefficient` and its warm-up
+    in steps."""
+    steps: int
+    batch_tokens: int
+    window_batches: int
+    """Batches that are mixed with each other."""
+    forward_tokens: int
+    """Padded tokens of one forward of the model."""
+    lr: float
+    lr_warm_up_steps: int
+    lr_decay_steps: int
+    dead_feature_window: int
+    """Steps without firing after which a feature counts as dead."""
+    sparsity_window: int
+    """Steps over which the firing frequencies that are saved are counted: the last half."""
+    log_every: int
+    """Steps between two points of the metric curve."""
+    context_size: int
+    prepend_bos: bool
+    seed: int
+    model_dtype: str
+    matmul_precision: str
+    """`highest` (float32) or `high` (TF32 on CUDA), for the forward and the training step."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens trained on."""
+        return self.steps * self.batch_tokens
+
+    @property
+    def windows(self) -> int:
+        """Windows of mixed batches; the last may be shorter."""
+        return -(-self.steps // self.window_batches)
+
+
+def width(spec: TrainSpec, d_in: int) -> int:
+    """Number of features."""
+    return spec.d_sae or EXPANSION * d_in
+
+
+def resolve(spec: TrainSpec, model: LanguageModel) -> Settings:
+    """The settings of a specification that `check` has passed."""
+    d_in = model.site(spec.hook_name).width
+    device = "cuda" if model.device.type == "cuda" else "cpu"
+    steps = spec.training_tokens // spec.train_batch_tokens
+    room = WINDOW_BYTES[device] // (4 * d_in * spec.train_batch_tokens)
+    return Settings(
+        architecture=spec.architecture,
+        hook_name=spec.hook_name,
+        d_in=d_in,
+        d_sae=width(spec, d_in),
+        sparsity=_sparsity(spec, steps),
+        steps=steps,
+        batch_tokens=spec.train_batch_tokens,
+        window_batches=max(1, min(MAX_WINDOW_BATCHES, room, steps)),
+        forward_tokens=FORWARD_TOKENS[device],
+        lr=spec.lr,
+        lr_warm_up_steps=_warm_up(min(1_000, steps // 20)),
+        lr_decay_steps=steps // 5,
+        dead_feature_window=max(1, min(steps // 10, DEAD_AFTER_TOKENS // spec.train_batch_tokens)),
+        sparsity_window=-(-steps // 2),
+        log_every=max(1, steps // 200),
+        context_size=spec.context_size or model.context_size,
+        prepend_bos=model.prepend_bos,
+        seed=spec.seed,
+        model_dtype=str(model.dtype).removeprefix("torch."),
+        matmul_precision="high" if device == "cuda" else "highest",
+    )
+
+
+def _sparsity(spec: TrainSpec, steps: int) -> dict[str, Any]:
+    if spec.architecture == "topk":
+        return {"k": spec.k}
+    return {"l1_coefficient": spec.l1_coefficient, "l1_warm_up_steps": steps // 10}
+
+
+def _warm_up(steps: int) -> int:
+    """SAELens divides by one less than the warm-up's length."""
+    return steps if steps > 1 else 0

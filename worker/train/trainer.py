@@ -1,0 +1,117 @@
+"""SAELens' training classes and SAETrainer, set up as its own runner would set them up.
+
+- `topk`: TopKTrainingSAE. The k strongest pre-activations (weighted by decoder norms) stay; dead
+  features are revived by the auxiliary loss of Gao et al. 2024 (arXiv:2406.04093).
+- `standard`: StandardTrainingSAE, ReLU and L1 in the textbook form: the mean over tokens of
+  |x - x̂|² + λ Σ_i f_i ‖d_i‖, the L1 term on activations times decoder norms (Anthropic,
+  April 2024 update), so that shrinking activations and growing decoder rows gains nothing.
+
+Activations are scaled to a mean norm of sqrt(d_in) before they reach the SAE, so that λ and the
+learning rate mean the same at every hook point; the factor is folded into the weights at the end.
+Losses are in scaled units.
+"""
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from sae_lens.config import SAETrainerConfig
+from sae_lens.registry import get_sae_training_class
+from sae_lens.saes.sae import SAEMetadata, TrainingSAE, TrainStepOutput
+from sae_lens.training.sae_trainer import SAETrainer
+
+from app.errors import Invalid
+from worker.train.settings import Settings
+
+
+def build(settings: Settings, model_id: str, device: torch.device) -> SAETrainer:
+    """A trainer at step 0. Weights are drawn from torch's global random generator."""
+    config = SAETrainerConfig(
+        total_training_samples=settings.tokens,
+        train_batch_size_samples=settings.batch_tokens,
+        lr=settings.lr,
+        lr_end=settings.lr / 10,
+        lr_warm_up_steps=settings.lr_warm_up_steps,
+        lr_decay_steps=settings.lr_decay_steps,
+        device=str(device),
+        dead_feature_window=settings.dead_feature_window,
+        feature_sampling_window=settings.sparsity_window,
+    )
+    return SAETrainer(config, _sae(settings, model_id, device), data_provider=iter(()))
+
+
+def _sae(settings: Settings, model_id: str, device: torch.device) -> TrainingSAE[Any]:
+    sae_class, config_class = get_sae_training_class(settings.architecture)
+    metadata = SAEMetadata(
+        model_name=model_id,
+        hook_name=settings.hook_name,
+        hook_head_index=None,
+        context_size=settings.context_size,
+        prepend_bos=settings.prepend_bos,
+        seqpos_slice=(None,),
+        model_class_name="HookedTransformer",
+        model_from_pretrained_kwargs={},
+        exclude_special_tokens=True,
+        disable_concat_sequences=True,
+    )
+    config = config_class(
+        d_in=settings.d_in,
+        d_sae=settings.d_sae,
+        device=str(device),
+        normalize_activations="expected_average_only_in",
+        reshape_activations="hook_z" if settings.hook_name.endswith("hook_z") else "none",
+        metadata=metadata,
+        **settings.sparsity,
+    )
+    return sae_class(config)
+
+
+def set_scale(trainer: SAETrainer, activations: Float[torch.Tensor, "tokens d_in"]) -> None:
+    """Estimate the activation scaler's factor sqrt(d_in) / E‖x‖ on a sample.
+
+    Raises:
+        Invalid: the activations are all the same or not finite.
+    """
+    mean_norm = activations.norm(dim=-1).mean(dtype=torch.float64).item()
+    if not math.isfinite(mean_norm) or bool((activations == activations[0]).all()):
+        what = "all the same" if math.isfinite(mean_norm) else "not finite"
+        raise Invalid(
+            f"The activations at {trainer.sae.cfg.metadata.hook_name} are {what}, so there is "
+            "nothing to learn; choose another hook point or other text."
+        )
+    trainer.activation_scaler.scaling_factor = math.sqrt(activations.shape[1]) / mean_norm
+
+
+def metrics(trainer: SAETrainer, output: TrainStepOutput) -> dict[str, float]:
+    """Metrics of one batch: loss and mse in scaled units, `dead_fraction` a share of all
+    features.
+
+    Raises:
+        Invalid: the loss is no longer finite.
+    """
+    logged = trainer.build_train_step_log_dict(output, trainer.n_training_samples)
+    if not math.isfinite(logged["losses/overall_loss"]):
+        raise Invalid(
+            f"Training diverged at step {trainer.n_training_steps} (the loss is not finite); "
+            f"use a learning rate below {trainer.cfg.lr:g}."
+        )
+    return {
+        "loss": logged["losses/overall_loss"],
+        "mse": logged["losses/mse_loss"],
+        "explained_variance": logged["metrics/explained_variance"],
+        "l0": logged["metrics/l0"],
+        "dead_fraction": logged["sparsity/dead_features"] / trainer.sae.cfg.d_sae,
+    }
+
+
+def fold(trainer: SAETrainer) -> None:
+    """Fold the activation scaler and the decoder norms into the weights, and note L0 and dead
+    features in the metadata. The SAE then reads raw activations, and its own activations are in
+    folded units. The trainer cannot train on after it."""
+    factor = trainer.activation_scaler.scaling_factor
+    if factor is not None:
+        trainer.sae.fold_activation_norm_scaling_factor(factor)
+        trainer.activation_scaler.scaling_factor = None
+    trainer.sae.fold_W_dec_norm()
+    trainer.set_final_sae_metadata()
