@@ -5,7 +5,8 @@ from DBOS' tables, its progress from the shelf, where the worker reports it abou
 """
 
 import asyncio
-import uuid
+import hashlib
+import secrets
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +19,7 @@ from dbos import (
     PortableWorkflowError,
     WorkflowStatus,
 )
-from dbos.error import DBOSException, DBOSWorkflowIDInUseError
+from dbos import error as dbos_errors
 from sqlalchemy import create_engine, make_url, text
 
 from app.contract.jobs import JobSpec, JobState, JobView
@@ -42,8 +43,6 @@ FINAL: frozenset[JobState] = frozenset({"done", "failed", "cancelled"})
 POLL_S = 0.5
 JobPage = tuple[list[JobView], str | None]
 """Jobs, and the cursor of the next page, None at the end."""
-_KEYS = uuid.UUID("0d0f7c5e-6f1f-4c0e-9f0e-5ae5c09e0001")
-"""Namespace of job ids that derive from an Idempotency-Key."""
 
 
 def migrate_jobs(jobs_url: str) -> None:
@@ -82,7 +81,7 @@ class Jobs:
         """Queue a job. The same key answers with the job that it first made; with another
         specification it is a `Conflict`."""
         body = spec.model_dump(mode="json")
-        job_id = str(uuid.uuid5(_KEYS, idempotency_key) if idempotency_key else uuid.uuid4())
+        job_id = _job_id(idempotency_key)
         options: EnqueueOptions = {
             "workflow_name": spec.kind,
             "queue_name": QUEUE_OF_KIND[spec.kind],
@@ -92,7 +91,7 @@ class Jobs:
         }
         try:
             self._client.enqueue(options, body)
-        except DBOSWorkflowIDInUseError:
+        except dbos_errors.DBOSWorkflowIDInUseError:
             if self.get(job_id).spec != body:
                 raise Conflict(
                     "This Idempotency-Key was already used for another job; send a new key.",
@@ -159,7 +158,7 @@ class Jobs:
             self._client.rewind_workflow(
                 job_id, 1, application_version=VERSION, queue_name=QUEUE_OF_KIND[view.kind]
             )
-        except DBOSException:
+        except dbos_errors.DBOSException:
             raise Conflict("The job's state has just changed; look again.", job=job_id) from None
         return self.get(job_id)
 
@@ -187,6 +186,13 @@ class Jobs:
             if latest != view:
                 view = latest
                 yield view
+
+
+def _job_id(idempotency_key: str | None) -> str:
+    """16 hex digits: random, or those that the key gives every time."""
+    if idempotency_key is None:
+        return secrets.token_hex(8)
+    return hashlib.sha256(idempotency_key.encode()).hexdigest()[:16]
 
 
 def _views(shelf: Shelf, found: list[WorkflowStatus]) -> list[JobView]:

@@ -30,12 +30,17 @@ def check_data_dir(settings: Settings) -> None:
         )
 
 
+def check_port(settings: Settings) -> None:
+    """Raises Unavailable when the API's port is in use."""
+    _check_free(settings.host, settings.port, "SAESCOPE_PORT")
+
+
 def with_ports(settings: Settings) -> Settings:
     """The settings with the ports that the processes will listen on, all of them free now.
 
     Raises Unavailable when one is in use.
     """
-    _check_free(settings.host, settings.port, "SAESCOPE_PORT")
+    check_port(settings)
     ports = {"port": settings.port or _free_port(settings.host)}
     if "live_url" in settings.model_fields_set:
         live = urlsplit(settings.live_url)

@@ -19,6 +19,7 @@ from typing import TextIO
 LEASH = Path(__file__).with_name("leash.py")
 IMPORTANT = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b|^saescope: ")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+POLL_S = 0.05
 SETTLED_S = 60.0
 """A child that lived this long counts as healthy: its next pause is the first again."""
 
@@ -75,13 +76,13 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
 
-    def wait(self, deadline: float) -> None:
-        """Wait until it has ended; kill it at the deadline."""
+    def end(self, impatient: Callable[[], bool]) -> None:
+        """Wait until it has ended; kill it when `impatient` becomes true."""
         if self._process is None:
             return
-        try:
-            self._process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
+        while self._process.poll() is None and not impatient():
+            time.sleep(POLL_S)
+        if self._process.poll() is None:
             self._say(f"{self.name} does not end and is killed.")
         self.signal(signal.SIGKILL)
         self._process.wait()

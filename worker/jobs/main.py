@@ -13,7 +13,14 @@ import sys
 import threading
 from typing import IO
 
-from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer
+from dbos import (
+    DBOS,
+    DBOSClient,
+    DBOSConfig,
+    DBOSPortableJSONSerializer,
+    PortableWorkflowError,
+)
+from transformers.utils.logging import disable_progress_bar
 
 from app.contract.queues import APPLICATION, QUEUE_OF_KIND, VERSION, executor_id
 from app.errors import Problem, Unavailable
@@ -22,6 +29,8 @@ from app.store.engine import open_shelf
 from app.store.migrate import migrate
 from worker.jobs.job import Bench, device_of
 from worker.jobs.workflows import register
+
+log = logging.getLogger("saescope.jobs")
 
 NICE = 10
 QUEUE_POLL_S = 0.25
@@ -32,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="saescope worker jobs", description="Runs jobs.")
     parser.add_argument("--index", type=int, default=0, help="which of SAESCOPE_JOBS_DEVICES")
     index = parser.parse_args().index
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    _quiet()
     try:
         settings = Settings()
         lock = claim(settings, index)
@@ -42,6 +51,19 @@ def main() -> None:
     _wait_for_signal()
     lock.close()
     os._exit(0)
+
+
+def _quiet() -> None:
+    """Log what this worker does, and of what it uses only what goes wrong."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    log.setLevel(logging.INFO)
+    # A job's failure is told by `workflows`; DBOS would add sixty lines of its own insides.
+    logging.getLogger("dbos").addFilter(lambda record: not _is_failed_job(record))
+    disable_progress_bar()
+
+
+def _is_failed_job(record: logging.LogRecord) -> bool:
+    return bool(record.exc_info) and isinstance(record.exc_info[1], PortableWorkflowError)
 
 
 def claim(settings: Settings, index: int) -> IO[str]:
@@ -81,7 +103,7 @@ def start(settings: Settings, index: int) -> None:
             polling_interval_sec=QUEUE_POLL_S,
             on_conflict="always_update",
         )
-    logging.getLogger("saescope.jobs").info("Waiting for jobs on %s", device)
+    log.info("Waiting for jobs on %s", device)
 
 
 def _config(settings: Settings, index: int) -> DBOSConfig:

@@ -17,7 +17,7 @@ from worker.jobs.corpus import StoredCorpus, check_context, check_corpus, open_c
 from worker.jobs.job import Job
 from worker.jobs.load import register_sae
 from worker.models import LanguageModel, load_model
-from worker.precompute.run import precompute
+from worker.precompute.run import Report, precompute
 from worker.precompute.settings import Settings
 from worker.saes import Dictionary, load_sae, neuron_dictionary
 
@@ -50,7 +50,7 @@ def precompute_features(job: Job[PrecomputeSpec]) -> dict[str, Any]:
     def on_range(sae_id: str, batch: FeatureBatch) -> None:
         put_features(shelf, runs[sae_id], batch)
 
-    statistics = precompute(
+    report = precompute(
         model,
         dictionaries,
         corpus.sequences,
@@ -61,7 +61,7 @@ def precompute_features(job: Job[PrecomputeSpec]) -> dict[str, Any]:
         done_ranges={sae_id: committed_ranges(shelf, run) for sae_id, run in runs.items()},
     )
     for sae_id, run in runs.items():
-        finish_run(shelf, run, statistics[sae_id])
+        finish_run(shelf, run, _statistics(report, sae_id))
     return {"model": model.id, "runs": runs, "corpus": corpus.id}
 
 
@@ -102,6 +102,11 @@ def _begin(
     run_id = f"{job.id}.{dictionary.id}"
     begin_run(job.bench.shelf, job.spec.model, dictionary.id, corpus.id, settings.record(), run_id)
     return run_id
+
+
+def _statistics(report: Report, sae_id: str) -> dict[str, float]:
+    entries = report.entries[sae_id]
+    return {"tokens": report.tokens, "active": entries, "l0": entries / max(report.tokens, 1)}
 
 
 def _layer(sae_id: str) -> int:

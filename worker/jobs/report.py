@@ -14,9 +14,19 @@ from worker.progress import Cancelled
 EVERY_S = 0.5
 
 SHARES: dict[str, dict[str, tuple[float, float]]] = {
-    "load": {"copy": (0.0, 0.5)},
-    "train": {},
-    "precompute": {},
+    "load": {"copy": (0.0, 0.5), "open": (0.5, 1.0)},
+    "train": {
+        "open": (0.0, 0.02),
+        "tokenize": (0.02, 0.07),
+        "train": (0.07, 0.93),
+        "evaluate": (0.93, 1.0),
+    },
+    "precompute": {
+        "open": (0.0, 0.02),
+        "tokenize": (0.02, 0.07),
+        "tokens": (0.07, 0.75),
+        "features": (0.75, 1.0),
+    },
 }
 """Where each phase begins and ends on the bar of a job, by kind."""
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dbos import DBOS, DBOSClient, PortableWorkflowError
-from dbos.error import DBOSWorkflowCancelledError
+from dbos import error as dbos_errors
 from pydantic import TypeAdapter
 
 from app.contract.jobs import JobSpec
@@ -80,7 +80,7 @@ def _guarded(step: Callable[[Job[Any]], Any], job: Job[Any]) -> Any:
         job.report(step.__name__.split("_")[0], 0, 0)
         return step(job)
     except Cancelled:
-        raise DBOSWorkflowCancelledError(f"Job {job.id} was cancelled.") from None
+        raise dbos_errors.DBOSWorkflowCancelledError(f"Job {job.id} was cancelled.") from None
     except Problem as problem:
         log.warning("Job %s failed: %s", job.id, problem.detail)
         raise _stored(problem) from problem

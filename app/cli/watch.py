@@ -1,0 +1,81 @@
+"""Watch a job in a terminal; a jobs client for commands."""
+
+import fcntl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from app.console import Bar, fail, out, say
+from app.contract.jobs import JobView
+from app.jobs import FINAL, POLL_S, Jobs
+from app.settings import Settings
+from app.store.engine import open_shelf
+from app.store.migrate import migrate
+from app.supervisor.checks import check_data_dir
+
+
+@contextmanager
+def open_jobs(settings: Settings) -> Iterator[Jobs]:
+    """The jobs of this data folder or database, with up-to-date tables."""
+    check_data_dir(settings)
+    migrate(settings.shelf_url)
+    shelf = open_shelf(settings.shelf_url)
+    jobs = Jobs(settings.jobs_url, shelf)
+    try:
+        yield jobs
+    finally:
+        jobs.close()
+        shelf.close()
+
+
+def watch(settings: Settings, jobs: Jobs, view: JobView) -> None:
+    """Show a job until it has ended; exit code 1 unless it is done.
+
+    Ctrl-C stops watching and leaves the job alone.
+    """
+    if view.state == "queued" and not worker_runs(settings):
+        say(
+            "No jobs worker runs on this data folder, so the job waits; start one with `saescope "
+            "worker jobs`, or everything with `saescope up`."
+        )
+    try:
+        view = _follow(jobs, view)
+    except KeyboardInterrupt:
+        say(
+            f"The job goes on. Watch it: saescope jobs watch {view.id}\n"
+            f"Stop it: saescope jobs cancel {view.id}"
+        )
+        raise typer.Exit(130) from None
+    if view.state == "failed":
+        fail((view.error or {}).get("detail", "The job failed."))
+        raise typer.Exit(1)
+    if view.state == "cancelled":
+        fail(f"The job was cancelled; `saescope jobs retry {view.id}` goes on with it.")
+        raise typer.Exit(1)
+    out.print_json(data=view.result)
+
+
+def _follow(jobs: Jobs, view: JobView) -> JobView:
+    with Bar(view.kind) as bar:
+        bar.show(view)
+        while view.state not in FINAL:
+            time.sleep(POLL_S)
+            view = jobs.get(view.id)
+            bar.show(view)
+    return view
+
+
+def worker_runs(settings: Settings) -> bool:
+    """Whether a jobs worker holds its lock in this data folder."""
+    return any(_is_locked(str(path)) for path in settings.data_dir.glob("jobs-*.lock"))
+
+
+def _is_locked(path: str) -> bool:
+    with open(path) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
