@@ -1,0 +1,17 @@
+"""Checks every annotation of the worker, tensor shapes included, while its tests run."""
+
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook(["worker"], "beartype.beartype")
+
+
+@pytest.fixture(scope="session")
+def scene(tmp_path_factory: pytest.TempPathFactory):
+    """The small scene; see `tests.precompute.scene`."""
+    from tests.precompute.scene import build
+
+    folder: Path = tmp_path_factory.mktemp("scene")
+    return build(folder)

@@ -1,0 +1,139 @@
+"""Every statistic and every example of every feature equals brute force."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from app.store.records import FeatureBatch
+from tests.precompute.oracle import Expected, dense_activations, expect, found
+from tests.precompute.scene import ALWAYS, DEAD, HOOK, ONCE, ONLY_BOS, Scene
+from worker.activations import capture
+from worker.precompute.plan import plan_shards
+from worker.precompute.run import precompute
+from worker.precompute.settings import Settings
+
+ONE_PIECE = Settings(batch_tokens=512)
+MANY_PIECES = Settings(
+    batch_tokens=300, shard_tokens=700, segment_entries=700, range_entries=3_000,
+    range_features=17, seed=2**64 + 5,
+)  # fmt: skip
+
+Batches = dict[str, list[FeatureBatch]]
+
+
+def run(scene: Scene, folder: Path, settings: Settings, only: list[str] | None = None) -> Batches:
+    chosen = [d for d in scene.dictionaries if only is None or d.id in only]
+    batches: Batches = {d.id: [] for d in chosen}
+    precompute(
+        scene.model, chosen, scene.sequences, spill_dir=folder, settings=settings,
+        on_range=lambda name, batch: batches[name].append(batch),
+    )  # fmt: skip
+    return batches
+
+
+@pytest.fixture(scope="module", params=[ONE_PIECE, MANY_PIECES], ids=["one piece", "many pieces"])
+def settings(request: pytest.FixtureRequest) -> Settings:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def batches(scene: Scene, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Batches:
+    return run(scene, tmp_path_factory.mktemp("spill"), settings)
+
+
+@pytest.mark.parametrize("index", range(5))
+def test_everything_equals_brute_force(
+    scene: Scene, settings: Settings, batches: Batches, index: int
+) -> None:
+    dictionary = scene.dictionaries[index]
+    shards = plan_shards(scene.sequences.offsets, settings.shard_tokens)
+    dense = dense_activations(
+        scene.model, dictionary, scene.sequences, shards, settings.batch_tokens
+    )
+    covered = 0
+    for batch in batches[dictionary.id]:
+        assert batch.first == covered
+        for row in range(len(batch.labels)):
+            feature = batch.first + row
+            assert found(batch, row) == expect(dense, scene.sequences, feature, settings.seed)
+        covered += len(batch.labels)
+    assert covered == dictionary.d_sae
+    assert (len(batches[dictionary.id]) > 1) == (settings == MANY_PIECES)
+
+
+def test_the_scene_holds_the_hard_cases(scene: Scene, batches: Batches) -> None:
+    of = {
+        batch.first + row: found(batch, row)
+        for batch in batches["1-relu"]
+        for row in range(len(batch.labels))
+    }
+    counted = sum(int(token) not in scene.model.special_ids for token in scene.sequences.flat)
+    assert of[DEAD] == of[ONLY_BOS] == Expected(edges=[0.0] * 33, histogram=[0] * 32)
+    assert of[ALWAYS].count == counted and of[ALWAYS].density == 1
+    assert of[ONCE].count == 1 and len(of[ONCE].examples) == 2
+    assert _fires_on_bos(scene)
+    assert any(_ties(one) for one in of.values())
+    signed = [batch.min_activation for name in ("1-signed", "2-mlp") for batch in batches[name]]
+    assert all((minimum < 0).any() for minimum in signed)
+    assert all((batch.min_activation == 0).all() for batch in batches["1-topk"])
+
+
+def _fires_on_bos(scene: Scene) -> bool:
+    bos = capture(scene.model, torch.tensor([[scene.model.bos_id]]), [HOOK])[HOOK][0]
+    return bool(scene.dictionaries[0].encode(bos)[0, ONLY_BOS] > 0)
+
+
+def _ties(one: Expected) -> bool:
+    maxima = [max(values.values()) for band, *_, values in one.examples if band == 0]
+    return len(set(maxima)) < len(maxima)
+
+
+def test_activations_do_not_depend_on_batches(scene: Scene, batches: Batches) -> None:
+    """Stored values are those of the sequence run alone, without padding, to 1e-5."""
+    dictionary = scene.dictionaries[0]
+    examples = batches[dictionary.id][0].examples
+    flat, offsets = scene.sequences.flat, scene.sequences.offsets
+    for e in range(0, len(examples.feature), 97):
+        sequence = examples.sequence[e]
+        ids = torch.from_numpy(flat[offsets[sequence] : offsets[sequence + 1]].astype(np.int64))
+        x = capture(scene.model, ids[None], [dictionary.hook_name])[dictionary.hook_name][0]
+        window = dictionary.encode(x)[examples.offset[e] :, examples.feature[e]].numpy()
+        span = slice(examples.values_start[e], examples.values_start[e + 1])
+        expected = window[examples.value_position[span]]
+        np.testing.assert_allclose(examples.value[span], expected, rtol=1e-5, atol=1e-5)
+
+
+def contents(batch: FeatureBatch) -> list[bytes | list[str]]:
+    """Every array of a batch as bytes, and its labels."""
+    arrays = [
+        batch.count, batch.density, batch.max_activation, batch.mean_activation,
+        batch.min_activation, batch.histogram_edges, batch.histogram_counts,
+        *batch.top_logits, *batch.bottom_logits, *batch.neighbors, *batch.neurons,
+        *vars(batch.examples).values(),
+    ]  # fmt: skip
+    return [batch.labels, *(array.tobytes() for array in arrays)]
+
+
+@pytest.mark.parametrize("name", ["1-topk", "2-mlp"])
+def test_one_of_many_dictionaries_equals_it_alone(
+    scene: Scene, settings: Settings, batches: Batches, name: str, tmp_path: Path
+) -> None:
+    alone = run(scene, tmp_path, settings, [name])[name]
+    assert [contents(batch) for batch in alone] == [contents(batch) for batch in batches[name]]
+
+
+def test_where_features_are_cut_changes_nothing(
+    scene: Scene, batches: Batches, settings: Settings, tmp_path: Path
+) -> None:
+    cut = replace(settings, range_features=5)
+    finer = {
+        batch.first + row: found(batch, row)
+        for batch in run(scene, tmp_path, cut, ["1-relu"])["1-relu"]
+        for row in range(len(batch.labels))
+    }
+    for batch in batches["1-relu"]:
+        for row in range(len(batch.labels)):
+            assert found(batch, row) == finer[batch.first + row]

@@ -1,0 +1,65 @@
+"""Everything about a range of features, put together as the shelf takes it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from app.store.records import FeatureBatch
+from worker.precompute.examples import select_examples
+from worker.precompute.gather import find_runs, merge
+from worker.precompute.labels import write_labels
+from worker.precompute.spill import Slice
+from worker.precompute.statistics import statistics
+from worker.precompute.weights import WeightEvidence
+from worker.tokens import Sequences
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What the evidence needs to know of the corpus."""
+
+    sequences: Sequences
+    lengths: Int[torch.Tensor, " sequences"]
+    bits: int
+    """Position bits of a place."""
+    tokens: int
+    """Tokens that count."""
+    display: Sequence[str]
+    """The vocabulary's strings."""
+
+
+def evidence(
+    corpus: Corpus,
+    slices: Sequence[Slice],
+    first: int,
+    minimum: Float[np.ndarray, " features"],
+    weights: WeightEvidence,
+    seed: int,
+) -> FeatureBatch:
+    """The evidence of a range that begins at feature `first`, from its slices of the spill.
+
+    `minimum` are the most negative values, one a feature.
+    """
+    entries = merge(slices, len(minimum), corpus.bits)
+    of = statistics(entries)
+    examples = select_examples(entries, find_runs(entries), corpus.lengths, first, seed)
+    count = entries.count.numpy()
+    return FeatureBatch(
+        first=first,
+        count=count,
+        density=count / max(corpus.tokens, 1),
+        max_activation=of.max.numpy(),
+        mean_activation=of.mean.numpy(),
+        min_activation=minimum,
+        histogram_edges=of.edges.numpy(),
+        histogram_counts=of.histogram.numpy(),
+        examples=examples,
+        top_logits=weights.top_logits,
+        bottom_logits=weights.bottom_logits,
+        neighbors=weights.neighbors,
+        neurons=weights.neurons,
+        labels=write_labels(examples, corpus.sequences, weights.top_logits, corpus.display),
+    )

@@ -1,0 +1,67 @@
+"""How large the spill will be, foretold from a small sample, and whether the disk has room."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from app.errors import Unavailable
+from worker.models import LanguageModel
+from worker.precompute.forward import Forward
+from worker.precompute.settings import Settings
+from worker.precompute.spill import ENTRY_BYTES, START_BYTES
+from worker.saes import Dictionary
+from worker.tokens import Sequences, batches
+
+_SAMPLE_TOKENS = 4_096
+_MARGIN = 1.2
+"""On what the sample says."""
+
+
+def spill_bytes(
+    model: LanguageModel,
+    dictionaries: Sequence[Dictionary],
+    sequences: Sequences,
+    settings: Settings,
+) -> int:
+    """Bytes that the entries of the whole corpus take on disk, judged by evenly spaced sequences."""
+    sample = _sample(sequences)
+    forward = Forward(model, dictionaries)
+    entries = dict.fromkeys((one.id for one in dictionaries), 0)
+    for batch in batches(sample, settings.batch_tokens):
+        for encoded in forward.encode(batch, 0, 0):
+            entries[encoded.dictionary.id] += len(encoded.entries.value)
+    growth = len(sequences.flat) / len(sample.flat)
+    shards = -(-len(sequences.flat) // settings.shard_tokens)
+    total = 0
+    for one in dictionaries:
+        expected = int(entries[one.id] * growth)
+        segments = shards + expected // settings.segment_entries
+        total += expected * ENTRY_BYTES + segments * (one.d_sae + 1) * START_BYTES
+    return total
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Refuse a spill that will not fit.
+
+    Raises:
+        Unavailable: the disk has less room than `needed` bytes and a margin.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < _MARGIN * needed:
+        raise Unavailable(
+            f"Precompute will write about {_MARGIN * needed / 1e9:.2g} GB of intermediate files "
+            f"to {folder}, where {free / 1e9:.2g} GB are free; free some disk, set "
+            "SAESCOPE_DATA_DIR to a larger one, or take fewer texts or dictionaries."
+        )
+
+
+def _sample(sequences: Sequences) -> Sequences:
+    """Evenly spaced sequences of about `_SAMPLE_TOKENS` tokens."""
+    share = min(1.0, _SAMPLE_TOKENS / len(sequences.flat))
+    rows = np.unique(
+        np.linspace(0, len(sequences) - 1, max(1, int(share * len(sequences)))).astype(np.int64)
+    )
+    parts = [sequences.flat[sequences.offsets[row] : sequences.offsets[row + 1]] for row in rows]
+    return Sequences(np.concatenate(parts), np.cumsum([0, *map(len, parts)], dtype=np.int64))

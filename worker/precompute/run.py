@@ -1,0 +1,204 @@
+"""Precompute, from tokens to evidence: the steps of the package's docstring, timed.
+
+A run can stop at any moment: by `Cancelled` out of `on_progress`, by any error, by a kill -9.
+Called again with the same arguments and the ranges that were committed, it goes on from complete
+shards and ranges, and hands over the bytes that an uninterrupted run does.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from app.store.records import FeatureBatch
+from worker.models import LanguageModel, vocabulary
+from worker.precompute.evidence import Corpus, evidence
+from worker.precompute.forecast import check_room, spill_bytes
+from worker.precompute.forward import Forward
+from worker.precompute.logits import Unembedding
+from worker.precompute.plan import Shard, plan_ranges, plan_shards, position_bits
+from worker.precompute.settings import Settings
+from worker.precompute.spill import ShardWriter, Spill
+from worker.precompute.weights import weight_evidence
+from worker.progress import Progress, silent
+from worker.saes import Dictionary
+from worker.tokens import Sequences, batches, corpus_fingerprint
+
+Ranges = Mapping[str, Collection[tuple[int, int]]]
+"""By dictionary, ranges (first, stop) of features."""
+
+
+@dataclass
+class Report:
+    """What a call of `precompute` did."""
+
+    tokens: int = 0
+    """Tokens of the corpus that count."""
+    entries: dict[str, int] = field(default_factory=dict)
+    """Active (token, feature) pairs of each dictionary."""
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Time in each step: forecast, tokens, weights, evidence, commit."""
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Count the time inside towards a step."""
+        started = time.perf_counter()
+        yield
+        self.seconds[step] += time.perf_counter() - started
+
+
+def precompute(
+    model: LanguageModel,
+    dictionaries: Sequence[Dictionary],
+    sequences: Sequences,
+    *,
+    spill_dir: Path,
+    on_range: Callable[[str, FeatureBatch], None],
+    on_progress: Progress = silent,
+    done_ranges: Ranges | None = None,
+    settings: Settings | None = None,
+) -> Report:
+    """Compute the evidence of every feature of `dictionaries` (ids all different) on a corpus.
+
+    `on_range(id, batch)` commits a range of features of a dictionary; ranges in `done_ranges` are
+    left out. `spill_dir` holds intermediate files for as long as a call may have to go on from
+    them: the caller removes it when the evidence is committed whole. Reports phase `tokens` in
+    tokens (metrics: mean active features a token, `l0/<id>`), then `features` in features.
+
+    Raises:
+        Unavailable: the disk of `spill_dir` has no room for the intermediate files.
+        Cancelled: out of `on_progress`; complete shards and committed ranges stay.
+    """
+    settings = settings or Settings()
+    done = done_ranges or {}
+    run = _Run(model, dictionaries, sequences, spill_dir, settings, on_progress)
+    run.spill_tokens()
+    run.finish_features(done, on_range)
+    return run.report
+
+
+class _Run:
+    def __init__(
+        self,
+        model: LanguageModel,
+        dictionaries: Sequence[Dictionary],
+        sequences: Sequences,
+        spill_dir: Path,
+        settings: Settings,
+        on_progress: Progress,
+    ) -> None:
+        self._model, self._dictionaries, self._sequences = model, dictionaries, sequences
+        self._settings, self._progress, self._folder = settings, on_progress, spill_dir
+        self._bits = position_bits(sequences.offsets)
+        self._shards = plan_shards(sequences.offsets, settings.shard_tokens)
+        self._spill = Spill(spill_dir, self._identity())
+        self.report = Report()
+
+    def _identity(self) -> dict[str, object]:
+        """What the spilled entries depend on."""
+        model = self._model
+        return {
+            "model": model.fingerprint,
+            "corpus": corpus_fingerprint(self._sequences, model.context_size, model.prepend_bos),
+            "dictionaries": {one.id: one.fingerprint for one in self._dictionaries},
+            "number format": f"{model.dtype} on {model.device.type}",
+            "settings": self._settings.record(),
+        }
+
+    def spill_tokens(self) -> None:
+        """Steps 2 and 3, for the shards that are not there yet."""
+        missing = [shard for shard in self._shards if not self._spill.has(shard)]
+        if missing:
+            with self.report.timed("forecast"):
+                self._check_room(missing)
+        offsets = self._sequences.offsets
+        left = sum(int(offsets[shard.stop] - offsets[shard.first]) for shard in missing)
+        meter = _Meter(self._progress, "tokens", int(offsets[-1]), left)
+        forward = Forward(self._model, self._dictionaries)
+        with self.report.timed("tokens"):
+            for shard in missing:
+                self._spill.write(shard, lambda at, one=shard: self._fill(at, one, forward, meter))
+
+    def _check_room(self, missing: Sequence[Shard]) -> None:
+        whole = spill_bytes(self._model, self._dictionaries, self._sequences, self._settings)
+        check_room(self._folder, whole * len(missing) // len(self._shards))
+
+    def _fill(self, folder: Path, shard: Shard, forward: Forward, meter: "_Meter") -> None:
+        settings = self._settings
+        writer = ShardWriter(folder, self._dictionaries, settings.segment_entries)
+        tokens, active = 0, dict.fromkeys((one.id for one in self._dictionaries), 0)
+        for batch in batches(self._sequences, settings.batch_tokens, shard.first, shard.stop):
+            for encoded in forward.encode(batch, shard.first, self._bits):
+                active[encoded.dictionary.id] += writer.add(encoded)
+            tokens += int(forward.counted(batch).sum())
+            l0 = {f"l0/{name}": entries / max(tokens, 1) for name, entries in active.items()}
+            meter.add(int(batch.mask.sum()), l0)
+        writer.close(tokens)
+
+    def finish_features(self, done: Ranges, on_range: Callable[[str, FeatureBatch], None]) -> None:
+        """Steps 4 to 8, for the ranges that are not committed."""
+        plans = {one.id: self._plan(one) for one in self._dictionaries}
+        left = {
+            name: [r for r in plan if r not in done.get(name, ())] for name, plan in plans.items()
+        }
+        meter = _Meter(
+            self._progress,
+            "features",
+            sum(one.d_sae for one in self._dictionaries),
+            sum(stop - first for ranges in left.values() for first, stop in ranges),
+        )
+        corpus, unembedding = self._corpus(), Unembedding(self._model)
+        for one in self._dictionaries:
+            minimum = self._minimum(one)
+            for first, stop in left[one.id]:
+                with self.report.timed("weights"):
+                    weights = weight_evidence(self._model, unembedding, one, first, stop)
+                with self.report.timed("evidence"):
+                    slices = [s for shard in self._shards
+                              for s in self._spill.slices(shard, one, first, stop)]  # fmt: skip
+                    batch = evidence(
+                        corpus, slices, first, minimum[first:stop], weights, self._settings.seed
+                    )
+                with self.report.timed("commit"):
+                    on_range(one.id, batch)
+                meter.add(stop - first)
+
+    def _plan(self, dictionary: Dictionary) -> list[tuple[int, int]]:
+        counts = np.sum([self._spill.counts(one, dictionary) for one in self._shards], axis=0)
+        self.report.entries[dictionary.id] = int(counts.sum())
+        return plan_ranges(counts, self._settings.range_entries, self._settings.range_features)
+
+    def _minimum(self, dictionary: Dictionary) -> np.ndarray:
+        parts = [self._spill.minimum(shard, dictionary) for shard in self._shards]
+        return np.minimum.reduce(parts)
+
+    def _corpus(self) -> Corpus:
+        self.report.tokens = sum(self._spill.tokens(shard) for shard in self._shards)
+        return Corpus(
+            sequences=self._sequences,
+            lengths=torch.from_numpy(np.diff(self._sequences.offsets)),
+            bits=self._bits,
+            tokens=self.report.tokens,
+            display=vocabulary(self._model).display,
+        )
+
+
+class _Meter:
+    """Progress of a phase of which only `left` of `total` units are still to do."""
+
+    def __init__(self, progress: Progress, phase: str, total: int, left: int) -> None:
+        self._progress, self._phase, self._total = progress, phase, total
+        self._before = self._done = total - left
+        self._started = time.perf_counter()
+        self._progress(phase, float(self._done), float(total))
+
+    def add(self, units: int, metrics: dict[str, float] | None = None) -> None:
+        """Report more units done; the rate is that of this call of `precompute`."""
+        self._done += units
+        rate = (self._done - self._before) / max(time.perf_counter() - self._started, 1e-9)
+        self._progress(self._phase, float(self._done), float(self._total), rate, metrics)

@@ -1,0 +1,50 @@
+"""What a run is made with. Recorded with it: the same settings give the same evidence."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+TOP = 20
+"""Examples of the strongest sequences."""
+QUANTILES = 5
+"""Rank bands."""
+PER_QUANTILE = 5
+"""Examples in a rank band."""
+WINDOW = 32
+"""Tokens of an example."""
+BEFORE = 20
+"""Tokens of an example before its peak, unless the sequence begins or ends nearby."""
+BINS = 32
+"""Histogram bins."""
+LOGITS = 10
+"""Tokens promoted and tokens suppressed."""
+NEIGHBORS = 10
+"""Nearest features."""
+NEURONS = 5
+"""Most aligned neurons."""
+
+_EVIDENCE = {
+    "top": TOP, "quantiles": QUANTILES, "per_quantile": PER_QUANTILE, "window": WINDOW,
+    "before": BEFORE, "bins": BINS, "logits": LOGITS, "neighbors": NEIGHBORS, "neurons": NEURONS,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run is cut into pieces, and the seed of what it samples."""
+
+    batch_tokens: int = 4_096
+    """Ids in a forward, padding counted."""
+    shard_tokens: int = 2**18
+    """Tokens of a shard: what a killed run does again, at most."""
+    segment_entries: int = 2**22
+    """Entries that a dictionary gathers in memory before they are sorted and written."""
+    range_entries: int = 2**22
+    """Entries of a range of features; a range has more only when one feature has."""
+    range_features: int = 1_024
+    """Features of a range, at most."""
+    seed: int = 0
+    """Of the sample in each rank band."""
+
+    def record(self) -> dict[str, Any]:
+        """Everything that decides the evidence, for the run's record."""
+        return {**asdict(self), **_EVIDENCE}
