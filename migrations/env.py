@@ -6,7 +6,7 @@ from alembic import context
 from sqlalchemy import Connection
 
 from app.settings import Settings
-from app.store.engine import make_engine
+from app.store.engine import transacting
 from app.store.search import NOT_MODELLED
 from app.store.tables import UtcTime, metadata
 
@@ -40,5 +40,5 @@ given = context.config.attributes.get("connection")
 if given is not None:
     run(given)
 else:
-    with make_engine(Settings().shelf_url).connect() as opened:
+    with transacting(Settings().shelf_url).connect() as opened:
         run(opened)

@@ -1,20 +1,26 @@
 """The packed evidence of one feature: all of a `FeatureBatch` row but its statistics and label.
 
-Format 1, little-endian, no padding. A header of ten numbers (`HEADER`), then
-    histogram   float32 edges [bins + 1], int64 counts [bins]
-    logits      int32 tokens [top], float32 values [top]; the same for bottom
-    neighbors   int32 indices [n], float32 cosines [n]
-    neurons     int32 layers [n], int32 indices [n], float32 weights [n]
-    examples    int32 sequence [E], int32 offset [E], int16 length [E], int16 peak [E],
-                uint16 active values [E], int8 band [E]
-    values      float32 [V], uint8 position in the window [V]
+Format 1, little-endian, no padding: a header of eight numbers (`HEADER`), then
+    int64    histogram counts [bins]
+    float32  histogram edges [bins + 1]; values of top logits, of bottom logits; cosines of
+             neighbors; weights of neurons
+    int32    tokens of top logits, of bottom logits; indices of neighbors; layers of neurons,
+             indices of neurons
+    int32    per example its sequence; its offset
+    uint16   per example its length; its peak; its number of active values
+    int8     per example its band
+    float32  active values, example by example
+    uint8    their positions in their windows
 Values are exact. Tokens are not in it: a window is (sequence, offset, length) in the corpus.
 
-Packing turns each column of a batch into bytes once and joins slices of them per feature, so the
-cost per feature is a few slices whatever it holds.
+Packing turns each column of a batch into bytes once and joins slices of them per feature;
+unpacking reads each of the lines above at once. So both cost a few operations a feature.
 """
 
+import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -23,29 +29,20 @@ from app.store.records import BANDS, FeatureBatch
 
 FORMAT = 1
 
-HEADER = np.dtype(
-    [
-        ("format", "u1"),
-        ("bins", "<u2"),
-        ("top", "<u2"),
-        ("bottom", "<u2"),
-        ("neighbors", "<u2"),
-        ("neurons", "<u2"),
-        ("examples", "<u4"),
-        ("values", "<u4"),
-    ]
-)
+HEADER = struct.Struct("<B5H2I")
+"""Format; histogram bins; top logits, bottom logits, neighbors, neurons; examples; values."""
 
 
-class Window(NamedTuple):
-    """One example without its tokens."""
+class Windows(NamedTuple):
+    """Example windows without their tokens, by column; E of them, strongest band first."""
 
-    band: str
-    sequence: int
-    offset: int
-    peak: int
-    values: list[float]
-    """One per token of the window."""
+    band: list[str]
+    sequence: list[int]
+    offset: list[int]
+    length: list[int]
+    peak: list[int]
+    values: list[list[float]]
+    """One per token of each window."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class Evidence:
     bottom_logits: list[tuple[int, float]]
     neighbors: list[tuple[int, float]]
     neurons: list[tuple[int, int, float]]
-    windows: list[Window]
+    windows: Windows
 
 
 def pack(batch: FeatureBatch) -> list[bytes]:
@@ -67,12 +64,12 @@ def pack(batch: FeatureBatch) -> list[bytes]:
     examples = batch.examples
     first_example = np.searchsorted(examples.feature, rows)
     first_value = examples.values_start[first_example]
-    fixed = _fixed_part(batch, np.diff(first_example), np.diff(first_value))
+    fixed = _fixed_part(batch)
     per_example = (
         (examples.sequence, "<i4"),
         (examples.offset, "<i4"),
-        (examples.length, "<i2"),
-        (examples.peak, "<i2"),
+        (examples.length, "<u2"),
+        (examples.peak, "<u2"),
         (np.diff(examples.values_start), "<u2"),
         (examples.band, "i1"),
     )
@@ -83,10 +80,25 @@ def pack(batch: FeatureBatch) -> list[bytes]:
         *(_section(column, dtype, first_value) for column, dtype in per_value),
     ]
     slices = [(data, starts.tolist()) for data, starts in sections]
+    widths = _widths(batch)
+    sizes = zip(np.diff(first_example).tolist(), np.diff(first_value).tolist(), strict=True)
     return [
-        b"".join([data[starts[row] : starts[row + 1]] for data, starts in slices])
-        for row in range(len(batch.labels))
+        HEADER.pack(FORMAT, *widths, *size)
+        + b"".join([data[starts[row] : starts[row + 1]] for data, starts in slices])
+        for row, size in enumerate(sizes)
     ]
+
+
+def _widths(batch: FeatureBatch) -> list[int]:
+    """The second to sixth number of the header."""
+    columns = (
+        batch.histogram_counts,
+        batch.top_logits[0],
+        batch.bottom_logits[0],
+        batch.neighbors[0],
+        batch.neurons[0],
+    )
+    return [column.shape[1] for column in columns]
 
 
 def _section(column: np.ndarray, dtype: str, starts: np.ndarray) -> tuple[bytes, np.ndarray]:
@@ -94,33 +106,23 @@ def _section(column: np.ndarray, dtype: str, starts: np.ndarray) -> tuple[bytes,
     return column.astype(dtype).tobytes(), starts * np.dtype(dtype).itemsize
 
 
-def _fixed_part(batch: FeatureBatch, examples: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """uint8 [F, bytes]: header and all columns that are equally wide in every feature."""
-    header = np.empty(len(batch.labels), HEADER)
-    header["format"] = FORMAT
-    header["bins"] = batch.histogram_counts.shape[1]
-    header["top"] = batch.top_logits[0].shape[1]
-    header["bottom"] = batch.bottom_logits[0].shape[1]
-    header["neighbors"] = batch.neighbors[0].shape[1]
-    header["neurons"] = batch.neurons[0].shape[1]
-    header["examples"] = examples
-    header["values"] = values
-    ids, numbers = "<i4", "<f4"
+def _fixed_part(batch: FeatureBatch) -> np.ndarray:
+    """uint8 [F, bytes]: all columns that are equally wide in every feature."""
     columns = [
-        (batch.histogram_edges, numbers),
         (batch.histogram_counts, "<i8"),
-        (batch.top_logits[0], ids),
-        (batch.top_logits[1], numbers),
-        (batch.bottom_logits[0], ids),
-        (batch.bottom_logits[1], numbers),
-        (batch.neighbors[0], ids),
-        (batch.neighbors[1], numbers),
-        (batch.neurons[0], ids),
-        (batch.neurons[1], ids),
-        (batch.neurons[2], numbers),
+        (batch.histogram_edges, "<f4"),
+        (batch.top_logits[1], "<f4"),
+        (batch.bottom_logits[1], "<f4"),
+        (batch.neighbors[1], "<f4"),
+        (batch.neurons[2], "<f4"),
+        (batch.top_logits[0], "<i4"),
+        (batch.bottom_logits[0], "<i4"),
+        (batch.neighbors[0], "<i4"),
+        (batch.neurons[0], "<i4"),
+        (batch.neurons[1], "<i4"),
     ]
     parts = [_bytes_of(column, dtype) for column, dtype in columns]
-    return np.concatenate([header.view("u1").reshape(len(header), HEADER.itemsize), *parts], axis=1)
+    return np.concatenate(parts, axis=1)
 
 
 def _bytes_of(column: np.ndarray, dtype: str) -> np.ndarray:
@@ -136,20 +138,18 @@ def unpack(blob: bytes) -> Evidence:
             f"Evidence is packed in format {blob[0]}; this version reads format {FORMAT}. "
             "Use the version that wrote it, or precompute again."
         )
-    _, bins, top, bottom, neighbors, neurons, n_examples, n_values = np.frombuffer(
-        blob, HEADER, 1
-    ).tolist()[0]
-    read = _Reader(blob, HEADER.itemsize)
-    ids, numbers = "<i4", "<f4"
+    _, bins, top, bottom, neighbors, neurons, n_examples, n_values = HEADER.unpack_from(blob)
+    read = _Reader(blob, HEADER.size)
+    (counts,) = read("<i8", bins)
+    edges, *numbers = read("<f4", bins + 1, top, bottom, neighbors, neurons)
+    ids = read("<i4", top, bottom, neighbors, neurons, neurons)
     return Evidence(
-        histogram_edges=read(numbers, bins + 1),
-        histogram_counts=read("<i8", bins),
-        top_logits=list(zip(read(ids, top), read(numbers, top), strict=True)),
-        bottom_logits=list(zip(read(ids, bottom), read(numbers, bottom), strict=True)),
-        neighbors=list(zip(read(ids, neighbors), read(numbers, neighbors), strict=True)),
-        neurons=list(
-            zip(read(ids, neurons), read(ids, neurons), read(numbers, neurons), strict=True)
-        ),
+        histogram_edges=edges,
+        histogram_counts=counts,
+        top_logits=list(zip(ids[0], numbers[0], strict=True)),
+        bottom_logits=list(zip(ids[1], numbers[1], strict=True)),
+        neighbors=list(zip(ids[2], numbers[2], strict=True)),
+        neurons=list(zip(ids[3], ids[4], numbers[3], strict=True)),
         windows=_windows(read, n_examples, n_values),
     )
 
@@ -165,23 +165,31 @@ class _Reader:
         self._at += found.nbytes
         return found
 
-    def __call__(self, dtype: str, n: int) -> list:
-        return self.array(dtype, n).tolist()
+    def __call__(self, dtype: str, *widths: int) -> list[list]:
+        """Lists of those widths that follow each other in one number format."""
+        return cut(self.array(dtype, sum(widths)).tolist(), widths)
 
 
-def _windows(read: _Reader, n_examples: int, n_values: int) -> list[Window]:
-    sequence, offset = read("<i4", n_examples), read("<i4", n_examples)
-    length = read.array("<i2", n_examples)
-    peak = read("<i2", n_examples)
-    active = read.array("<u2", n_examples)
-    band = read("i1", n_examples)
+def cut(flat: list, lengths: Iterable[int]) -> list[list]:
+    """Consecutive pieces of `flat` of those lengths."""
+    ends = list(accumulate(lengths))
+    return [flat[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _windows(read: _Reader, n_examples: int, n_values: int) -> Windows:
+    sequence, offset = read("<i4", n_examples, n_examples)
+    length, peak, active = read.array("<u2", 3 * n_examples).reshape(3, n_examples)
+    band = read.array("i1", n_examples).tolist()
     value, position = read.array("<f4", n_values), read.array("u1", n_values)
-    stops = np.cumsum(length, dtype=np.int64)
-    dense = np.zeros(int(stops[-1]) if n_examples else 0, np.float32)
-    dense[np.repeat(stops - length, active) + position] = value
-    flat, ends = dense.tolist(), stops.tolist()
-    starts = [0, *ends]
-    return [
-        Window(BANDS[band[i]], sequence[i], offset[i], peak[i], flat[starts[i] : ends[i]])
-        for i in range(n_examples)
-    ]
+    first = np.cumsum(length, dtype=np.int64) - length
+    dense = np.zeros(int(length.sum()), np.float32)
+    dense[np.repeat(first, active) + position] = value
+    lengths = length.tolist()
+    return Windows(
+        band=[BANDS[number] for number in band],
+        sequence=sequence,
+        offset=offset,
+        length=lengths,
+        peak=peak.tolist(),
+        values=cut(dense.tolist(), lengths),
+    )

@@ -1,21 +1,24 @@
 """Corpus tokens on the shelf: stored once, read a window at a time.
 
 A row of `corpus_chunks` holds a few whole sequences, about `CHUNK_TOKENS` tokens, so that a window
-costs one small read: uint32 starts [sequences + 1], counted in tokens, then the tokens as uint16,
-or int32 where the vocabulary needs it.
+costs one small read: uint32 [sequences], the byte of the row at which each begins, then the tokens
+as uint16, or int32 where the vocabulary needs it.
 """
 
+import struct
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from app.errors import Gone
 from app.store.cache import ByteCache
+from app.store.codec import cut
 from app.store.tables import corpus_chunks, packed_id
 
 CHUNK_TOKENS = 512
 _IDS_A_QUERY = 500
+_START = struct.Struct("<I")
 
 
 def chunk_sequences(n_sequences: int, n_tokens: int) -> int:
@@ -28,8 +31,9 @@ def chunks(flat: np.ndarray, offsets: np.ndarray, per_chunk: int) -> Iterator[by
     token_type = token_dtype(flat.dtype.itemsize)
     for first in range(0, len(offsets) - 1, per_chunk):
         bounds = offsets[first : first + per_chunk + 1]
-        tokens = flat[bounds[0] : bounds[-1]]
-        yield (bounds - bounds[0]).astype("<u4").tobytes() + tokens.astype(token_type).tobytes()
+        tokens = flat[bounds[0] : bounds[-1]].astype(token_type)
+        starts = 4 * len(bounds[1:]) + (bounds[:-1] - bounds[0]) * tokens.itemsize
+        yield starts.astype("<u4").tobytes() + tokens.tobytes()
 
 
 def token_dtype(itemsize: int) -> str:
@@ -40,47 +44,48 @@ def token_dtype(itemsize: int) -> str:
 class Corpus:
     """Windows of one corpus on the shelf."""
 
-    def __init__(self, number: int, n_sequences: int, per_chunk: int, token_bytes: int) -> None:
+    def __init__(self, number: int, per_chunk: int, token_bytes: int) -> None:
         self._number = number
-        self._n_sequences = n_sequences
         self._per_chunk = per_chunk
         self._token_bytes = token_bytes
-
-    @classmethod
-    def of_row(cls, row: Row) -> "Corpus":
-        """From a row that has the columns of `corpora`."""
-        return cls(row.number, row.n_sequences, row.chunk_sequences, row.token_bytes)
 
     def windows(
         self,
         connection: Connection,
         cache: ByteCache,
-        places: Sequence[tuple[int, int, int]],
+        sequences: Sequence[int],
+        offsets: Sequence[int],
+        lengths: Sequence[int],
     ) -> list[list[int]]:
-        """Token ids of windows given as (sequence, offset, length). Gone when the corpus is."""
-        per_chunk = self._per_chunk
-        rows = self._rows(connection, cache, {place[0] // per_chunk for place in places})
-        dtype, width = token_dtype(self._token_bytes), self._token_bytes
-        found = []
-        for sequence, offset, length in places:
+        """Token ids of windows. Gone when the corpus is."""
+        per_chunk, width = self._per_chunk, self._token_bytes
+        rows = self._rows(connection, cache, {sequence // per_chunk for sequence in sequences})
+        pieces = []
+        for sequence, offset, length in zip(sequences, offsets, lengths, strict=True):
             chunk, place = divmod(sequence, per_chunk)
             row = rows[chunk]
-            head = 4 * (min(per_chunk, self._n_sequences - chunk * per_chunk) + 1)
-            start = int.from_bytes(row[4 * place : 4 * place + 4], "little") + offset
-            found.append(np.frombuffer(row, dtype, length, head + start * width).tolist())
-        return found
+            first = _START.unpack_from(row, 4 * place)[0] + offset * width
+            pieces.append(row[first : first + length * width])
+        flat = np.frombuffer(b"".join(pieces), token_dtype(width)).tolist()
+        return cut(flat, lengths)
 
     def _rows(self, connection: Connection, cache: ByteCache, wanted: set[int]) -> dict[int, bytes]:
-        ids = {packed_id(self._number, chunk): chunk for chunk in wanted}
-        rows = {chunk: row for id, chunk in ids.items() if (row := cache.get(id)) is not None}
-        missing = [id for id, chunk in ids.items() if chunk not in rows]
+        """Chunks by number."""
+        base = packed_id(self._number, 0)
+        rows, missing = {}, []
+        for chunk in wanted:
+            row = cache.get(base + chunk)
+            if row is None:
+                missing.append(base + chunk)
+            else:
+                rows[chunk] = row
         for first in range(0, len(missing), _IDS_A_QUERY):
             query = select(corpus_chunks).where(
                 corpus_chunks.c.id.in_(missing[first : first + _IDS_A_QUERY])
             )
             for id, row in connection.execute(query):
                 cache.put(id, row)
-                rows[ids[id]] = row
+                rows[id - base] = row
         if len(rows) < len(wanted):
             raise Gone("The corpus of this evidence was deleted meanwhile; ask again.")
         return rows

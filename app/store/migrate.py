@@ -13,7 +13,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, make_url, text
 
 import migrations
-from app.store.engine import make_engine
+from app.store.engine import autocommitting, transacting
 
 _LOCK = 0x5AE5C0BE
 """Key of the Postgres advisory lock; any constant that nobody else uses."""
@@ -36,12 +36,11 @@ def configuration(connection: Connection) -> Config:
 @contextmanager
 def exclusive(url: str) -> Iterator[Connection]:
     """A connection that no other process migrates beside."""
-    engine = make_engine(url)
+    engine = transacting(url)
     try:
         if engine.dialect.name == "sqlite":
             with _file_lock(make_url(url).database):
-                with engine.connect().execution_options(begin=None) as connection:
-                    connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+                _write_ahead(url)
                 with engine.connect() as connection:
                     yield connection
         else:
@@ -52,6 +51,14 @@ def exclusive(url: str) -> Iterator[Connection]:
                 yield connection
     finally:
         engine.dispose()
+
+
+def _write_ahead(url: str) -> None:
+    """Switch a SQLite file to WAL mode, where it stays."""
+    engine = autocommitting(url)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+    engine.dispose()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ the exact reverse of `asc`, equal values by index.
 
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -32,6 +32,7 @@ from app.store import tables as t
 from app.store import vocabulary as vocabularies
 from app.store.corpus import Corpus
 from app.store.engine import Shelf
+from app.store.hot import HotStatement
 from app.store.pages import Page
 from app.store.records import (
     Example,
@@ -48,11 +49,28 @@ Order = Literal["asc", "desc"]
 _POSITIONS = {"index": (int,), "density": (float, int), "max_activation": (float, int)}
 """What a cursor holds, by sort."""
 
-_FEATURE = (
+
+class _Stored(NamedTuple):
+    """What `_FEATURE` selects."""
+
+    run_id: str
+    fingerprint: str
+    number: int
+    chunk_sequences: int
+    token_bytes: int
+    label: str
+    density: float
+    max_activation: float
+    mean_activation: float
+    min_activation: float
+    evidence: bytes
+
+
+_FEATURE = HotStatement(
     select(
         t.runs.c.id.label("run_id"),
+        t.models.c.fingerprint,
         t.corpora.c.number,
-        t.corpora.c.n_sequences,
         t.corpora.c.chunk_sequences,
         t.corpora.c.token_bytes,
         t.features.c.label,
@@ -63,6 +81,7 @@ _FEATURE = (
         t.features.c.evidence,
     )
     .join_from(t.saes, t.runs, t.runs.c.number == t.saes.c.run)
+    .join(t.models, t.models.c.id == t.saes.c.model_id)
     .join(t.corpora, t.corpora.c.number == t.runs.c.corpus)
     .join(
         t.features,
@@ -98,7 +117,8 @@ def model(shelf: Shelf, model_id: str) -> ModelRecord:
 def vocabulary(shelf: Shelf, model_id: str) -> Vocabulary:
     """A model's token strings, kept in memory."""
     with shelf.read() as connection:
-        return vocabularies.of_model(shelf, connection, model_id)
+        fingerprint = find.model(connection, model_id).fingerprint
+        return vocabularies.of_model(shelf, connection, model_id, fingerprint)
 
 
 def saes(
@@ -199,20 +219,30 @@ def _bounds(shelf: Shelf, ranges: Ranges, sort: Sort) -> list[ColumnElement[bool
 
 def feature(shelf: Shelf, model_id: str, sae_id: str, index: int) -> Feature:
     """One feature of the run that is served, its windows with their tokens."""
+    return lookup(shelf, model_id, sae_id, index)[0]
+
+
+def lookup(shelf: Shelf, model_id: str, sae_id: str, index: int) -> tuple[Feature, Vocabulary]:
+    """`feature`, and the vocabulary that its token ids are from, for the price of one."""
     with shelf.read() as connection:
-        key = {"model_id": model_id, "sae_id": sae_id, "index": index}
         # An index of more bits would be a row of another run.
-        row = connection.execute(_FEATURE, key).first() if 0 <= index <= t.ROW_MASK else None
-        if row is None:
+        known = 0 <= index <= t.ROW_MASK
+        key = {"model_id": model_id, "sae_id": sae_id, "index": index}
+        found = _FEATURE.first(connection, **key) if known else None
+        if found is None:
             raise _no_feature(connection, model_id, sae_id, index)
+        row = _Stored(*found)
         evidence = codec.unpack(row.evidence)
-        places = [(w.sequence, w.offset, len(w.values)) for w in evidence.windows]
-        tokens = Corpus.of_row(row).windows(connection, shelf.chunks, places)
+        windows = evidence.windows
+        names = vocabularies.of_model(shelf, connection, model_id, row.fingerprint)
+        tokens = Corpus(row.number, row.chunk_sequences, row.token_bytes).windows(
+            connection, shelf.chunks, windows.sequence, windows.offset, windows.length
+        )
     examples = [
-        Example(w.band, w.sequence, w.offset, w.peak, max(w.values), ids, w.values)
-        for w, ids in zip(evidence.windows, tokens, strict=True)
+        Example(band, sequence, offset, peak, values[peak], ids, values)
+        for band, sequence, offset, _, peak, values, ids in zip(*windows, tokens, strict=True)
     ]
-    return Feature(
+    feature = Feature(
         index=index,
         run_id=row.run_id,
         label=row.label,
@@ -228,6 +258,7 @@ def feature(shelf: Shelf, model_id: str, sae_id: str, index: int) -> Feature:
         neighbors=evidence.neighbors,
         neurons=evidence.neurons,
     )
+    return feature, names
 
 
 def _no_feature(connection: Connection, model_id: str, sae_id: str, index: int) -> NotFound:

@@ -10,7 +10,7 @@ import struct
 import numpy as np
 from sqlalchemy import Connection, select
 
-from app.store import find
+from app.errors import Gone
 from app.store.engine import Shelf
 from app.store.records import Vocabulary
 from app.store.tables import vocabularies
@@ -56,13 +56,14 @@ def unpack(blob: bytes) -> Vocabulary:
     )
 
 
-def of_model(shelf: Shelf, connection: Connection, model_id: str) -> Vocabulary:
-    """A registered model's vocabulary, kept in memory by the model's fingerprint."""
-    fingerprint = find.model(connection, model_id).fingerprint
+def of_model(shelf: Shelf, connection: Connection, model_id: str, fingerprint: str) -> Vocabulary:
+    """The vocabulary of a registered model, kept in memory by the model's fingerprint."""
     if fingerprint not in shelf.vocabularies:
         packed = connection.execute(
             select(vocabularies.c.packed).where(vocabularies.c.model_id == model_id)
-        ).scalar_one()
+        ).scalar()
+        if packed is None:
+            raise Gone(f"Model '{model_id}' was deleted meanwhile.")
         if len(shelf.vocabularies) >= MODELS_CACHED:
             shelf.vocabularies.clear()
         shelf.vocabularies[fingerprint] = unpack(packed)

@@ -33,7 +33,9 @@ def of_features(shelf: Shelf, connection: Connection, run: Row, batch: FeatureBa
     """Each feature's words, once each, separated by spaces."""
     by_token = _of_tokens(shelf, connection, run.model_id)
     promoted = batch.top_logits[0][:, :PROMOTED].tolist()
-    peaks = _peak_tokens(shelf, connection, Corpus.of_row(find.corpus_of(connection, run)), batch)
+    stored = find.corpus_of(connection, run)
+    corpus = Corpus(stored.number, stored.chunk_sequences, stored.token_bytes)
+    peaks = _peak_tokens(shelf, connection, corpus, batch)
     return [
         " ".join(
             dict.fromkeys(cut(label) + [word for token in up + fired for word in by_token[token]])
@@ -47,7 +49,7 @@ def _of_tokens(shelf: Shelf, connection: Connection, model_id: str) -> list[list
     fingerprint = find.model(connection, model_id).fingerprint
     if fingerprint not in shelf.token_words:
         shelf.token_words.clear()
-        tokens = vocabulary.of_model(shelf, connection, model_id)
+        tokens = vocabulary.of_model(shelf, connection, model_id, fingerprint)
         shelf.token_words[fingerprint] = [cut(string) for string in tokens.display]
     return shelf.token_words[fingerprint]
 
@@ -59,11 +61,9 @@ def _peak_tokens(
     examples = batch.examples
     rank = np.arange(len(examples.feature)) - np.searchsorted(examples.feature, examples.feature)
     chosen = (rank < PEAKS) & (examples.band == 0)
+    sequences = examples.sequence[chosen].tolist()
     positions = (examples.offset + examples.peak)[chosen].tolist()
-    places = [
-        (seq, at, 1) for seq, at in zip(examples.sequence[chosen].tolist(), positions, strict=True)
-    ]
-    tokens = corpus.windows(connection, shelf.chunks, places)
+    tokens = corpus.windows(connection, shelf.chunks, sequences, positions, [1] * len(sequences))
     found: list[list[int]] = [[] for _ in batch.labels]
     for feature, token in zip(examples.feature[chosen].tolist(), tokens, strict=True):
         found[feature] += token

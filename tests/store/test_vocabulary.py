@@ -1,0 +1,23 @@
+"""Packed vocabularies."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.store import vocabulary
+from app.store.records import Vocabulary
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+TOKENS = st.lists(st.tuples(TEXT, st.binary(max_size=8)), max_size=20)
+
+
+@given(TOKENS, st.lists(st.integers(0, 2**31 - 1), max_size=3))
+def test_every_string_comes_back(tokens: list[tuple[str, bytes]], special: list[int]) -> None:
+    given = Vocabulary([shown for shown, _ in tokens], [raw for _, raw in tokens], special)
+    assert vocabulary.unpack(vocabulary.pack(given)) == given
+
+
+def test_another_format_is_refused() -> None:
+    blob = vocabulary.pack(Vocabulary(["a"], [b"a"], []))
+    with pytest.raises(ValueError, match="format 9"):
+        vocabulary.unpack(b"\x09" + blob[1:])
