@@ -68,6 +68,7 @@ class Service:
         """Run another `saescope` command on the same data folder."""
         return subprocess.run(
             [SAESCOPE, *arguments],
+            check=False,
             env=self.env,
             cwd=self.cwd,
             capture_output=True,
