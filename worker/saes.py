@@ -12,7 +12,6 @@ space, with the normalisation of the input undone:
 Everything is computed in float32, whatever the model's number format.
 """
 
-import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +35,7 @@ from worker.fingerprint import fingerprint_neurons, fingerprint_sae
 from worker.models import LanguageModel
 from worker.processing import is_centred
 from worker.sae_folder import SaeFacts, check_sae_folder
-from worker.sites import STEERABLE_HOOKS
+from worker.sites import STEERABLE_HOOKS, is_steerable
 
 
 class _Prepared(NamedTuple):
@@ -252,7 +251,7 @@ def _dictionary(
     lengths = sae.W_dec.data.norm(dim=-1)
     rescaled = getattr(sae.cfg, "rescale_acts_by_decoder_norm", False)
     transcoder = "transcoder" in facts.architecture
-    steerable = re.sub(r"^blocks\.\d+\.", "", facts.hook_out) in STEERABLE_HOOKS
+    steerable = is_steerable(facts.hook_out)
     subtracted = sae.cfg.apply_b_dec_to_input and not transcoder
     tied = facts.architecture == "matching_pursuit"
     return Dictionary(

@@ -32,6 +32,16 @@ STEERABLE_HOOKS = (
 )
 """Hook points of a block that can be steered; some architectures lack some."""
 
+READABLE_HOOKS = (
+    *STEERABLE_HOOKS,
+    "attn.hook_q",
+    "attn.hook_k",
+    "attn.hook_v",
+    "mlp.hook_pre",
+    "mlp.hook_pre_linear",
+)
+"""Hook points of a block that can be captured; fused weights have no hook_q, hook_k, hook_v."""
+
 Side = Literal["in", "out"]
 
 
@@ -46,7 +56,12 @@ class Site:
     side: Side
     """The site is the module's first input, or its output (the first of a tuple)."""
     width: int
-    """Length of the vector at every token; heads are flattened at `hook_z`."""
+    """Length of the vector at every token; heads are flattened."""
+
+    @property
+    def steerable(self) -> bool:
+        """Whether what is written here reaches the model as an intervention at this hook point."""
+        return is_steerable(self.hook_name)
 
 
 @dataclass(frozen=True)
@@ -61,6 +76,11 @@ class Anatomy:
     """LayerNorm, which takes the mean out; False is RMSNorm."""
     places: dict[str, tuple[str, Side]]
     """Hook name -> (module, side), in the order in which a forward meets the blocks."""
+
+
+def is_steerable(hook_name: str) -> bool:
+    """Whether a hook point is of a kind that can be steered."""
+    return hook_name.split(".", 2)[-1] in STEERABLE_HOOKS
 
 
 def add_hook(
@@ -142,7 +162,7 @@ def _places(bridge: TransformerBridge, names: dict[int, str]) -> dict[str, tuple
     owners = _owners(bridge, names)
     places: dict[str, tuple[str, Side]] = {}
     for layer in range(bridge.cfg.n_layers):
-        for hook in STEERABLE_HOOKS:
+        for hook in READABLE_HOOKS:
             hook_name = f"blocks.{layer}.{hook}"
             place = owners.get(id(bridge.hook_dict.get(hook_name)))
             # A mixture of experts has no one vector of neurons; the Bridge then names the output.
