@@ -120,7 +120,7 @@ class Jobs:
         """
         pages.check_limit(limit)
         key = ["jobs", state, kind]
-        before, shown = pages.decode(cursor, key) if cursor else (None, [])
+        before, shown = pages.decode(cursor, key, None, int, list) if cursor else (None, [])
         found = self._client.list_workflows(
             name=kind or KINDS,
             status=[status for status, name in STATES.items() if state in (None, name)],
@@ -156,7 +156,7 @@ class Jobs:
             )
         try:
             self._client.rewind_workflow(
-                job_id, 1, application_version=VERSION, queue_name=QUEUE_OF_KIND[view.kind]
+                job_id, application_version=VERSION, queue_name=QUEUE_OF_KIND[view.kind]
             )
         except dbos_errors.DBOSException:
             raise Conflict("The job's state has just changed; look again.", job=job_id) from None

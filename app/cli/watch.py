@@ -1,6 +1,5 @@
 """Watch a job in a terminal; a jobs client for commands."""
 
-import fcntl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from app.settings import Settings
 from app.store.engine import open_shelf
 from app.store.migrate import migrate
 from app.supervisor.checks import check_data_dir
+from app.supervisor.lock import jobs_worker_runs
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def watch(settings: Settings, jobs: Jobs, view: JobView) -> None:
 
     Ctrl-C stops watching and leaves the job alone.
     """
-    if view.state == "queued" and not worker_runs(settings):
+    if view.state == "queued" and not jobs_worker_runs(settings):
         say(
             "No jobs worker runs on this data folder, so the job waits; start one with `saescope "
             "worker jobs`, or everything with `saescope up`."
@@ -65,17 +65,3 @@ def _follow(jobs: Jobs, view: JobView) -> JobView:
             view = jobs.get(view.id)
             bar.show(view)
     return view
-
-
-def worker_runs(settings: Settings) -> bool:
-    """Whether a jobs worker holds its lock in this data folder."""
-    return any(_is_locked(str(path)) for path in settings.data_dir.glob("jobs-*.lock"))
-
-
-def _is_locked(path: str) -> bool:
-    with open(path) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False

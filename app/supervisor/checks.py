@@ -41,7 +41,7 @@ def with_ports(settings: Settings) -> Settings:
     Raises Unavailable when one is in use.
     """
     check_port(settings)
-    ports = {"port": settings.port or _free_port(settings.host)}
+    ports: dict[str, int | str] = {"port": settings.port or _free_port(settings.host)}
     if "live_url" in settings.model_fields_set:
         live = urlsplit(settings.live_url)
         _check_free(live.hostname or "", live.port or 80, "SAESCOPE_LIVE_URL")

@@ -1,7 +1,6 @@
-"""One `saescope up` on a data folder."""
+"""Who works on a data folder: one `saescope up`, one jobs worker of each number."""
 
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,18 +21,24 @@ def only_one(settings: Settings) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise Conflict(
-                f"Another `saescope up` ({_holder(file.read())}) serves the data folder "
-                f"{settings.data_dir}; stop it, or set SAESCOPE_DATA_DIR to another folder."
+                f"Another `saescope up` (process {file.read() or 'just starting'}) serves the data "
+                f"folder {settings.data_dir}; stop it, or set SAESCOPE_DATA_DIR to another folder."
             ) from None
         file.truncate(0)
-        file.write(json.dumps({"pid": os.getpid(), "port": settings.port}))
+        file.write(str(os.getpid()))
         file.flush()
         yield
 
 
-def _holder(told: str) -> str:
-    try:
-        holder = json.loads(told)
-        return f"process {holder['pid']}, port {holder['port']}"
-    except (ValueError, KeyError):
-        return "starting at this moment"
+def jobs_worker_runs(settings: Settings) -> bool:
+    """Whether a jobs worker holds its lock in this data folder."""
+    return any(_is_locked(str(path)) for path in settings.data_dir.glob("jobs-*.lock"))
+
+
+def _is_locked(path: str) -> bool:
+    with open(path) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False

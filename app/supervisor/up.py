@@ -26,6 +26,7 @@ from app.supervisor.lock import only_one
 from app.supervisor.welcome import api_url, welcome, when_ready
 
 GRACE_S = 10.0
+ECHO_S = 1.0
 TICK_S = 0.1
 
 
@@ -77,16 +78,22 @@ def _supervise(settings: Settings, children: list[Child], stop: threading.Event)
 
 
 def _end(children: list[Child]) -> None:
-    """End all at once. A second signal does not wait for the grace to pass."""
+    """End all at once. A second signal cuts the grace short; one right behind the first does not:
+    `timeout` and `make` send theirs to us and to our process group."""
     say("Stopping ...")
+    began = time.monotonic()
     again = threading.Event()
+
+    def hurry(*_: object) -> None:
+        if time.monotonic() - began > ECHO_S:
+            again.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: again.set())
+        signal.signal(number, hurry)
     for child in children:
         child.signal(signal.SIGTERM)
-    deadline = time.monotonic() + GRACE_S
     for child in children:
-        child.end(lambda: time.monotonic() > deadline or again.is_set())
+        child.end(lambda: time.monotonic() - began > GRACE_S or again.is_set())
     say("Stopped.")
 
 

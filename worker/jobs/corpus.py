@@ -70,9 +70,8 @@ def open_corpus(job: Job[Any], corpus: Corpus, model: LanguageModel) -> StoredCo
     context = job.spec.context_size or model.context_size
     note = job.checkpoints / "corpus.json"
     corpora = settings.data_dir / "corpora"
-    if note.is_file():
-        corpus_id = json.loads(note.read_text())["id"]
-    else:
+    corpus_id = json.loads(note.read_text())["id"] if note.is_file() else ""
+    if not corpus_id or not (corpora / corpus_id[:16]).is_dir():
         made = tokenize_corpus(model, _texts(settings, corpus), context, job.report)
         corpus_id = corpus_fingerprint(made, context, model.prepend_bos)
         save_corpus(corpora, corpus_id, made)

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import IO
 
 from dbos import (
@@ -34,6 +35,8 @@ log = logging.getLogger("saescope.jobs")
 
 NICE = 10
 QUEUE_POLL_S = 0.25
+LOCK_PATIENCE_S = 1.0
+"""Commands that ask whether a worker runs hold its lock for a moment."""
 
 
 def main() -> None:
@@ -71,13 +74,17 @@ def claim(settings: Settings, index: int) -> IO[str]:
     if not writable(settings.data_dir):
         raise Unavailable(f"The data folder {settings.data_dir} cannot be written to.")
     lock = (settings.data_dir / f"{executor_id(index)}.lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise Unavailable(
-            f"A jobs worker already serves the data folder {settings.data_dir}."
-        ) from None
-    return lock
+    deadline = time.monotonic() + LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise Unavailable(
+                    f"A jobs worker already serves the data folder {settings.data_dir}."
+                ) from None
+        time.sleep(0.1)
 
 
 def start(settings: Settings, index: int) -> None:
