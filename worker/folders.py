@@ -32,7 +32,9 @@ def read_config(path: Path, what: str) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise Invalid(f"{path} cannot be read as JSON ({error}); save {what} again.") from error
+        raise Invalid(
+            f"{path} cannot be read as JSON ({one_line(error)}); save {what} again."
+        ) from error
     if not isinstance(config, dict):
         raise Invalid(f"{path} holds no JSON object; save {what} again.")
     return config
@@ -49,9 +51,14 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise Invalid(
-            f"{path} is not a whole safetensors file ({error}): it is corrupt or was cut short; "
+            f"{path} is not a whole safetensors file ({one_line(error)}): it is corrupt or was cut short; "
             "copy it again."
         ) from error
+
+
+def one_line(error: Exception) -> str:
+    """The first line of what an error says, without its final full stop."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
 
 
 def refuse_pickles(path: Path, advice: str) -> None:

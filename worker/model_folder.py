@@ -12,6 +12,7 @@ from app.errors import Invalid
 from worker.folders import check_folder, read_config, refuse_pickles, tensor_shapes
 
 _WHAT = "a Hugging Face model (config.json, *.safetensors, tokenizer.json)"
+_INDEX = "model.safetensors.index.json"
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json")
 
 
@@ -71,17 +72,8 @@ def _check_architecture(path: Path, config: dict[str, Any]) -> str:
 
 def _check_weights(path: Path) -> dict[str, tuple[int, ...]]:
     """Shapes of all tensors, over all shards."""
-    files = sorted(path.glob("*.safetensors"))
-    index = path / "model.safetensors.index.json"
-    if index.is_file():
-        names = read_config(index, _WHAT).get("weight_map", {}).values()
-        files = [path / name for name in sorted(set(names))]
-        missing = [file.name for file in files if not file.is_file()]
-        if missing:
-            raise Invalid(
-                f"{path} lacks {missing[0]}, one of {len(files)} files that {index.name} lists; "
-                "copy the missing files."
-            )
+    listed = _listed_weights(path)
+    files = sorted({path / name for name in listed.values()} or path.glob("*.safetensors"))
     if not files:
         refuse_pickles(
             path,
@@ -89,7 +81,30 @@ def _check_weights(path: Path) -> dict[str, tuple[int, ...]]:
             ".save_pretrained(new_folder)`, and load the new folder.",
         )
         raise Invalid(f"{path} has no *.safetensors file; give the folder that holds {_WHAT}.")
-    return {name: shape for file in files for name, shape in tensor_shapes(file).items()}
+    shapes = {name: shape for file in files for name, shape in tensor_shapes(file).items()}
+    missing = sorted(listed.keys() - shapes.keys())
+    if missing:
+        raise Invalid(
+            f"{path / _INDEX} lists the tensor {missing[0]}, which {listed[missing[0]]} does not "
+            "hold; copy the folder again."
+        )
+    return shapes
+
+
+def _listed_weights(path: Path) -> dict[str, str]:
+    """Tensor -> file, from the index of a model in several files; empty without one."""
+    if not (path / _INDEX).is_file():
+        return {}
+    listed = read_config(path / _INDEX, _WHAT).get("weight_map", {})
+    for name in sorted(set(listed.values())):
+        if Path(name).name != name:
+            raise Invalid(f"{path / _INDEX} lists {name}, outside of the folder; copy it again.")
+        if not (path / name).is_file():
+            raise Invalid(
+                f"{path} lacks {name}, one of {len(set(listed.values()))} files that {_INDEX} "
+                "lists; copy the missing files."
+            )
+    return listed
 
 
 def _check_tokenizer(path: Path) -> None:

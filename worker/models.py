@@ -17,10 +17,12 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging
 
 from app.errors import Invalid
 from app.store.records import Vocabulary
 from worker.fingerprint import fingerprint_model
+from worker.folders import one_line
 from worker.model_folder import ModelFacts, check_model_folder
 from worker.sites import Anatomy, Site, add_hook, learn_anatomy
 from worker.vocabulary import read_vocabulary, special_ids
@@ -163,7 +165,7 @@ def _load_tokenizer(path: Path) -> PreTrainedTokenizerFast:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
     except Exception as error:  # what a broken tokenizer file raises is anybody's guess
         raise Invalid(
-            f"The tokenizer in {path} cannot be loaded ({error}); save it again with "
+            f"The tokenizer in {path} cannot be loaded ({one_line(error)}); save it again with "
             "`tokenizer.save_pretrained`."
         ) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
@@ -175,9 +177,21 @@ def _load_tokenizer(path: Path) -> PreTrainedTokenizerFast:
 
 
 def _load_weights(path: Path, dtype: torch.dtype) -> PreTrainedModel:
-    model, report = AutoModelForCausalLM.from_pretrained(
-        path, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
-    )
+    logging.disable_progress_bar()
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except (RuntimeError, ValueError, OSError) as error:
+        raise Invalid(
+            f"The weights in {path} cannot be loaded ({one_line(error)}); save the model again with "
+            "`save_pretrained`."
+        ) from error
     wrong = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
     if wrong:
         raise Invalid(

@@ -10,7 +10,7 @@ from sae_lens import SAE
 from sae_lens.loading.pretrained_sae_loaders import handle_config_defaulting
 
 from app.errors import Invalid
-from worker.folders import check_folder, read_config, refuse_pickles, tensor_shapes
+from worker.folders import check_folder, one_line, read_config, refuse_pickles, tensor_shapes
 
 ARCHITECTURES = (
     "standard",
@@ -104,7 +104,9 @@ def _read_sae_config(file: Path) -> dict[str, Any]:
     try:
         config = handle_config_defaulting(config)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Invalid(f"SAELens cannot read {file} ({error}); save {_WHAT} again.") from error
+        raise Invalid(
+            f"SAELens cannot read {file} ({one_line(error)}); save {_WHAT} again."
+        ) from error
     return {**config, "metadata": config.get("metadata") or {}}
 
 
@@ -160,6 +162,6 @@ def _expected_shapes(path: Path, config: dict[str, Any]) -> dict[str, tuple[int,
             sae = SAE.from_dict({**config, "device": "meta"})
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise Invalid(
-            f"SAELens cannot make an SAE of {path / 'cfg.json'} ({error}); save {_WHAT} again."
+            f"SAELens cannot make an SAE of {path / 'cfg.json'} ({one_line(error)}); save {_WHAT} again."
         ) from error
     return {name: tuple(tensor.shape) for name, tensor in sae.state_dict().items()}

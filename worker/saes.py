@@ -32,6 +32,7 @@ from worker.encoders import (
     TopKEncoder,
 )
 from worker.fingerprint import fingerprint_neurons, fingerprint_sae
+from worker.folders import one_line
 from worker.models import LanguageModel
 from worker.processing import is_centred
 from worker.sae_folder import SaeFacts, check_sae_folder
@@ -241,7 +242,9 @@ def _load(path: Path, device: torch.device) -> SAE[Any]:
         with warnings.catch_warnings(action="ignore"):
             return SAE.load_from_disk(path, device=str(device), dtype="float32")
     except (RuntimeError, ValueError, KeyError) as error:
-        raise Invalid(f"SAELens cannot load {path} ({error}); save the SAE again.") from error
+        raise Invalid(
+            f"SAELens cannot load {path} ({one_line(error)}); save the SAE again."
+        ) from error
 
 
 @torch.no_grad()

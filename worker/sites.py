@@ -20,6 +20,7 @@ from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_f
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from app.errors import Invalid
+from worker.folders import one_line
 
 STEERABLE_HOOKS = (
     "hook_resid_pre",
@@ -141,7 +142,7 @@ def _wrap(config: PreTrainedConfig, hollow: bool) -> tuple[TransformerBridge, di
         return build_bridge_from_module(model, architecture, hf_config=model.config), names
     except (ValueError, AttributeError, KeyError) as error:
         raise Invalid(
-            f"The architecture {architecture} has no known hook points ({error}); give a model "
+            f"The architecture {architecture} has no known hook points ({one_line(error)}); give a model "
             "that TransformerLens' TransformerBridge can wrap."
         ) from error
 
