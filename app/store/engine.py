@@ -111,6 +111,16 @@ def transacting(url: str) -> Engine:
     return engine
 
 
+@contextmanager
+def connected(engine: Engine) -> Iterator[Connection]:
+    """The only connection of an engine, in a transaction, and nothing left open behind it."""
+    try:
+        with engine.begin() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
 def _sqlite(url: str) -> Engine:
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
     event.listen(engine, "connect", _prepare_sqlite)

@@ -13,7 +13,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, make_url, text
 
 import migrations
-from app.store.engine import autocommitting, transacting
+from app.store.engine import autocommitting, connected, transacting
 
 _LOCK = 0x5AE5C0BE
 """Key of the Postgres advisory lock; any constant that nobody else uses."""
@@ -55,10 +55,8 @@ def exclusive(url: str) -> Iterator[Connection]:
 
 def _write_ahead(url: str) -> None:
     """Switch a SQLite file to WAL mode, where it stays."""
-    engine = autocommitting(url)
-    with engine.connect() as connection:
+    with connected(autocommitting(url)) as connection:
         connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-    engine.dispose()
 
 
 @contextmanager

@@ -144,10 +144,12 @@ def _examples(
     )
 
 
-def fill(shelf: Shelf, *, d_sae: int = 64, run_id: str = "run-1", seed: int = 0) -> Tokens:
+def fill(
+    shelf: Shelf, *, d_sae: int = 64, run_id: str = "run-1", seed: int = 0, **model: object
+) -> Tokens:
     """A shelf with one model, one SAE and its evidence."""
     tokens = corpus()
-    write.put_model(shelf, model_record(), vocabulary())
+    write.put_model(shelf, model_record(**model), vocabulary())
     write.put_sae(shelf, sae_record(d_sae=d_sae))
     write.put_corpus(shelf, tokens.record, tokens.flat, tokens.offsets)
     put_run(shelf, tokens, run_id, d_sae=d_sae, seed=seed)

@@ -1,0 +1,165 @@
+"""Collects what nobody refers to: evidence, corpora and folders that deletions left behind.
+
+Rows first, in transactions of a fraction of a second, runs before the corpora that they name; then
+folders. Evidence goes when its run is superseded. What a job may still be about to refer to (a
+corpus without a run, a folder) goes only when it has been left alone for an hour, and a run that
+was begun and never finished after thirty days, since its job may be retried until then.
+"""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import Column, and_, bindparam, delete, func, or_, select, update
+
+from app.store.engine import Shelf
+from app.store.tables import (
+    ROW_BITS,
+    corpora,
+    corpus_chunks,
+    features,
+    job_progress,
+    models,
+    packed_id,
+    run_ranges,
+    runs,
+    saes,
+)
+
+LEFT_ALONE = timedelta(hours=1)
+ABANDONED = timedelta(days=30)
+_ROWS_A_TRANSACTION = 1_000
+_FREED_PAGES_A_TRANSACTION = 2_000
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What was freed."""
+
+    features: int
+    corpora: int
+    folders: int
+    folder_bytes: int
+
+
+def collect_garbage(shelf: Shelf, data_dir: Path, left_alone: timedelta = LEFT_ALONE) -> Collected:
+    """Free what nobody refers to and nobody touched for `left_alone`."""
+    before = datetime.now(UTC) - left_alone
+    n_features = sum(_collect_run(shelf, number) for number in _dead_runs(shelf))
+    n_corpora = _collect_corpora(shelf, before)
+    if shelf.is_sqlite:
+        _shrink(shelf)
+    sizes = [_remove(folder) for folder in _dead_folders(shelf, data_dir, before.timestamp())]
+    return Collected(n_features, n_corpora, len(sizes), sum(sizes))
+
+
+def _dead_runs(shelf: Shelf) -> list[int]:
+    abandoned = and_(runs.c.state == "building", runs.c.updated_at < datetime.now(UTC) - ABANDONED)
+    query = select(runs.c.number).where(or_(runs.c.state == "superseded", abandoned))
+    with shelf.read() as connection:
+        return list(connection.execute(query).scalars())
+
+
+def _collect_run(shelf: Shelf, number: int) -> int:
+    """Delete a run, its features in slices; how many there were."""
+    with shelf.write() as connection:
+        # An abandoned run's job may wake up: from here on it is refused.
+        connection.execute(update(runs).where(runs.c.number == number).values(state="superseded"))
+        connection.execute(delete(run_ranges).where(run_ranges.c.run == number))
+    deleted = _delete_owned(shelf, features.c.id, number)
+    with shelf.write() as connection:
+        connection.execute(delete(runs).where(runs.c.number == number))
+    return deleted
+
+
+def _collect_corpora(shelf: Shelf, before: datetime) -> int:
+    """Delete corpora that no run names, then chunks that no corpus owns; how many corpora."""
+    dead = and_(corpora.c.used_at <= before, corpora.c.number.not_in(select(runs.c.corpus)))
+    with shelf.write() as connection:
+        n_corpora = connection.execute(delete(corpora).where(dead)).rowcount
+    for owner in _orphans(shelf):
+        _delete_owned(shelf, corpus_chunks.c.id, owner)
+    return n_corpora
+
+
+def _orphans(shelf: Shelf) -> list[int]:
+    """Numbers of corpora of which there are chunks only."""
+    with shelf.snapshot() as connection:
+        alive = set(connection.execute(select(corpora.c.number)).scalars())
+        found, after = [], 0
+        next_id = select(func.min(corpus_chunks.c.id)).where(corpus_chunks.c.id >= bindparam("id"))
+        while (id := connection.execute(next_id, {"id": after}).scalar()) is not None:
+            owner = id >> ROW_BITS
+            after = packed_id(owner + 1, 0)
+            if owner not in alive:
+                found.append(owner)
+    return found
+
+
+def _delete_owned(shelf: Shelf, id: Column[int], owner: int) -> int:
+    """Delete the rows of a run or corpus, a slice a transaction; how many there were."""
+    table = id.table
+    own = (
+        select(id).where(id >= packed_id(owner, 0), id < packed_id(owner + 1, 0)).order_by(id)
+    ).limit(_ROWS_A_TRANSACTION)
+    total = 0
+    while True:
+        with shelf.write() as connection:
+            deleted = connection.execute(delete(table).where(id.in_(own))).rowcount
+        if not deleted:
+            return total
+        total += deleted
+
+
+def _shrink(shelf: Shelf) -> None:
+    """Give a SQLite file's free pages back to the disk."""
+    with shelf.reader.connect() as connection:
+        left = None
+        while (free := connection.exec_driver_sql("PRAGMA freelist_count").scalar()) != left:
+            left = free
+            connection.exec_driver_sql(
+                f"PRAGMA incremental_vacuum({_FREED_PAGES_A_TRANSACTION})"
+            ).all()
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
+
+
+def _dead_folders(shelf: Shelf, data_dir: Path, before: float) -> Iterator[Path]:
+    """Folders of the data folder that no row names and that nothing changed in since `before`."""
+    for kind, names in _referred(shelf).items():
+        parent = data_dir / kind
+        for folder in parent.iterdir() if parent.is_dir() else ():
+            if folder.is_dir() and folder.name not in names and _changed(folder) <= before:
+                yield folder
+
+
+def _referred(shelf: Shelf) -> dict[str, set[str]]:
+    """Names of folders that rows refer to, by the folder that they are in."""
+    with shelf.snapshot() as connection:
+
+        def column(of: Column[str]) -> list[str]:
+            return list(connection.execute(select(of)).scalars())
+
+        jobs = set(column(job_progress.c.job_id))
+        return {
+            "models": {Path(path).name for path in column(models.c.path)},
+            "saes": {Path(path).name for path in column(saes.c.path)},
+            "corpora": {id[:16] for id in column(corpora.c.id)},
+            "checkpoints": jobs,
+            "spill": jobs,
+        }
+
+
+def _changed(folder: Path) -> float:
+    """Unix time of the newest change in a folder. Copies keep their times of modification, so
+    that the times of their inodes count as well."""
+    stats = [path.lstat() for path in [folder, *folder.rglob("*")]]
+    return max(max(stat.st_mtime, stat.st_ctime) for stat in stats)
+
+
+def _remove(folder: Path) -> int:
+    """Delete a folder; the bytes that its files had."""
+    size = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+    shutil.rmtree(folder)
+    return size

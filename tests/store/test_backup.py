@@ -1,0 +1,174 @@
+"""Backup and restore: everything comes back, on either database, or nothing is touched."""
+
+import io
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app.contract.jobs import LoadSpec
+from app.errors import Conflict, Invalid
+from app.jobs import Jobs
+from app.settings import Settings
+from app.store import backup, progress, read, write
+from app.store.engine import Shelf, open_shelf
+from app.store.migrate import migrate
+from tests.store import builders
+
+SPEC = LoadSpec(model="tiny", path="bundled:tiny")
+
+
+@pytest.fixture
+def settings(shelf_url: str, tmp_path: Path) -> Settings:
+    """A data folder and a database with a model, an SAE, its evidence and files."""
+    settings = filled_settings(shelf_url, tmp_path / "data")
+    shelf = open_shelf(settings.shelf_url)
+    folder = settings.data_dir / "models" / ("f" * 16)
+    folder.mkdir(parents=True)
+    (folder / "weights.safetensors").write_bytes(b"weights")
+    builders.fill(shelf, path=str(folder))
+    shelf.close()
+    return settings
+
+
+def filled_settings(url: str, data_dir: Path) -> Settings:
+    """Settings of a data folder with a migrated shelf."""
+    data_dir.mkdir()
+    postgres = None if url.startswith("sqlite") else url
+    settings = Settings(data_dir=data_dir, database_url=postgres)
+    migrate(settings.shelf_url)
+    return settings
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def elsewhere(
+    request: pytest.FixtureRequest, postgres: Callable[[], str], tmp_path: Path
+) -> Settings:
+    """An empty data folder and database of either kind."""
+    url = postgres() if request.param == "postgres" else None
+    return Settings(data_dir=tmp_path / "elsewhere", database_url=url)
+
+
+def test_everything_comes_back_on_either_database(
+    settings: Settings, elsewhere: Settings, tmp_path: Path
+) -> None:
+    before = open_shelf(settings.shelf_url)
+    jobs_before = Jobs(settings.jobs_url, before)
+    progress.put_progress(before, jobs_before.submit(SPEC).id, "check", 0.5)
+    backup.backup(settings, tmp_path / "all.tar.gz")
+    backup.restore(elsewhere, tmp_path / "all.tar.gz")
+    after = open_shelf(elsewhere.shelf_url)
+    for index in (0, 7, 63):
+        assert feature(before, index) == feature(after, index)
+    assert read.sae(after, "tiny", "0-res") == read.sae(before, "tiny", "0-res")
+    assert read.vocabulary(after, "tiny") == read.vocabulary(before, "tiny")
+    found = read.features(after, "tiny", "0-res", q="promotes tok7")
+    assert found == read.features(before, "tiny", "0-res", q="promotes tok7")
+    assert found.items
+    folder = Path(read.model(after, "tiny").path)
+    assert folder.is_relative_to(elsewhere.data_dir)
+    assert (folder / "weights.safetensors").read_bytes() == b"weights"
+    jobs_after = Jobs(elsewhere.jobs_url, after)
+    assert jobs_after.list() == jobs_before.list()
+    (job,) = jobs_after.list()[0]
+    assert progress.get_progress(after, [job.id])[job.id].done == 0.5
+    # The counters go on after the restored numbers.
+    tokens = builders.corpus(id="d" * 64)
+    write.put_corpus(after, tokens.record, tokens.flat, tokens.offsets)
+    builders.put_run(after, tokens, "run-2", seed=5)
+    assert feature(after, 0).run_id == "run-2"
+    for open_one in (jobs_before, jobs_after, before, after):
+        open_one.close()
+
+
+def feature(shelf: Shelf, index: int):
+    """A feature of the one SAE."""
+    return read.feature(shelf, "tiny", "0-res", index)
+
+
+def contents(settings: Settings) -> tuple:
+    """All that a failed restore must leave alone."""
+    shelf = open_shelf(settings.shelf_url)
+    files = {
+        path.relative_to(settings.data_dir): path.read_bytes()
+        for path in settings.data_dir.rglob("*")
+        if path.is_file() and path.name.partition(".")[0] not in ("shelf", "jobs")
+    }
+    found = files, [feature(shelf, index) for index in range(64)], read.models(shelf)
+    shelf.close()
+    return found
+
+
+def test_data_is_not_overwritten_unless_forced(settings: Settings, tmp_path: Path) -> None:
+    backup.backup(settings, tmp_path / "old.tar.gz")
+    before = contents(settings)
+    shelf = open_shelf(settings.shelf_url)
+    write.delete_model(shelf, "tiny")
+    write.put_model(shelf, builders.model_record("new"), builders.vocabulary())
+    with pytest.raises(Conflict, match="--force"):
+        backup.restore(settings, tmp_path / "old.tar.gz")
+    assert [model.id for model in read.models(shelf).items] == ["new"]
+    shelf.close()
+    backup.restore(settings, tmp_path / "old.tar.gz", force=True)
+    assert contents(settings) == before
+
+
+def rewritten(source: Path, change: Callable[[tarfile.TarInfo, bytes], bytes | None]) -> Path:
+    """A copy of an archive with some members changed, or left out (None)."""
+    target = source.with_name("changed.tar.gz")
+    with tarfile.open(source) as old, tarfile.open(target, "w:gz") as new:
+        for member in old:
+            body = change(member, old.extractfile(member).read())
+            if body is not None:
+                member.size = len(body)
+                new.addfile(member, io.BytesIO(body))
+    return target
+
+
+def flip(member: tarfile.TarInfo, body: bytes) -> bytes:
+    """Change one bit of a model's weights."""
+    return bytes([body[0] ^ 1]) + body[1:] if "weights" in member.name else body
+
+
+def drop(member: tarfile.TarInfo, body: bytes) -> bytes | None:
+    """Leave a file out."""
+    return None if "weights" in member.name else body
+
+
+def escape(member: tarfile.TarInfo, body: bytes) -> bytes:
+    """Give a file a name that leads out of the folder."""
+    if "weights" in member.name:
+        member.name = "models/../../../escaped"
+    return body
+
+
+def headless(member: tarfile.TarInfo, body: bytes) -> bytes | None:
+    """Leave the checksums out."""
+    return None if member.name == "manifest.json" else body
+
+
+@pytest.mark.parametrize("change", [flip, drop, escape, headless])
+def test_a_changed_archive_is_refused_and_nothing_is_touched(
+    settings: Settings, tmp_path: Path, change: Callable
+) -> None:
+    backup.backup(settings, tmp_path / "all.tar.gz")
+    before = contents(settings)
+    with pytest.raises(Invalid, match="Nothing was changed"):
+        backup.restore(settings, rewritten(tmp_path / "all.tar.gz", change), force=True)
+    assert contents(settings) == before
+    assert not (tmp_path / "escaped").exists()
+
+
+def test_a_truncated_archive_is_refused(settings: Settings, tmp_path: Path) -> None:
+    backup.backup(settings, tmp_path / "all.tar.gz")
+    whole = (tmp_path / "all.tar.gz").read_bytes()
+    (tmp_path / "half.tar.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(Invalid, match="Nothing was changed"):
+        backup.restore(settings, tmp_path / "half.tar.gz", force=True)
+
+
+def test_a_backup_is_not_overwritten(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("precious")
+    with pytest.raises(Conflict, match="there already"):
+        backup.backup(settings, tmp_path / "mine")
