@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from app.store.records import FeatureBatch
+from tests.precompute.committed import contents
 from tests.precompute.oracle import Expected, dense_activations, expect, found
 from tests.precompute.scene import ALWAYS, DEAD, HOOK, ONCE, ONLY_BOS, Scene
 from worker.activations import capture
@@ -104,17 +105,6 @@ def test_activations_do_not_depend_on_batches(scene: Scene, batches: Batches) ->
         span = slice(examples.values_start[e], examples.values_start[e + 1])
         expected = window[examples.value_position[span]]
         np.testing.assert_allclose(examples.value[span], expected, rtol=1e-5, atol=1e-5)
-
-
-def contents(batch: FeatureBatch) -> list[bytes | list[str]]:
-    """Every array of a batch as bytes, and its labels."""
-    arrays = [
-        batch.count, batch.density, batch.max_activation, batch.mean_activation,
-        batch.min_activation, batch.histogram_edges, batch.histogram_counts,
-        *batch.top_logits, *batch.bottom_logits, *batch.neighbors, *batch.neurons,
-        *vars(batch.examples).values(),
-    ]  # fmt: skip
-    return [batch.labels, *(array.tobytes() for array in arrays)]
 
 
 @pytest.mark.parametrize("name", ["1-topk", "2-mlp"])

@@ -22,6 +22,7 @@ from worker.tokens import Sequences
 _NAMED = 3
 _SHARE = 0.2
 _FRACTION = 0.5
+_ONE_LINE = str.maketrans({"\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
 
 def write_labels(
@@ -80,4 +81,4 @@ def _promotes(
 
 
 def _quoted(tokens: list[int], display: Sequence[str]) -> str:
-    return ", ".join(f"`{display[token]}`" for token in tokens)
+    return ", ".join(f"`{display[token].translate(_ONE_LINE)}`" for token in tokens)

@@ -1,0 +1,53 @@
+"""The spill's size is foretold, and a disk without room is refused before any work."""
+
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from app.errors import Unavailable
+from tests.precompute.scene import Scene
+from worker.precompute.forecast import spill_bytes
+from worker.precompute.run import precompute
+from worker.precompute.settings import Settings
+
+SETTINGS = Settings(shard_tokens=700, segment_entries=5_000)
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def go(scene: Scene, folder: Path, reports: list[str]) -> None:
+    precompute(
+        scene.model, scene.dictionaries, scene.sequences, spill_dir=folder, settings=SETTINGS,
+        on_range=lambda *_: None, on_progress=lambda phase, *_: reports.append(phase),
+    )  # fmt: skip
+
+
+def test_the_forecast_is_close(scene: Scene, tmp_path: Path) -> None:
+    expected = spill_bytes(scene.model, scene.dictionaries, scene.sequences, SETTINGS)
+    go(scene, tmp_path, [])
+    written = sum(path.stat().st_size for path in tmp_path.rglob("*.*") if path.is_file())
+    assert 0.8 < expected / written < 1.2
+
+
+def test_a_full_disk_is_refused_before_any_work(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = spill_bytes(scene.model, scene.dictionaries, scene.sequences, SETTINGS)
+    reports: list[str] = []
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 0, expected))
+    with pytest.raises(Unavailable, match=r"GB are free; free some disk, set SAESCOPE_DATA_DIR"):
+        go(scene, tmp_path, reports)
+    assert not reports
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 0, 2 * expected))
+    go(scene, tmp_path, reports)
+    assert reports
+
+
+def test_what_is_spilled_already_needs_no_room(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go(scene, tmp_path, [])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 10**9, 0))
+    go(scene, tmp_path, [])

@@ -1,0 +1,133 @@
+"""A run that is killed or cancelled goes on from its units and hands over the same bytes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from app.store.records import FeatureBatch
+from tests.precompute.committed import Committed
+from tests.precompute.killed import SETTINGS, dictionaries
+from tests.precompute.scene import Scene
+from worker.precompute.plan import plan_shards
+from worker.precompute.run import precompute
+from worker.precompute.settings import Settings
+from worker.progress import Cancelled
+
+ROOT = Path(__file__).parents[2]
+KILLS = 10
+
+
+@pytest.mark.timeout(600)
+def test_killed_at_random_moments_equals_uninterrupted(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.precompute.killed", str(tmp_path), "1", str(KILLS)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    phases = json.loads(done.stdout)
+    assert sum(phases.values()) == KILLS and set(phases) == {"tokens", "features"}
+    whole = Committed(tmp_path / "whole" / "committed").all()
+    assert len(whole) > 10
+    for folder in tmp_path.glob("killed-*"):
+        assert Committed(folder / "committed").all() == whole
+
+
+class Stop:
+    """Cancels at the n-th report of progress; remembers what was reported."""
+
+    def __init__(self, reports: int = 0) -> None:
+        self.left = reports
+        self.seen: list[tuple[str, float, float]] = []
+
+    def __call__(self, phase: str, done: float, total: float, *_: object) -> None:
+        self.seen.append((phase, done, total))
+        self.left -= 1
+        if self.left == 0:
+            raise Cancelled
+
+    def first(self, phase: str) -> float:
+        return next(done for name, done, _ in self.seen if name == phase)
+
+
+def go(scene: Scene, folder: Path, stop: Stop, settings: Settings = SETTINGS) -> dict[str, bytes]:
+    committed = Committed(folder / "committed")
+    precompute(
+        scene.model, dictionaries(scene), scene.sequences, spill_dir=folder / "spill",
+        settings=settings, on_range=committed.commit, done_ranges=committed.ranges(),
+        on_progress=stop,
+    )  # fmt: skip
+    return committed.all()
+
+
+class Whole(NamedTuple):
+    """An uninterrupted run."""
+
+    folder: Path
+    committed: dict[str, bytes]
+    stop: Stop
+
+
+@pytest.fixture(scope="module")
+def whole(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    folder, stop = tmp_path_factory.mktemp("whole"), Stop()
+    return Whole(folder, go(scene, folder, stop), stop)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.95])
+def test_cancelled_keeps_committed_units(
+    scene: Scene, whole: Whole, tmp_path: Path, share: float
+) -> None:
+    expected, uninterrupted = whole.committed, whole.stop
+    with pytest.raises(Cancelled):
+        go(scene, tmp_path, first := Stop(int(share * len(uninterrupted.seen)) + 1))
+    shards = len(list((tmp_path / "spill").glob("shard-*")))
+    ranges = len(Committed(tmp_path / "committed").all())
+    assert go(scene, tmp_path, second := Stop()) == expected
+    begun = plan_shards(scene.sequences.offsets, SETTINGS.shard_tokens)[shards - 1].stop
+    kept = int(scene.sequences.offsets[begun]) if shards else 0
+    assert second.first("tokens") == kept
+    assert (second.first("features") > 0) == (ranges > 0)
+    assert first.seen == uninterrupted.seen[: len(first.seen)]
+
+
+def test_progress_is_in_tokens_then_features(scene: Scene, whole: Whole) -> None:
+    seen = whole.stop.seen
+    phases = [phase for phase, *_ in seen]
+    assert phases == sorted(phases, reverse=True) and set(phases) == {"tokens", "features"}
+    for phase, total in (
+        ("tokens", len(scene.sequences.flat)),
+        ("features", sum(one.d_sae for one in dictionaries(scene))),
+    ):
+        done = [value for name, value, _ in seen if name == phase]
+        assert done == sorted(done) and done[0] == 0 and done[-1] == total
+        assert {of for name, _, of in seen if name == phase} == {total}
+
+
+def test_nothing_is_left_to_do_when_all_is_committed(scene: Scene, whole: Whole) -> None:
+    assert go(scene, whole.folder, again := Stop()) == whole.committed
+    assert [phase for phase, *_ in again.seen] == ["tokens", "features"]
+    assert all(done == total for _, done, total in again.seen)
+
+
+@pytest.mark.parametrize("changed", ["settings", "dictionaries"])
+def test_shards_of_another_run_are_not_used(scene: Scene, tmp_path: Path, changed: str) -> None:
+    batches: list[tuple[str, FeatureBatch]] = []
+    first, second = scene.dictionaries[:2]
+    chosen = [first, second] if changed == "dictionaries" else [first]
+    seed = 1 if changed == "settings" else 0
+    for loaded, settings, stop in (
+        ([first], Settings(shard_tokens=300), Stop()),
+        (chosen, Settings(shard_tokens=300, seed=seed), again := Stop()),
+    ):
+        precompute(
+            scene.model, loaded, scene.sequences, spill_dir=tmp_path, settings=settings,
+            on_range=lambda *range_: batches.append(range_), on_progress=stop,
+        )  # fmt: skip
+    assert again.first("tokens") == 0
+    assert [name for name, _ in batches] == [first.id, *(one.id for one in chosen)]
