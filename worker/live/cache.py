@@ -5,6 +5,9 @@ position. The rows in use are always 0 .. n-1. A row that joins is prefilled by 
 causal only: pads lie to the right of every real token, so no real token sees one); a row that
 leaves is overwritten by the last row. Nothing is concatenated, shifted or prefilled again.
 
+Rows share the length of the longest, so a row's unused positions are read, with weight 0. What is
+not a number would pass through that, so pads are stored as zeros and a row that failed is cleared.
+
 `SlotCache` has the methods that attention and mask building in transformers call on a cache.
 """
 
@@ -56,10 +59,17 @@ class SlotCache:
         self._rows = slice(0, 0)
         self._length = 0
         self._position: torch.Tensor | None = None
+        self._real: torch.Tensor | None = None
 
-    def begin_prefill(self, first: int, count: int, length: int) -> None:
-        """The next forward writes positions 0 .. length-1 of `count` new rows from `first` on."""
+    def begin_prefill(
+        self, first: int, count: int, length: int, real: Bool[torch.Tensor, "n length"] | None
+    ) -> None:
+        """The next forward writes positions 0 .. length-1 of new rows from `first` on.
+
+        `real` is False at padding; None when there is none.
+        """
         self._rows, self._length, self._position = slice(first, first + count), length, None
+        self._real = None if real is None else real[:, None, :, None]
 
     def begin_decode(self, position: Int[torch.Tensor, "n"], span: int) -> None:
         """The next forward writes one position of each row 0 .. n-1 and reads the first `span`."""
@@ -77,8 +87,8 @@ class SlotCache:
         """Store one layer's new keys and values; return those that the queries attend to."""
         keys, values = self.keys[layer_idx], self.values[layer_idx]
         if self._position is None:
-            keys[self._rows, :, : self._length] = key
-            values[self._rows, :, : self._length] = value
+            keys[self._rows, :, : self._length] = self._without_pads(key)
+            values[self._rows, :, : self._length] = self._without_pads(value)
             return key, value
         keys[self._row_index, :, self._position] = key[:, :, 0]
         values[self._row_index, :, self._position] = value[:, :, 0]
@@ -88,6 +98,14 @@ class SlotCache:
         """Overwrite a row by the first `length` positions of another."""
         for buffer in (*self.keys, *self.values):
             buffer[target, :, :length] = buffer[source, :, :length]
+
+    def clear(self, row: int) -> None:
+        """Forget a row whose numbers may not be finite."""
+        for buffer in (*self.keys, *self.values):
+            buffer[row] = 0
+
+    def _without_pads(self, new: torch.Tensor) -> torch.Tensor:
+        return new if self._real is None else torch.where(self._real, new, 0)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """0: positions are always passed explicitly."""

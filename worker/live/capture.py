@@ -96,16 +96,14 @@ class CaptureQueue:
         if not self._jobs:
             return
         pieces = self._next_batch()
-        jobs = list(dict.fromkeys(job for job, _ in pieces))
         try:
             self._run(pieces)
         except Exception as error:  # whatever a model raises, the other jobs go on
             log.exception("A capture batch of %d texts failed", len(pieces))
-            for job in jobs:
+            for job, _ in pieces:
                 _fail(job, error)
         for job, text in pieces:
             job.todo.remove(text)
-        for job in jobs:
             if not job.todo and not job.answer.done():
                 job.answer.set_result(job.values)
 
@@ -132,13 +130,28 @@ class CaptureQueue:
             for reading in job.readings:
                 wanted.setdefault(reading.dictionary, []).append((row, reading))
         for dictionary, members in wanted.items():
-            for whole in (False, True):
-                group = [m for m in members if (m[1].features is not None) is whole]
-                if group:
-                    _encode(dictionary, states[dictionary.hook_name], pieces, group, whole)
+            try:
+                _encode(dictionary, states[dictionary.hook_name], pieces, members)
+            except Exception as error:  # whatever it is, only who reads this dictionary caused it
+                log.exception("Encoding by %s failed", dictionary.id)
+                for row, _ in members:
+                    _fail(pieces[row][0], error)
 
 
 def _encode(
+    dictionary: Dictionary,
+    state: Float[torch.Tensor, "n t w"],
+    pieces: list[Piece],
+    members: list[tuple[int, Reading]],
+) -> None:
+    """Encode what is wanted whole, and what is wanted ranked."""
+    for whole in (False, True):
+        group = [m for m in members if (m[1].features is not None) is whole]
+        if group:
+            _encode_group(dictionary, state, pieces, group, whole)
+
+
+def _encode_group(
     dictionary: Dictionary,
     state: Float[torch.Tensor, "n t w"],
     pieces: list[Piece],

@@ -14,7 +14,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -32,6 +32,7 @@ PREFILL_TOKENS = 1024
 Row = tuple[Generation, Answer]
 
 
+@runtime_checkable
 class Engine(Protocol):
     """What the model thread asks of a generation backend."""
 
@@ -116,7 +117,8 @@ class BatchEngine:
 
     def _leave(self, row: int) -> None:
         last = len(self._rows) - 1
-        self._forward.leave(row, last, self._rows[last][1].length)
+        failed = self._rows[row][0].problem is not None
+        self._forward.leave(row, last, self._rows[last][1].length, failed)
         self._rows[row] = self._rows[last]
         self._rows.pop()
 

@@ -52,16 +52,16 @@ class BatchForward:
         for row, own in enumerate(edits, first):
             self._steering.put(row, own)
         ids, lengths = _padded(prompts, self.model.device)
+        place = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+        even = len(set(map(len, prompts))) == 1
         self._position[first : first + n] = lengths
-        self._cache.begin_prefill(first, n, ids.shape[1])
+        self._cache.begin_prefill(
+            first, n, ids.shape[1], None if even else place < lengths[:, None]
+        )
         # The model takes one set of positions for all rows: the union of their last ones.
         kept, own_kept = torch.unique(lengths - 1, return_inverse=True)
         with self._steering.during(slice(first, first + n), PREFILL):
-            logits = self._run(
-                input_ids=ids,
-                position_ids=torch.arange(ids.shape[1], device=ids.device).expand_as(ids),
-                logits_to_keep=kept,
-            )
+            logits = self._run(input_ids=ids, position_ids=place, logits_to_keep=kept)
         return logits[torch.arange(n, device=ids.device), own_kept]
 
     def decode(self, n: int, span: int) -> Float[torch.Tensor, "n v"]:
@@ -81,8 +81,10 @@ class BatchForward:
         """Set the token that rows from `first` on process next."""
         self._token[first : first + len(tokens)] = tokens
 
-    def leave(self, row: int, last: int, length: int) -> None:
+    def leave(self, row: int, last: int, length: int, failed: bool) -> None:
         """Put the last row, of `length` tokens, in the place of one that leaves."""
+        if failed:
+            self._cache.clear(row)
         if row == last:
             self._steering.put(row, ())
             return

@@ -6,10 +6,16 @@ get a few seconds to complete.
 
 import argparse
 import logging
+import signal
 import socket
 import sys
 from urllib.parse import urlsplit
 
+import uvicorn
+
+from app.errors import Problem
+from app.secret import shared_token
+from app.settings import Settings
 from worker.orphan import die_with_parent
 
 GRACE_S = 5
@@ -29,25 +35,23 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def serve() -> int:
-    """Open the shelf, bind the address and run the server."""
-    # torch takes seconds to import, and the parent is watched before that.
-    import uvicorn
-
-    from app.errors import Problem
-    from app.secret import shared_token
-    from app.settings import Settings
-    from worker.live.assemble import assemble
-
+    """Bind the address, open the shelf and run the server."""
     settings = Settings()
     try:
-        server = assemble(settings, shared_token(settings))
         listener = _listen(settings.live_url)
+        # torch takes seconds to import: only now, when an address in use is already found out.
+        from worker.live.assemble import assemble
+
+        server = assemble(settings, shared_token(settings))
     except (Problem, OSError) as problem:
         print(f"saescope worker live: {problem}", file=sys.stderr)
         return 1
     config = uvicorn.Config(
         server, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S
     )
+    # uvicorn raises the signal that ended it once more, for whoever listened before it.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     uvicorn.Server(config).run(sockets=[listener])
     return 0
 

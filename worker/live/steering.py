@@ -90,8 +90,8 @@ class _Compiler:
     exact_mid: frozenset[str]
 
     def compile(self, entry: Intervention, dictionaries: dict[str, Dictionary]) -> Edit:
-        if not math.isfinite(entry.amount):
-            raise Invalid(f"{self.where}: the amount must be a finite number.")
+        if not abs(entry.amount) <= torch.finfo(torch.float32).max:
+            raise Invalid(f"{self.where}: the amount must be a finite 32-bit number.")
         if entry.sae is not None and entry.feature is not None:
             return self._feature(entry, dictionaries[entry.sae], entry.feature)
         if entry.hook is not None and entry.vector is not None:
@@ -177,10 +177,10 @@ def _terms(entry: Intervention) -> Terms:
         case "add":
             return Terms(push=entry.amount)
         case "clamp":
-            return Terms(push=entry.amount, read=-1)
+            return Terms(push=entry.amount, read=-1.0)
         case "ablate":
-            return Terms(read=-1)
+            return Terms(read=-1.0)
         case "orthogonal":
             return Terms(turn=entry.amount - 1)
         case "cap":
-            return Terms(cut=-1, cap=entry.amount)
+            return Terms(cut=-1.0, cap=entry.amount)

@@ -58,7 +58,7 @@ def _from_dense(
     last = best[:, -1:]
     undecided = ((values == last).sum(-1) > (best == last).sum(-1)).nonzero()[:, 0]
     if len(undecided):
-        ordered = values[undecided].sort(-1, descending=True, stable=True)
+        ordered = values[undecided].sort(dim=-1, descending=True, stable=True)
         best[undecided] = ordered.values[:, :top_k]
         feature[undecided] = ordered.indices[:, :top_k]
     token = torch.arange(len(values), device=values.device)[:, None].expand_as(feature)

@@ -1,0 +1,1 @@
+"""The live worker: its parts, and the real process over HTTP."""

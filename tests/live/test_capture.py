@@ -1,0 +1,148 @@
+"""Activations equal SAELens' own encode on the same residuals, in folded units."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.live.world import KINDS, SITES, TEXTS, World
+from worker.live.capture import CaptureJob, CaptureQueue, Reading
+from worker.live.strongest import Strongest, strongest
+from worker.tokens import encode_text
+
+TOLERANCE = 1e-5
+
+
+def reading(world: World, sae: str, features: tuple[int, ...] | None = None, k: int = 8) -> Reading:
+    return Reading(sae, world.dictionary(sae), features, k)
+
+
+def ids(world: World, *texts: str) -> list[list[int]]:
+    return [encode_text(world.model, text) for text in texts]
+
+
+def finish(world: World, *jobs: CaptureJob, budget: int = 64) -> int:
+    """Run jobs together; how many batches it took."""
+    queue = CaptureQueue(world.model, budget)
+    for job in jobs:
+        queue.submit(job)
+    batches = 0
+    while queue.waiting:
+        queue.step()
+        batches += 1
+    return batches
+
+
+def alone(world: World, text: list[int], sae: str) -> np.ndarray:
+    """SAELens' encode of one unpadded text's residuals, times the decoder rows' lengths."""
+    dictionary = world.dictionary(sae)
+    site = world.model.site(dictionary.hook_name)
+    module = world.model.hf.get_submodule(site.module)
+    seen: list[torch.Tensor] = []
+    if site.side == "in":
+        handle = module.register_forward_pre_hook(lambda _m, args: seen.append(args[0]))
+    else:
+        handle = module.register_forward_hook(
+            lambda _m, _a, out: seen.append(out[0] if isinstance(out, tuple) else out)
+        )
+    with torch.no_grad():
+        world.model.hf(torch.tensor([text]))
+        handle.remove()
+        own = world.sae_lens(sae)
+        return (own.encode(seen[0][0]) * own.W_dec.norm(dim=-1)).numpy()
+
+
+def dense(found: Strongest, tokens: int, width: int) -> np.ndarray:
+    values = np.zeros((tokens, width), dtype=np.float32)
+    values[found.token, found.feature] = found.value
+    return values
+
+
+@pytest.mark.parametrize("sae", [*(f"1-{kind}" for kind in KINDS), *(f"1-{s}" for s in SITES)])
+def test_all_features_of_every_text_in_a_mixed_batch(world: World, sae: str) -> None:
+    """Texts of many lengths, padded together with those of another job that reads other SAEs."""
+    width = world.dictionary(sae).d_sae
+    texts = ids(world, *TEXTS)
+    job = CaptureJob(texts, [reading(world, sae, tuple(range(width)))])
+    top = CaptureJob(texts[::-1], [reading(world, sae, None, width), reading(world, "1-pre")])
+    finish(world, job, top, budget=100)
+    for i, text in enumerate(texts):
+        right = alone(world, text, sae)
+        limit = TOLERANCE * np.abs(right).max()
+        assert np.abs(job.answer.result()[i][sae] - right).max() <= limit
+        found = top.answer.result()[-1 - i][sae]
+        assert np.abs(dense(found, len(text), width) - np.maximum(right, 0)).max() <= limit
+
+
+@pytest.mark.parametrize("budget", [1, 30, 64, 1000])
+def test_every_padding_and_batch_mix_gives_the_same(world: World, budget: int) -> None:
+    texts = ids(world, *TEXTS, *TEXTS[::-1])
+    jobs = [
+        CaptureJob([text], [reading(world, "1-topk", (3, 5)), reading(world, "1-standard")])
+        for text in texts
+    ]
+    single = CaptureJob(texts, jobs[0].readings)
+    finish(world, single, budget=1)
+    finish(world, *jobs, budget=budget)
+    for job, right in zip(jobs, single.answer.result(), strict=True):
+        (own,) = job.answer.result()
+        assert np.allclose(own["1-topk"], right["1-topk"], rtol=0, atol=1e-5)
+        assert own["1-standard"].feature.tolist() == right["1-standard"].feature.tolist()
+        assert np.allclose(own["1-standard"].value, right["1-standard"].value, rtol=0, atol=1e-5)
+
+
+def test_jobs_share_batches_and_take_turns(world: World) -> None:
+    """A small job is not behind all of a large one, and both fit into few batches."""
+    large = CaptureJob(ids(world, *["The old keeper climbed the stairs"] * 40), [])
+    small = CaptureJob(ids(world, "x"), [])
+    large.readings.append(reading(world, "1-topk"))
+    small.readings.append(reading(world, "1-topk"))
+    queue = CaptureQueue(world.model, budget=64)
+    queue.submit(large)
+    queue.submit(small)
+    queue.step()
+    queue.step()
+    assert small.answer.done() and not large.answer.done()
+    one_by_one = 40
+    assert finish(world, CaptureJob(large.texts, large.readings), budget=256) < one_by_one / 4
+
+
+def test_different_features_and_counts_in_one_batch(world: World) -> None:
+    texts = ids(world, TEXTS[0])
+    jobs = [
+        CaptureJob(texts, [reading(world, "1-standard", (90, 2, 90))]),
+        CaptureJob(texts, [reading(world, "1-standard", (5,))]),
+        CaptureJob(texts, [reading(world, "1-standard", None, 1)]),
+        CaptureJob(texts, [reading(world, "1-standard", None, 500)]),
+    ]
+    assert finish(world, *jobs, budget=1000) == 1
+    right = alone(world, texts[0], "1-standard")
+    columns, column, one, every = (job.answer.result()[0]["1-standard"] for job in jobs)
+    assert np.allclose(columns, right[:, [90, 2, 90]], atol=1e-5)
+    assert np.allclose(column, right[:, [5]], atol=1e-5)
+    assert one.feature.tolist() == right.argmax(1)[right.max(1) > 0].tolist()
+    assert len(every.value) == (right > 0).sum()
+
+
+def test_strongest_are_sorted_active_and_ties_go_to_the_lower_index(world: World) -> None:
+    neurons = world.dictionary("2-mlp")
+    values = torch.tensor([[1.0, 3.0, 3.0, -1.0, 3.0, 0.0], [0.0, -2.0, 0.0, 0.0, 0.5, 0.5]])
+    x = torch.zeros(2, 48)
+    x[:, 10:16] = values
+    found = strongest(neurons, x, 2)
+    assert found.token.tolist() == [0, 0, 1, 1]
+    assert found.feature.tolist() == [11, 12, 14, 15]
+    assert found.value.tolist() == [3.0, 3.0, 0.5, 0.5]
+    assert strongest(neurons, x, 4).feature.tolist() == [11, 12, 14, 10, 14, 15]
+
+
+def test_what_an_sae_raises_fails_the_jobs_that_read_it(world: World) -> None:
+    """An SAE that reads where it does not fit stands for whatever may go wrong while encoding."""
+    texts = ids(world, TEXTS[0])
+    misplaced = replace(world.dictionary("1-act"), hook_name=SITES["post"])
+    bad = CaptureJob(texts, [Reading("1-act", misplaced, (1,), 8), reading(world, "1-topk")])
+    good = CaptureJob(texts, [reading(world, "1-topk")])
+    finish(world, bad, good, budget=1000)
+    assert bad.answer.exception() is not None
+    assert good.answer.exception() is None

@@ -1,0 +1,248 @@
+"""Rows that come, go, fail and are cancelled, beside rows that must not notice."""
+
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+
+from app.errors import Invalid, Problem, Unavailable
+from tests.live.reference import Reference, by_bridge, check_same, draw_edge, uniform_draw
+from tests.live.world import SITES, TEXTS, World, entry, run
+from worker.live.answer import Generation
+from worker.live.cache import CacheShape, SlotCache
+from worker.live.steering import Edit, Terms
+
+SAES = ("1-post", "1-z", "1-standard", "1-act")
+
+
+@pytest.fixture(scope="module")
+def reference(world: World) -> Reference:
+    return by_bridge(world)
+
+
+def tokens(generation: Generation) -> list[int]:
+    assert generation.problem is None
+    return generation.answers[0].tokens
+
+
+def alone(world: World, prompt: str, **request: object) -> list[int]:
+    held = world.held(*SAES, slots=2)
+    generation = world.generation(held, prompt, **request)
+    run(held, generation)
+    return tokens(generation)
+
+
+def mixed_requests() -> list[dict]:
+    """Greedy and sampled, steered at several sites or not, short and long."""
+    chosen = random.Random(5)
+    requests = []
+    for i in range(18):
+        steering = entry(
+            sae=chosen.choice(SAES),
+            feature=chosen.randrange(40),
+            amount=3.0,
+            method=chosen.choice(["add", "clamp", "orthogonal"]),
+            positions=chosen.choice(["all", "prompt", "generated"]),
+        )
+        sampling = {"temperature": 1.2, "top_p": 0.9, "seed": i} if i % 3 else {}
+        requests.append(
+            {
+                "prompt": chosen.choice(TEXTS),
+                "interventions": [steering] if i % 4 else [],
+                "max_new_tokens": 3 + i % 11,
+                **sampling,
+            }
+        )
+    return requests
+
+
+def test_rows_that_join_and_leave_equal_one_at_a_time(world: World, reference: Reference) -> None:
+    """Few slots, so that every slot is used by several requests; two arrive at every third step."""
+    held = world.held(*SAES, slots=4)
+    requests = mixed_requests()
+    generations = [world.generation(held, **request) for request in requests]
+    arriving, step = list(generations), 0
+    while arriving or held.engine.running or held.engine.waiting:
+        if step % 3 == 0:
+            for generation in arriving[:2]:
+                held.engine.submit(generation)
+            arriving = arriving[2:]
+        held.engine.step()
+        step += 1
+    for request, generation in zip(requests, generations, strict=True):
+        _check(reference, request, generation)
+
+
+def _check(reference: Reference, request: dict, generation: Generation) -> None:
+    prompt, entries = generation.answers[0].prompt, request["interventions"]
+    draw = edge = None
+    if "seed" in request:
+        settings = request["seed"], request["temperature"], request["top_p"]
+        draw, edge = uniform_draw(*settings), draw_edge(*settings)
+    theirs = reference.generate(prompt, entries, request["max_new_tokens"], draw)
+    check_same(reference, prompt, entries, tokens(generation), theirs, edge)
+
+
+def test_a_pair_is_the_steered_and_the_unsteered_text(world: World) -> None:
+    held = world.held("1-post")
+    steering = [entry(sae="1-post", feature=7, amount=6.0)]
+    pair = world.generation(held, TEXTS[0], interventions=steering, baseline=True)
+    run(held, pair)
+    steered, baseline = pair.answers
+    assert steered.tokens == alone(world, TEXTS[0], interventions=steering)
+    assert baseline.tokens == alone(world, TEXTS[0])
+    assert steered.tokens != baseline.tokens
+
+
+def test_exact_answers_run_in_a_batch_of_one(world: World) -> None:
+    held = world.held("1-post")
+    steering = [entry(sae="1-post", feature=7, amount=6.0)]
+    before = world.generation(held, TEXTS[1], max_new_tokens=5)
+    exact = world.generation(held, TEXTS[0], interventions=steering, baseline=True, exact=True)
+    after = world.generation(held, TEXTS[2], max_new_tokens=5)
+    for generation in (before, exact, after):
+        held.engine.submit(generation)
+    while held.engine.running or held.engine.waiting:
+        ended_before = exact.ended
+        held.engine.step()
+        if exact.joined and not ended_before:
+            assert held.engine.running <= 1
+            assert before.ended and not after.joined
+    assert tokens(exact) == alone(world, TEXTS[0], interventions=steering)
+    assert tokens(after) == alone(world, TEXTS[2], max_new_tokens=5)
+
+
+def test_a_cancelled_row_leaves_at_the_next_step(world: World) -> None:
+    held = world.held()
+    first, second, third = (
+        world.generation(held, text, max_new_tokens=30) for text in (TEXTS[0], TEXTS[1], TEXTS[2])
+    )
+    waiting = world.generation(held, TEXTS[3], max_new_tokens=30)
+    for generation in (first, second, third):
+        held.engine.submit(generation)
+    held.engine.step()
+    held.engine.submit(waiting)
+    first.cancelled = waiting.cancelled = True
+    assert {first, waiting} <= held.engine.step()
+    assert (held.engine.running, held.engine.waiting) == (2, 0)
+    assert first.answers[0].reason == waiting.answers[0].reason == "cancelled"
+    assert not waiting.answers[0].tokens
+    run(held)
+    assert tokens(second) == alone(world, TEXTS[1], max_new_tokens=30)
+    assert tokens(third) == alone(world, TEXTS[2], max_new_tokens=30)
+
+
+def test_an_answer_that_takes_too_long_fails(world: World) -> None:
+    held = world.held()
+    late = world.generation(held, TEXTS[0], max_new_tokens=40)
+    held.engine.submit(late)
+    held.engine.step()
+    late.submitted -= late.timeout_s + 1
+    run(held)
+    assert isinstance(late.problem, Unavailable) and "within" in late.problem.detail
+
+
+def test_numbers_that_overflow_fail_their_row_alone(world: World) -> None:
+    """Neither rows beside it nor those that get its slot later see anything of it."""
+    held = world.held("1-post", slots=3)
+    huge = [entry(sae="1-post", feature=3, amount=3e38, positions="generated")]
+    bad = world.generation(held, TEXTS[0], interventions=huge)
+    good = world.generation(held, TEXTS[1], max_new_tokens=40)
+    held.engine.submit(bad)
+    run(held, good)
+    assert isinstance(bad.problem, Invalid) and "finite" in bad.problem.detail
+    assert tokens(good) == alone(world, TEXTS[1], max_new_tokens=40)
+    later = [world.generation(held, text, max_new_tokens=40) for text in ("x", TEXTS[1], "y")]
+    run(held, *later)
+    for generation, text in zip(later, ("x", TEXTS[1], "y"), strict=True):
+        assert tokens(generation) == alone(world, text, max_new_tokens=40)
+
+
+def test_padding_that_is_no_number_is_not_stored() -> None:
+    cache = SlotCache(CacheShape(1, 1, 4, 2), 2, torch.device("cpu"), torch.float32)
+    state = torch.ones(2, 1, 3, 2)
+    state[0, :, 2] = float("nan")
+    real = torch.tensor([[True, True, False], [True, True, True]])
+    cache.begin_prefill(0, 2, 3, real)
+    cache.update(state, state, 0)
+    stored = cache.keys[0][:, 0, :3, 0], cache.values[0][:, 0, :3, 0]
+    assert all(torch.equal(buffer, real.float()) for buffer in stored)
+
+
+def test_what_a_dictionary_raises_fails_its_row_alone(world: World) -> None:
+    """An SAE that reads where it does not fit stands for whatever may go wrong in an edit."""
+    held = world.held()
+    misplaced = replace(world.dictionary("1-act"), hook_name=SITES["post"])
+    edit = Edit(
+        hook=SITES["post"],
+        direction=torch.ones(32),
+        terms=Terms(read=-1.0),
+        phases=(False, True),
+        dictionary=misplaced,
+    )
+    bad, good = world.generation(held, TEXTS[0]), world.generation(held, TEXTS[1])
+    bad.answers[0].edits = (edit,)
+    run(held, bad, good)
+    assert bad.problem is not None and len(bad.answers[0].tokens) == 1
+    assert tokens(good) == alone(world, TEXTS[1])
+
+
+def test_a_failing_prefill_fails_those_that_were_joining(world: World) -> None:
+    held = world.held()
+    running = world.generation(held, TEXTS[1], max_new_tokens=20)
+    held.engine.submit(running)
+    held.engine.step()
+    bad = world.generation(held, TEXTS[0])
+    bad.answers[0].edits = (Edit(SITES["post"], torch.ones(5), Terms(push=1.0), (True, True)),)
+    run(held, bad)
+    assert isinstance(bad.problem, Problem) and not bad.answers[0].tokens
+    assert tokens(running) == alone(world, TEXTS[1], max_new_tokens=20)
+
+
+def test_a_failing_step_fails_the_batch_and_the_engine_goes_on(world: World) -> None:
+    held = world.held()
+    lost = [world.generation(held, text, max_new_tokens=20) for text in TEXTS[:3]]
+    for generation in lost:
+        held.engine.submit(generation)
+    held.engine.step()
+
+    def out_of_memory(*_args: object) -> None:
+        raise MemoryError("no room")
+
+    handle = world.model.hf.register_forward_pre_hook(out_of_memory)
+    held.engine.step()
+    handle.remove()
+    assert all("no room" in g.problem.detail for g in lost if g.problem)
+    assert all(generation.problem for generation in lost)
+    after = world.generation(held, TEXTS[4])
+    run(held, after)
+    assert tokens(after) == alone(world, TEXTS[4])
+
+
+def test_stop_string_eos_and_length_end_an_answer(world: World) -> None:
+    held = world.held()
+    full = world.generation(held, TEXTS[0], max_new_tokens=20)
+    run(held, full)
+    text, ids = full.answers[0].text.text, tokens(full)
+    assert full.answers[0].reason == "length" and len(ids) == 20
+    stop = text[6:9]
+    stopped = world.generation(held, TEXTS[0], max_new_tokens=20, stop=["never", stop])
+    ended = world.generation(held, TEXTS[0], max_new_tokens=20)
+    ended.answers[0].eos_ids = frozenset([ids[8]])
+    run(held, stopped, ended)
+    assert stopped.answers[0].reason == "stop"
+    assert stopped.answers[0].text.text == text.split(stop)[0]
+    assert len(tokens(stopped)) < 20
+    assert ended.answers[0].reason == "stop"
+    assert tokens(ended) == ids[: ids.index(ids[8]) + 1]
+
+
+def test_what_does_not_fit_is_refused(world: World) -> None:
+    held = world.held()
+    prompt = len(world.generation(held, TEXTS[0], max_new_tokens=1).answers[0].prompt)
+    exactly = world.generation(held, TEXTS[0], max_new_tokens=64 - prompt)
+    run(held, exactly)
+    assert len(tokens(exactly)) == 64 - prompt
+    with pytest.raises(Invalid, match=f"{prompt} tokens and max_new_tokens is {65 - prompt}"):
+        world.generation(held, TEXTS[0], max_new_tokens=65 - prompt)

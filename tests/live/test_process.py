@@ -1,0 +1,93 @@
+"""The live worker's life as a process: start, idle, stop, and clients that leave."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.live.process import LiveProcess
+from tests.live.test_crowd import long_request
+from tests.live.world import World
+
+
+@pytest.fixture
+def own(tmp_path: Path, world: World) -> Iterator[LiveProcess]:
+    """A process that the test may end."""
+    running = LiveProcess(tmp_path / "own", [world])
+    yield running
+    if running.process and running.process.poll() is None:
+        running.process.kill()
+
+
+def test_idle_it_sleeps(live: LiveProcess, world: World) -> None:
+    live.post("/steer", long_request(world))
+    live.wait_idle()
+    assert live.process
+    process = psutil.Process(live.process.pid)
+    time.sleep(1)
+    before = sum(process.cpu_times()[:2])
+    time.sleep(3)
+    assert sum(process.cpu_times()[:2]) - before < 0.15
+
+
+def test_a_dropped_request_stops_its_rows(live: LiveProcess, world: World) -> None:
+    """Not streamed: nothing is ever written, so only the closed connection tells."""
+    clients = [live.new_client() for _ in range(20)]
+
+    def ask(client: httpx.Client) -> None:
+        with pytest.raises(httpx.TransportError):
+            client.post("/steer", json=long_request(world, exact=True))
+
+    threads = [threading.Thread(target=ask, args=(client,)) for client in clients]
+    for thread in threads:
+        thread.start()
+    while live.health()["waiting"] < 10:
+        time.sleep(0.01)
+    for client in clients:
+        client.close()
+    for thread in threads:
+        thread.join()
+    live.wait_idle()
+
+
+def test_sigterm_ends_it_with_streams_open(own: LiveProcess, world: World) -> None:
+    own.start()
+    body = long_request(world, stream=True)
+    with own.client.stream("POST", "/steer", json=body) as response:
+        lines = response.iter_lines()
+        next(lines)
+        assert own.stop() == 0
+
+
+def test_an_address_in_use_is_one_sentence(live: LiveProcess, own: LiveProcess) -> None:
+    own.environment["SAESCOPE_LIVE_URL"] = live.settings.live_url
+    assert own.spawn().wait(120) == 1
+    log = own.log.read_text()
+    assert "cannot listen on 127.0.0.1" in log and "Traceback" not in log
+
+
+def test_it_dies_with_its_parent(own: LiveProcess) -> None:
+    """A parent that is killed hard leaves nothing behind."""
+    script = (
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-m', 'worker.live.main', '--die-with-parent'])\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script], env=os.environ | own.environment, stdout=subprocess.PIPE
+    )
+    assert parent.stdout
+    child = psutil.Process(int(parent.stdout.readline()))
+    own.wait_ready()
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    child.wait(30)
