@@ -1,0 +1,137 @@
+"""The four numbers, against the same numbers computed the slow way through the Bridge."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformer_lens.model_bridge import TransformerBridge
+
+from tests.worker.tiny import D_MODEL, SAE_KINDS, ModelKind, save_sae
+from worker.activations import capture
+from worker.evaluate import evaluate
+from worker.models import LanguageModel
+from worker.saes import Dictionary, load_sae, neuron_dictionary
+from worker.tokens import Sequences
+
+POST = "blocks.1.hook_resid_post"
+LENGTHS = [12, 9, 1, 20, 2]
+
+
+@pytest.fixture(scope="module")
+def sequences() -> Sequences:
+    """Each begins with BOS (0); an EOS (1) stands inside one of them."""
+    ids = np.random.default_rng(0).integers(2, 400, sum(LENGTHS))
+    offsets = np.cumsum([0, *LENGTHS])
+    ids[offsets[:-1]] = 0
+    ids[15] = 1
+    return Sequences(ids.astype(np.uint16), offsets.astype(np.int64))
+
+
+def slowly(
+    bridge: TransformerBridge, dictionary: Dictionary, sequences: Sequences
+) -> dict[str, float]:
+    """One sequence at a time, with the Bridge's own hooks; single-token ones predict nothing."""
+    x, y, active = [], [], []
+    losses: dict[str, list[torch.Tensor]] = {"as it is": [], "reconstructed": [], "zero": []}
+    for start, stop in zip(sequences.offsets[:-1], sequences.offsets[1:], strict=True):
+        ids = torch.from_numpy(sequences.flat[start:stop].astype(np.int64))[None]
+        plain = ids[0] > 1
+        cache = bridge.run_with_cache(ids)[1]
+        state, target = cache[dictionary.hook_name][0], cache[dictionary.hook_out][0]
+        encoded = dictionary.encode(state)
+        decoded = torch.where(plain[:, None], dictionary.decode(encoded, state), target)
+        x.append(target[plain])
+        y.append(decoded[plain])
+        active.append(encoded[plain] != 0)
+        edits = {
+            "as it is": [],
+            "reconstructed": [(dictionary.hook_out, lambda t, hook, new=decoded: new[None])],
+            "zero": [(dictionary.hook_out, lambda t, hook: t * 0)],
+        }
+        for name, hooks in edits.items():
+            logits = bridge.run_with_hooks(ids, fwd_hooks=hooks)[0, :-1]
+            loss = torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="none")
+            losses[name].append(loss[plain[:-1]])
+    before, after, fired = torch.cat(x), torch.cat(y), torch.cat(active)
+    mean = {name: torch.cat(parts).mean() for name, parts in losses.items()}
+    variance = (before - before.mean(dim=0)).square().sum()
+    score = (mean["zero"] - mean["reconstructed"]) / (mean["zero"] - mean["as it is"])
+    return {
+        "l0": float(fired.sum(dim=1).float().mean()),
+        "explained_variance": float(1 - (before - after).square().sum() / variance),
+        "ce_loss_score": float(score),
+        "dead_features": float((~fired.any(dim=0)).sum()),
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "hook", "hook_out"),
+    [
+        *[(kind, POST, POST) for kind in SAE_KINDS],
+        ("standard", "blocks.2.hook_attn_out", "blocks.2.hook_attn_out"),
+        ("transcoder", "blocks.1.hook_resid_pre", "blocks.1.hook_mlp_out"),
+    ],
+)
+@torch.inference_mode()
+def test_against_the_bridge(
+    kind: str,
+    hook: str,
+    hook_out: str,
+    tmp_path: Path,
+    sequences: Sequences,
+    gpt2: LanguageModel,
+    folder_of: Callable[[ModelKind], Path],
+) -> None:
+    config = {"d_out": D_MODEL, "apply_b_dec_to_input": False} if kind == "transcoder" else {}
+    metadata = {"hook_name_out": hook_out} if kind == "transcoder" else {}
+    folder = save_sae(tmp_path, kind, hook_name=hook, metadata=metadata, **config)
+    dictionary = load_sae("1-test", folder, model=gpt2)
+    bridge = TransformerBridge.boot_transformers(str(folder_of("gpt2")), device="cpu")
+    expected = slowly(bridge, dictionary, sequences)
+    for batch_tokens in (8, 2048):
+        found = evaluate(gpt2, dictionary, sequences, batch_tokens=batch_tokens)
+        assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "qwen2", "gemma2"])
+def test_a_perfect_dictionary(
+    kind: ModelKind, sequences: Sequences, model_of: Callable[[ModelKind], LanguageModel]
+) -> None:
+    found = evaluate(model_of(kind), neuron_dictionary(model_of(kind), 1), sequences)
+    assert found["explained_variance"] == pytest.approx(1)
+    assert found["ce_loss_score"] == pytest.approx(1)
+
+
+@torch.inference_mode()
+def test_writing_at_resid_mid_reaches_the_residual_stream(
+    tmp_path: Path, sequences: Sequences, gpt2: LanguageModel
+) -> None:
+    """In the last block all that follows resid_mid can be written down."""
+    hook = "blocks.2.hook_resid_mid"
+    dictionary = load_sae("2-mid", save_sae(tmp_path, hook_name=hook), model=gpt2)
+    block, after = gpt2.hf.transformer.h[2], gpt2.hf.transformer.ln_f
+    losses = torch.zeros(3)
+    for start, stop in zip(sequences.offsets[:-1], sequences.offsets[1:], strict=True):
+        ids = torch.from_numpy(sequences.flat[start:stop].astype(np.int64))
+        plain = ids > 1
+        mid = capture(gpt2, ids[None], [hook])[hook][0]
+        decoded = dictionary.decode(dictionary.encode(mid), mid)
+        replaced = torch.where(plain[:, None], decoded, mid)
+        for i, state in enumerate((mid, replaced, mid * 0)):
+            logits = gpt2.hf.lm_head(after(state + block.mlp(block.ln_2(state))))[:-1]
+            loss = torch.nn.functional.cross_entropy(logits, ids[1:], reduction="none")
+            losses[i] += loss[plain[:-1]].sum()
+    expected = (losses[2] - losses[1]) / (losses[2] - losses[0])
+    found = evaluate(gpt2, dictionary, sequences)
+    assert found["ce_loss_score"] == pytest.approx(float(expected), rel=1e-3)
+
+
+def test_what_is_undefined_is_none(tmp_path: Path, gpt2: LanguageModel) -> None:
+    """A single token varies in nothing and predicts nothing."""
+    one = Sequences(np.array([5], dtype=np.uint16), np.array([0, 1]))
+    found = evaluate(gpt2, load_sae("1-test", save_sae(tmp_path), model=gpt2), one)
+    assert found == {
+        "l0": 6.0, "explained_variance": None, "ce_loss_score": None, "dead_features": 90.0,
+    }  # fmt: skip
