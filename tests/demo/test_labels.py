@@ -6,7 +6,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from worker.demo.concepts import COLUMN_OF, CONCEPTS
 from worker.demo.generator import HELD_OUT_START, documents
-from worker.demo.labels import membership
+from worker.demo.labels import in_question, membership
 from worker.demo.loss import SHIPPED
 from worker.demo.probe import label_tokens, token_rule_f1
 from worker.demo.scribe import Document, Region
@@ -58,3 +58,18 @@ def test_contextual_concepts_are_undecidable_from_the_token(tokenizer: PreTraine
     assert np.mean(list(contextual.values())) < 0.4
     assert sum(value < 0.5 for value in contextual.values()) >= 15
     assert min(token.values()) > 0.85, token
+
+
+def test_a_concept_is_in_question_on_its_carriers(tokenizer: PreTrainedTokenizerFast):
+    for document in documents(0, HELD_OUT_START, 50):
+        encoded = tokenizer(document.text, return_offsets_mapping=True)
+        offsets = encoded["offset_mapping"]
+        judged, held = in_question(document, offsets), membership(document, offsets)
+        assert not (held & ~judged).any()
+        assert judged[:, COLUMN_OF["scope.quotation"]].all()
+        words = [document.text[start:end].strip() for start, end in offsets]
+        sea = judged[:, COLUMN_OF["topic.sea"]]
+        assert all(on for word, on in zip(words, sea, strict=True) if word in ("the", "was", "."))
+        assert not any(
+            on for word, on in zip(words, sea, strict=True) if word in ("boat", "Anna", "Paris")
+        )

@@ -65,9 +65,11 @@ _PLAIN_ENGLISH = {"for", "in", "if", "else", "while", "not"}
 TOKEN_CONCEPTS = [Concept(name, "token", text) for name, (text, _) in _TOKEN_WORDS.items()]
 
 CONTEXTUAL_CONCEPTS = [
-    *_neutral("topic", words.TOPICS, "A neutral word in a text whose world is the {name}."),
+    *_neutral("topic", words.TOPICS, "A neutral word in a text of the {name} world."),
     *_neutral("mood", words.MOODS, "A neutral word while the one it is about feels {name}."),
-    *_neutral("genre", ("news", "recipe", "letter"), "A neutral word in a {name}."),
+    *_neutral(
+        "genre", ("news", "recipe", "letter"), "A neutral word in a text of the genre {name}."
+    ),
     Concept(
         "language.french",
         "contextual",

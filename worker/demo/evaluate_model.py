@@ -13,7 +13,7 @@ import argparse
 import json
 from pathlib import Path
 
-from transformers import GPT2LMHeadModel
+from transformers import LlamaForCausalLM
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from worker.demo.concepts import CONCEPTS
@@ -26,7 +26,7 @@ from worker.demo.loss import (
     token_ngram_nats_per_byte,
 )
 from worker.demo.probe import label_tokens, probe_f1, residuals, token_rule_f1
-from worker.demo.samples import PROMPT_TOKENS, Sample, draw_samples, genre_consistency
+from worker.demo.samples import PROMPT_TOKENS, Sample, draw_samples, genre_consistency, mean_cast
 from worker.demo.scribe import Document
 
 
@@ -52,6 +52,10 @@ def report(path: Path, seed: int, training_documents: int, held_out_documents: i
         ),
         f"## Samples (the first {PROMPT_TOKENS} tokens given, temperature 0.8)\n",
         *_sample_lines(samples, genre_consistency(samples, seed)),
+        (
+            f"A sampled story or script names {mean_cast(samples):.2f} people on average; the "
+            "generator's name two.\n"
+        ),
         "## Concepts\n",
         (
             "F1 of the best rule over the token alone, and of a linear probe of the middle layer's "
@@ -72,7 +76,7 @@ def _sample_lines(samples: list[Sample], consistency: dict[str, float]) -> list[
 
 
 def _concept_lines(
-    model: GPT2LMHeadModel, tokenizer: Tokenizer, held_out: list[Document]
+    model: LlamaForCausalLM, tokenizer: Tokenizer, held_out: list[Document]
 ) -> list[str]:
     labelled = label_tokens(tokenizer, held_out)
     stream = residuals(model, tokenizer, held_out, model.config.num_hidden_layers // 2)
@@ -94,10 +98,10 @@ def card_head(path: Path) -> str:
     training = json.loads((path / "training.json").read_text())
     return (
         "---\nlicense: mit\nlanguage: [en, fr]\n---\n# storyworld\n\n"
-        "A small language model on text that saescope's own generator writes, so that the "
+        "A small Llama-style language model on text that saescope's own generator writes, so that the "
         "concepts of every token are known. Licence: MIT, as the project.\n\n"
-        f"{training['parameters']:,} weights, {config['n_layer']} layers of {config['n_embd']}, "
-        f"{config['vocab_size']:,} tokens, context {config['n_positions']}. The tokenizer adds no "
+        f"{training['parameters']:,} weights, {config['num_hidden_layers']} layers of {config['hidden_size']}, "
+        f"{config['vocab_size']:,} tokens, context {config['max_position_embeddings']}. The tokenizer adds no "
         "BOS; every text was trained on after one.\n\n"
         f"Made by `python -m worker.demo.train_model --out DIR --seed {training['seed']} --steps "
         f"{training['steps']} --threads {training['threads']}`, which reproduces the weights bit "

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer, GPT2LMHeadModel
+from transformers import AutoTokenizer, LlamaForCausalLM
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from worker.demo.ngram import NGram
@@ -15,15 +15,15 @@ SHIPPED = Path(__file__).parent / "storyworld"
 _BYTE_BOS = 256
 
 
-def load(path: Path) -> tuple[GPT2LMHeadModel, Tokenizer]:
+def load(path: Path) -> tuple[LlamaForCausalLM, Tokenizer]:
     """A model directory, ready for measuring."""
-    model = GPT2LMHeadModel.from_pretrained(path, local_files_only=True).eval()
+    model = LlamaForCausalLM.from_pretrained(path, local_files_only=True).eval()
     return model, AutoTokenizer.from_pretrained(path, local_files_only=True)
 
 
 @torch.inference_mode()
 def model_nats_per_byte(
-    model: GPT2LMHeadModel, tokenizer: Tokenizer, held_out: list[Document]
+    model: LlamaForCausalLM, tokenizer: Tokenizer, held_out: list[Document]
 ) -> float:
     """The loss of every document by itself after a BOS, summed, over the bytes of all."""
     nats = 0.0

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from worker.demo.labels import membership
+from worker.demo.labels import in_question, membership
 from worker.demo.scribe import Document
 
 
@@ -22,6 +22,8 @@ class Labelled(NamedTuple):
 
     ids: Int[np.ndarray, " tokens"]
     concepts: Bool[np.ndarray, "tokens concepts"]
+    in_question: Bool[np.ndarray, "tokens concepts"]
+    """Where each concept is judged; see `worker.demo.labels.in_question`."""
     document: Int[np.ndarray, " tokens"]
     """The position, among the documents, of the one that a token is from."""
 
@@ -31,10 +33,12 @@ def label_tokens(tokenizer: PreTrainedTokenizerFast, documents: list[Document]) 
     encoded = tokenizer(
         [d.text for d in documents], add_special_tokens=False, return_offsets_mapping=True
     )
-    tables = [membership(d, o) for d, o in zip(documents, encoded["offset_mapping"], strict=True)]
+    pairs = list(zip(documents, encoded["offset_mapping"], strict=True))
+    tables = [membership(d, offsets) for d, offsets in pairs]
     return Labelled(
         np.concatenate([np.asarray(ids) for ids in encoded["input_ids"]]),
         np.concatenate(tables),
+        np.concatenate([in_question(d, offsets) for d, offsets in pairs]),
         np.repeat(np.arange(len(documents)), [len(table) for table in tables]),
     )
 
@@ -42,19 +46,20 @@ def label_tokens(tokenizer: PreTrainedTokenizerFast, documents: list[Document]) 
 def token_rule_f1(labelled: Labelled) -> Float[np.ndarray, " concepts"]:
     """The F1 of the best rule that sees the token id alone, per concept, on the same tokens."""
     size = int(labelled.ids.max()) + 1
-    total = np.bincount(labelled.ids, minlength=size)
     best = np.zeros(labelled.concepts.shape[1])
     for column, truth in enumerate(labelled.concepts.T):
-        positive = np.bincount(labelled.ids[truth], minlength=size)
+        judged = labelled.in_question[:, column]
+        total = np.bincount(labelled.ids[judged], minlength=size)
+        positive = np.bincount(labelled.ids[judged & truth], minlength=size)
         order = np.argsort(-positive / np.maximum(total, 1), kind="stable")
         hits, called = np.cumsum(positive[order]), np.cumsum(total[order])
-        best[column] = np.max(2 * hits / np.maximum(called + truth.sum(), 1))
+        best[column] = np.max(2 * hits / np.maximum(called + positive.sum(), 1))
     return best
 
 
 @torch.inference_mode()
 def residuals(
-    model: GPT2LMHeadModel,
+    model: LlamaForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
     documents: list[Document],
     layer: int,
@@ -75,19 +80,29 @@ def probe_f1(
     stream: Float[torch.Tensor, "tokens d_model"], labelled: Labelled
 ) -> Float[np.ndarray, " concepts"]:
     """The F1 of a linear probe per concept: fitted on even documents, measured on odd ones."""
-    even = torch.from_numpy(labelled.document % 2 == 0)
-    truth = torch.from_numpy(labelled.concepts)
     x = torch.cat([stream, torch.ones(len(stream), 1)], dim=1).double()
-    gram = x[even].T @ x[even]
+    found = np.zeros(labelled.concepts.shape[1])
+    masks, group_of = np.unique(labelled.in_question, axis=1, return_inverse=True)
+    for group, judged in enumerate(masks.T):
+        columns = np.flatnonzero(group_of == group)
+        truth = torch.from_numpy(labelled.concepts[judged][:, columns])
+        even = torch.from_numpy(labelled.document[judged] % 2 == 0)
+        found[columns] = _fit_and_measure(x[torch.from_numpy(judged)], truth, even)
+    return found
+
+
+def _fit_and_measure(
+    x: Float[torch.Tensor, "tokens inputs"],
+    truth: Bool[torch.Tensor, "tokens concepts"],
+    fitted: Bool[torch.Tensor, " tokens"],
+) -> list[float]:
+    gram = x[fitted].T @ x[fitted]
     ridge = 1e-4 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-    weights = torch.linalg.solve(gram + ridge, x[even].T @ truth[even].double())
-    scores = x @ weights
-    return np.array(
-        [
-            _f1_at(scores[~even, c], truth[~even, c], _best_threshold(scores[even, c], t[even]))
-            for c, t in enumerate(truth.T)
-        ]
-    )
+    scores = x @ torch.linalg.solve(gram + ridge, x[fitted].T @ truth[fitted].double())
+    return [
+        _f1_at(score[~fitted], t[~fitted], _best_threshold(score[fitted], t[fitted]))
+        for score, t in zip(scores.T, truth.T, strict=True)
+    ]
 
 
 def _best_threshold(

@@ -1,15 +1,17 @@
 """Samples of every genre, and whether they go on in the genre that they began in."""
 
+import re
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from transformers import GPT2LMHeadModel
+from transformers import LlamaForCausalLM
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from worker.demo.generator import GENRES, HELD_OUT_START, document_of
 from worker.demo.genre_classifier import GenreClassifier
 from worker.demo.text_tokens import token_ids
+from worker.demo.words import BOYS, GIRLS
 
 PROMPT_TOKENS = 10
 
@@ -23,7 +25,7 @@ class Sample(NamedTuple):
 
 
 def draw_samples(
-    model: GPT2LMHeadModel, tokenizer: Tokenizer, seed: int, per_genre: int, temperature: float
+    model: LlamaForCausalLM, tokenizer: Tokenizer, seed: int, per_genre: int, temperature: float
 ) -> list[Sample]:
     """Continue the first `PROMPT_TOKENS` tokens of unseen documents, up to the next BOS."""
     genres = [genre for genre in GENRES for _ in range(per_genre)]
@@ -37,7 +39,7 @@ def draw_samples(
 
 
 def _continue(
-    model: GPT2LMHeadModel, prompts: list[list[int]], seed: int, temperature: float
+    model: LlamaForCausalLM, prompts: list[list[int]], seed: int, temperature: float
 ) -> list[list[int]]:
     """Sample up to the next BOS after each of the equally long prompts."""
     bos, given = model.config.bos_token_id, torch.tensor(prompts)
@@ -69,3 +71,13 @@ def genre_consistency(samples: list[Sample], seed: int) -> dict[str, float]:
         for genre in GENRES
         if (own := [s for s in samples if s.genre == genre])
     }
+
+
+def mean_cast(samples: list[Sample]) -> float:
+    """How many people a sampled story or script names, on average; the generator names two.
+
+    A model that cannot carry a name through a text invents new ones.
+    """
+    names = {*GIRLS, *BOYS}
+    texts = [s.prompt + s.continuation for s in samples if s.genre in ("story", "script")]
+    return float(np.mean([len(names.intersection(re.findall(r"\w+", text))) for text in texts]))

@@ -19,7 +19,7 @@ from worker.demo.concepts import BY_NAME, LEXICON, plural
 
 _MARK = re.compile(r'\{(a )?(\w+)(\+s)?\}|<(/?)([a-z.]+)>|(")')
 _AN = re.compile("(?!uni)[aeiou]")
-_WORD = re.compile(r"[^\W\d_]+|\d|[^\w\s]")
+WORD = re.compile(r"[^\W\d_]+|\d|[^\w\s]")
 
 
 class Span(NamedTuple):
@@ -50,7 +50,7 @@ class Document:
     def spans(self) -> list[Span]:
         """The words that have concepts, in the order of the text."""
         found = []
-        for match in _WORD.finditer(self.text):
+        for match in WORD.finditer(self.text):
             start, word = match.start(), match.group()
             concepts = list(LEXICON.get(word, ()))
             for region_start, region_end, name in self.regions:

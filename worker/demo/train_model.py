@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Int
 from rich.progress import track
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from worker.demo.generator import TRAIN_START, document, documents
 from worker.demo.scribe import Document
@@ -38,31 +38,30 @@ PEAK_LEARNING_RATE = 2.5e-3
 class Trained(NamedTuple):
     """What training leaves."""
 
-    model: GPT2LMHeadModel
+    model: LlamaForCausalLM
     tokenizer: PreTrainedTokenizerFast
     documents: int
     """How many documents the model has seen, `TRAIN_START` onwards."""
 
 
-def new_model(vocab_size: int, seed: int) -> GPT2LMHeadModel:
+def new_model(vocab_size: int, seed: int) -> LlamaForCausalLM:
     """An untrained model; the caller's random state is left as it was."""
-    config = GPT2Config(
+    config = LlamaConfig(
         vocab_size=vocab_size,
-        n_positions=CONTEXT,
-        n_embd=128,
-        n_layer=5,
-        n_head=4,
-        n_inner=512,
+        max_position_embeddings=CONTEXT,
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        tie_word_embeddings=True,
         bos_token_id=0,
         eos_token_id=0,
-        activation_function="gelu_pytorch_tanh",
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
+        pad_token_id=None,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return GPT2LMHeadModel(config)
+        return LlamaForCausalLM(config)
 
 
 def learning_rate(step: int, steps: int) -> float:
@@ -92,7 +91,7 @@ def _endless(seed: int) -> Iterator[Document]:
 
 
 def _fit(
-    model: GPT2LMHeadModel, batches: tuple[Int[torch.Tensor, "rows ids"], ...], device: str
+    model: LlamaForCausalLM, batches: tuple[Int[torch.Tensor, "rows ids"], ...], device: str
 ) -> None:
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
