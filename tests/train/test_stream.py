@@ -1,6 +1,7 @@
 """Windows hold exactly the activations of the tokens they stand for."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,12 +29,15 @@ def setting(planted: Planted, **changes: object) -> Settings:
     return resolve(spec(**changes), planted.model)
 
 
+@pytest.mark.parametrize("windows", [1, 3])
 def test_an_epoch_of_windows_is_the_corpus_without_special_and_held_out_tokens(
-    planted: Planted,
+    planted: Planted, windows: int
 ) -> None:
     probe = Activations(planted.model, planted.sequences, setting(planted))
     epoch = probe._order.epoch_tokens
     whole = setting(planted, train_batch_tokens=epoch // 3, training_tokens=epoch)
+    whole = replace(whole, window_batches=3 // windows)
+    assert whole.windows == windows
     stream = Activations(planted.model, planted.sequences, whole)
     seen = Counter[int]()
     for batch in stream.batches(0, nothing):
@@ -59,11 +63,11 @@ def test_batches_from_any_step_are_the_same(planted: Planted) -> None:
 
 
 def test_a_batch_mixes_many_sequences(planted: Planted) -> None:
-    stream = Activations(planted.model, planted.sequences, setting(planted))
-    ids = embedded(planted, next(iter(stream.batches(0, nothing))).clone())
-    owner = np.repeat(np.arange(len(planted.sequences)), np.diff(planted.sequences.offsets))
-    first_of = {int(t): int(o) for t, o in zip(planted.sequences.flat, owner, strict=True)}
-    assert len({first_of[i] for i in ids}) > 100
+    """Each sequence here repeats a token of its own. Unmixed, a batch would hold about eight."""
+    offsets = planted.sequences.offsets
+    owner = np.repeat(np.arange(2, len(offsets) + 1), np.diff(offsets)).astype(np.uint16)
+    stream = Activations(planted.model, Sequences(owner, offsets), setting(planted))
+    assert len(set(embedded(planted, next(stream.batches(0, nothing))))) > 100
 
 
 def test_too_little_text_is_refused(planted: Planted) -> None:

@@ -84,9 +84,9 @@ class _Run:
         self._settings, self._model, self._sequences = settings, model, sequences
         self._provenance, self._checkpoints = provenance, checkpoint_dir
         self._progress = progress
-        self._activations = Activations(model, sequences, settings)
         self._trainer: SAETrainer = build(settings, model.id, model.device)
         self._curve: Curve = restore(checkpoint_dir, self._trainer, provenance)
+        self._activations = Activations(model, sequences, settings)
         self._metrics: dict[str, float] = {}
         self._started, self._from = time.monotonic(), self._trainer.n_training_samples
 
