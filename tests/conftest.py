@@ -53,3 +53,17 @@ def migrated(url: str) -> Iterator[Shelf]:
     opened = open_shelf(url)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def sqlite_shelf(tmp_path: Path) -> Iterator[Shelf]:
+    """An empty shelf in `shelf.db` of the test's folder."""
+    with migrated(f"sqlite:///{tmp_path / 'shelf.db'}") as opened:
+        yield opened
+
+
+@pytest.fixture
+def postgres_shelf(postgres: Callable[[], str]) -> Iterator[Shelf]:
+    """An empty shelf on Postgres."""
+    with migrated(postgres()) as opened:
+        yield opened

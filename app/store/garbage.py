@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Column, and_, bindparam, delete, func, or_, select, update
 
@@ -115,14 +116,14 @@ def _delete_owned(shelf: Shelf, id: Column[int], owner: int) -> int:
 
 def _shrink(shelf: Shelf) -> None:
     """Give a SQLite file's free pages back to the disk."""
-    with shelf.reader.connect() as connection:
+    with shelf.read() as connection:
+        driver: Any = connection.connection.dbapi_connection
         left = None
-        while (free := connection.exec_driver_sql("PRAGMA freelist_count").scalar()) != left:
+        while (free := driver.execute("PRAGMA freelist_count").fetchone()[0]) != left:
             left = free
-            connection.exec_driver_sql(
-                f"PRAGMA incremental_vacuum({_FREED_PAGES_A_TRANSACTION})"
-            ).all()
-        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
+            # Frees a page for every row that is fetched, and the rows have no columns.
+            driver.execute(f"PRAGMA incremental_vacuum({_FREED_PAGES_A_TRANSACTION})").fetchall()
+        driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def _dead_folders(shelf: Shelf, data_dir: Path, before: float) -> Iterator[Path]:

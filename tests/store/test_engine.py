@@ -1,0 +1,63 @@
+"""Connections: what SQLite is told, how a dead Postgres connection is noticed, plans of lists."""
+
+import time
+
+import pytest
+from sqlalchemy import event
+
+from app.store import cache, engine, read
+from app.store.engine import Shelf
+from app.store.read import Ranges
+from tests.store import builders
+
+
+def test_sqlite_is_durable_and_checked(sqlite_shelf: Shelf) -> None:
+    with sqlite_shelf.read() as connection:
+        pragmas = ("journal_mode", "synchronous", "foreign_keys", "auto_vacuum", "page_size")
+        found = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in pragmas]
+    assert found == ["wal", 2, 1, 2, 8192]
+
+
+def test_a_lookup_survives_a_restart_of_postgres(
+    postgres_shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builders.fill(postgres_shelf)
+    monkeypatch.setattr(engine, "TRUSTED_S", 0)
+    before = read.feature(postgres_shelf, "tiny", "0-res", 3)
+    with postgres_shelf.writer.connect() as connection:
+        connection.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        )
+    time.sleep(0.1)
+    assert read.feature(postgres_shelf, "tiny", "0-res", 3) == before
+
+
+@pytest.mark.parametrize("sort", ["index", "density", "max_activation"])
+def test_sqlite_walks_the_index_of_the_sort(sqlite_shelf: Shelf, sort: read.Sort) -> None:
+    builders.fill(sqlite_shelf)
+    statements = []
+    event.listen(
+        sqlite_shelf.reader,
+        "before_cursor_execute",
+        lambda connection, cursor, sql, parameters, *_: statements.append((sql, parameters)),
+    )
+    ranges = Ranges(density_min=0.0, density_max=1.0, max_activation_min=0.0)
+    page = read.features(sqlite_shelf, "tiny", "0-res", sort=sort, ranges=ranges, limit=5)
+    read.features(
+        sqlite_shelf, "tiny", "0-res", sort=sort, ranges=ranges, limit=5, cursor=page.next_cursor
+    )
+    lists = [one for one in statements if "ORDER BY" in one[0]]
+    assert len(lists) == 2
+    for sql, parameters in lists:
+        with sqlite_shelf.reader.connect() as connection:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", parameters).all()
+        assert f"ix_features_{sort}" in plan[0].detail
+        assert len(plan) == 1  # nothing is sorted
+
+
+def test_a_cache_forgets_the_oldest_first() -> None:
+    kept = cache.ByteCache(10)
+    for key in (1, 2, 3, 2):
+        kept.put(key, bytes(4))
+    assert [kept.get(key) is not None for key in (1, 2, 3)] == [False, True, True]
