@@ -120,11 +120,11 @@ class Jobs:
         """
         pages.check_limit(limit)
         key = ["jobs", state, kind]
-        before, shown = pages.decode(cursor, key, None, int, list) if cursor else (None, [])
+        before, shown = pages.decode(cursor, key, (int, list)) if cursor is not None else (None, [])
         found = self._client.list_workflows(
             name=kind or KINDS,
             status=[status for status, name in STATES.items() if state in (None, name)],
-            end_time=_instant(before) if before else None,
+            end_time=_instant(before) if before is not None else None,
             limit=limit + 1 + len(shown),
             sort_desc=True,
         )

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 import torch
 
 from app.contract.jobs import LoadSpec, PrecomputeSpec, TrainSpec
+from app.errors import Invalid
 from app.settings import Settings
 from app.store.engine import Shelf
 from worker.models import resolve_device
@@ -23,6 +24,8 @@ class Bench:
     settings: Settings
     shelf: Shelf
     device: torch.device
+    checkpoint_seconds: float
+    """Seconds of training between two checkpoints."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -52,5 +55,10 @@ class Job(Generic[SpecT]):
 
 
 def device_of(settings: Settings, index: int) -> torch.device:
-    """Device of the `index`-th jobs worker."""
+    """Device of the `index`-th jobs worker. Raises Invalid when there is none of that number."""
+    if index >= len(settings.jobs_devices):
+        raise Invalid(
+            f"There is no jobs worker {index}: SAESCOPE_JOBS_DEVICES names "
+            f"{len(settings.jobs_devices)} devices, counted from 0."
+        )
     return resolve_device(settings.jobs_devices[index])

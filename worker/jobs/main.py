@@ -30,6 +30,7 @@ from app.store.engine import open_shelf
 from app.store.migrate import migrate
 from worker.jobs.job import Bench, device_of
 from worker.jobs.workflows import register
+from worker.train.run import CHECKPOINT_SECONDS
 
 log = logging.getLogger("saescope.jobs")
 
@@ -43,12 +44,18 @@ def main() -> None:
     """Run until a signal comes."""
     parser = argparse.ArgumentParser(prog="saescope worker jobs", description="Runs jobs.")
     parser.add_argument("--index", type=int, default=0, help="which of SAESCOPE_JOBS_DEVICES")
-    index = parser.parse_args().index
+    parser.add_argument(
+        "--checkpoint-seconds",
+        type=float,
+        default=CHECKPOINT_SECONDS,
+        help="seconds of training that a crash may cost",
+    )
+    told = parser.parse_args()
     _quiet()
     try:
         settings = Settings()
-        lock = claim(settings, index)
-        start(settings, index)
+        lock = claim(settings, told.index)
+        start(settings, told.index, told.checkpoint_seconds)
     except Problem as problem:
         sys.exit(f"saescope: {problem.detail}")
     _wait_for_signal()
@@ -87,7 +94,7 @@ def claim(settings: Settings, index: int) -> IO[str]:
         time.sleep(0.1)
 
 
-def start(settings: Settings, index: int) -> None:
+def start(settings: Settings, index: int, checkpoint_seconds: float) -> None:
     """Register the workflows, launch DBOS and listen to the queues."""
     migrate(settings.shelf_url)
     device = device_of(settings, index)
@@ -101,7 +108,8 @@ def start(settings: Settings, index: int) -> None:
         application_name=APPLICATION,
         lazy=True,
     )
-    register(Bench(settings, open_shelf(settings.shelf_url), device), client)
+    shelf = open_shelf(settings.shelf_url)
+    register(Bench(settings, shelf, device, checkpoint_seconds), client)
     DBOS.launch()
     for queue in sorted(set(QUEUE_OF_KIND.values())):
         DBOS.register_queue(

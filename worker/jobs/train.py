@@ -50,6 +50,7 @@ def train_sae(job: Job[TrainSpec]) -> dict[str, Any]:
         checkpoint_dir=job.checkpoints / "steps",
         out_dir=trained,
         progress=job.report,
+        checkpoint_seconds=bench.checkpoint_seconds,
     )
     fingerprint = fingerprint_sae(trained)
     target = bench.settings.data_dir / "saes" / fingerprint[:16]

@@ -1,0 +1,184 @@
+"""The parts of `saescope up`: what is refused, the leash, a child that is kept alive."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from app.errors import Conflict, Unavailable
+from app.settings import Settings
+from app.supervisor import checks
+from app.supervisor.children import LEASH, Child
+from app.supervisor.leash import watch
+from app.supervisor.lock import jobs_worker_runs, only_one
+from tests.flow.service import SAESCOPE, clean_env
+from tests.jobs.place import pid_exists
+
+
+def test_a_data_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for command in (["up"], ["serve"], ["worker", "jobs"], ["jobs", "list"], ["gc"]):
+        env = clean_env() | {"SAESCOPE_DATA_DIR": str(tmp_path / "file" / "data")}
+        ran = _saescope(*command, env=env)
+        assert ran.returncode == 1
+        assert ran.stderr.count("\n") == 1, ran.stderr
+        assert "cannot be written to; set SAESCOPE_DATA_DIR" in ran.stderr
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("SAESCOPE_PORT", "eighty"), ("SAESCOPE_DTYPE", "int4"), ("SAESCOPE_MAX_TEXTS", "many"),
+])  # fmt: skip
+def test_a_wrong_setting_is_one_sentence(tmp_path: Path, name: str, value: str) -> None:
+    env = clean_env() | {"SAESCOPE_DATA_DIR": str(tmp_path), name: value}
+    ran = _saescope("up", env=env)
+    assert ran.returncode == 1
+    assert ran.stderr.startswith(f"saescope: {name} cannot be '{value}': ")
+    assert ran.stderr.count("\n") == 1
+
+
+def test_a_database_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None:
+    env = clean_env() | {
+        "SAESCOPE_DATA_DIR": str(tmp_path),
+        "SAESCOPE_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
+    }
+    ran = _saescope("jobs", "list", env=env)
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("saescope: The database does not answer: ")
+    assert ran.stderr.count("\n") == 1, ran.stderr
+
+
+@pytest.fixture
+def busy_port() -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_a_port_in_use_is_refused(busy_port: int) -> None:
+    with pytest.raises(Unavailable, match=f"Port {busy_port} on 127.0.0.1 .*SAESCOPE_PORT"):
+        checks.with_ports(Settings(port=busy_port))
+    live = Settings(port=0, live_url=f"http://127.0.0.1:{busy_port}")
+    with pytest.raises(Unavailable, match=f"Port {busy_port}.*SAESCOPE_LIVE_URL"):
+        checks.with_ports(live)
+
+
+def test_free_ports_are_found_unless_they_are_named() -> None:
+    found = checks.with_ports(Settings(port=0))
+    assert found.port > 0
+    assert found.live_url != Settings().live_url
+    named = checks.with_ports(found)
+    assert (named.port, named.live_url) == (found.port, found.live_url)
+
+
+def test_a_missing_dependency_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks.check_dependencies()
+    monkeypatch.setattr(checks, "NEEDED", (*checks.NEEDED, "no_such_package"))
+    with pytest.raises(Unavailable, match=r"^no_such_package is not installed for .*make install"):
+        checks.check_dependencies()
+
+
+def test_the_data_folder_has_one_holder(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    held = pytest.raises(Conflict, match=f"process {os.getpid()}")
+    with only_one(settings), held, only_one(settings):
+        raise AssertionError("held twice")
+    with only_one(settings):
+        assert not jobs_worker_runs(settings)
+
+
+SLEEPER = "import time, sys; print('here', flush=True); time.sleep(600)"
+PARENT = """
+import os, subprocess, sys
+command = [sys.executable, {leash!r}, str(os.getpid()), sys.executable, "-c", {sleeper!r}]
+child = subprocess.Popen(command, start_new_session=True)
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+def test_a_leashed_process_dies_with_its_parent() -> None:
+    code = PARENT.format(leash=str(LEASH), sleeper=SLEEPER)
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout
+    pid = int(parent.stdout.readline())
+    assert parent.stdout.readline() == "here\n"
+    parent.kill()
+    parent.wait()
+    _gone(pid)
+
+
+def test_a_leash_without_its_parent_runs_nothing(tmp_path: Path) -> None:
+    touched = tmp_path / "touched"
+    command = [sys.executable, "-c", f"open({str(touched)!r}, 'w')"]
+    nobody = "1" if os.getppid() != 1 else "2"
+    subprocess.run([sys.executable, str(LEASH), nobody, *command], check=True)
+    assert not touched.exists()
+
+
+def test_a_watching_leash_gives_the_exit_code_back() -> None:
+    """The way of systems without a death signal."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert watch(os.getppid(), [sys.executable, "-c", "raise SystemExit(7)"]) == 7
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_child_is_started_again_and_ended(tmp_path: Path) -> None:
+    said: list[str] = []
+    code = "import os, sys; print('WARNING', os.getppid()); sys.exit(3)"
+    child = Child("test", ["-c", code], dict(os.environ), tmp_path / "log", said.append)
+    _until(child, lambda: sum("exit code 3" in line for line in said) >= 3)
+    pauses = [line.split(" in ")[1].split(" s;")[0] for line in said if "exit code 3" in line]
+    assert pauses[:3] == ["0.5", "1", "2"]
+    assert any(line == f"test: WARNING {os.getpid()}" for line in said)
+    assert (tmp_path / "log").read_text().count("WARNING") >= 3
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_a_child_is_ended_with_all_that_it_started(tmp_path: Path, stubborn: bool) -> None:
+    said: list[str] = []
+    ignore = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " if stubborn else ""
+    code = (
+        f"{ignore}import subprocess, sys, time;"
+        "c = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']);"
+        "print('WARNING', c.pid, flush=True); time.sleep(600)"
+    )
+    child = Child("test", ["-c", code], dict(os.environ), tmp_path / "log", said.append)
+    _until(child, lambda: any("WARNING" in line for line in said))
+    pid, grandchild = child.pid, int(said[-1].split()[-1])
+    assert pid
+    child.signal(signal.SIGTERM)
+    deadline = time.monotonic() + 2
+    child.end(lambda: time.monotonic() > deadline)
+    _gone(pid)
+    _gone(grandchild)
+    assert any("is killed" in line for line in said) == stubborn
+
+
+def _saescope(*command: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [SAESCOPE, *command], env=env, check=False, capture_output=True, text=True, timeout=120
+    )
+
+
+def _until(child: Child, done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < deadline
+        child.tick()
+        time.sleep(0.02)
+
+
+def _gone(pid: int) -> None:
+    deadline = time.monotonic() + 10
+    while pid_exists(pid):
+        assert time.monotonic() < deadline, f"process {pid} still runs"
+        time.sleep(0.05)

@@ -1,0 +1,220 @@
+"""`check`: what cannot work is refused before any work, with the reason in one sentence."""
+
+import json
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from app.contract.jobs import (
+    Corpus,
+    CorpusBundled,
+    CorpusFile,
+    JobSpec,
+    LoadSpec,
+    PrecomputeSpec,
+    TrainSpec,
+)
+from app.errors import Conflict, Forbidden, Invalid, NotFound, Problem
+from app.settings import Settings
+from app.store.engine import open_shelf
+from app.store.migrate import migrate
+from tests.worker.tiny import save_model, save_sae
+from worker.jobs.job import Bench, Job
+from worker.jobs.workflows import KINDS
+from worker.progress import silent
+
+HOOK = "blocks.1.hook_resid_post"
+Check = Callable[[JobSpec], None]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An allowed folder with a model, SAEs and texts, good and bad."""
+    root = tmp_path_factory.mktemp("root")
+    save_model(root / "model")
+    save_model(root / "other", seed=1)
+    save_sae(root / "sae")
+    save_sae(root / "other-sae", seed=1)
+    save_sae(root / "wide", d_in=64)
+    save_sae(root / "elsewhere", hook_name="blocks.7.hook_resid_post")
+    (root / "story.txt").write_text("One day.\nAnother day.\n")
+    (root / "empty.txt").write_text("\n\n")
+    (root / "wrong.jsonl").write_text('{"txt": "a"}\n')
+    return root
+
+
+@pytest.fixture(scope="module")
+def bench(root: Path) -> Iterator[Bench]:
+    """A shelf with the model `m` and its SAE `1-sae`, and where jobs may read."""
+    settings = Settings(data_dir=root / "data", model_roots=[str(root)])
+    settings.data_dir.mkdir()
+    migrate(settings.shelf_url)
+    bench = Bench(settings, open_shelf(settings.shelf_url), torch.device("cpu"), 1.0)
+    for spec in (
+        LoadSpec(model="m", path=str(root / "model")),
+        LoadSpec(model="m", sae="1-sae", path=str(root / "sae")),
+    ):
+        KINDS["load"][1](_job(bench, spec))
+    yield bench
+    bench.shelf.close()
+
+
+@pytest.fixture
+def check(bench: Bench) -> Check:
+    return lambda spec: KINDS[spec.kind][0](_job(bench, spec))
+
+
+def _job(bench: Bench, spec: JobSpec) -> Job[Any]:
+    return Job("job", spec, bench, silent, lambda: False)
+
+
+def _train(**changed: Any) -> TrainSpec:
+    return TrainSpec(**{"model": "m", "sae": "1-new", "hook_name": HOOK, **changed})
+
+
+def _precompute(**changed: Any) -> PrecomputeSpec:
+    return PrecomputeSpec(**{"model": "m", "saes": ["1-sae"], **changed})
+
+
+def _refused(check: Check, spec: JobSpec, kind: type[Problem], words: str) -> None:
+    with pytest.raises(kind, match=words) as caught:
+        check(spec)
+    assert len(caught.value.detail) < 500
+
+
+def test_what_can_work_passes(check: Check, root: Path) -> None:
+    check(LoadSpec(model="m", path=str(root / "model")))
+    check(LoadSpec(model="new", path=str(root / "other")))
+    check(LoadSpec(model="new", path="bundled:storyworld"))
+    check(LoadSpec(model="m", sae="1-sae", path=str(root / "sae")))
+    check(_train(corpus=CorpusFile(path=str(root / "story.txt"))))
+    check(_precompute(saes=["1-sae", "0-mlp"], corpus=CorpusBundled(documents=5)))
+
+
+@pytest.mark.parametrize("spec", [
+    LoadSpec(model="nobody", sae="1-x", path="sae"),
+    _train(model="nobody"),
+    _precompute(model="nobody"),
+    _precompute(saes=["1-sae", "1-nobody"]),
+])  # fmt: skip
+def test_models_and_saes_must_be_registered(check: Check, spec: JobSpec) -> None:
+    _refused(check, spec, NotFound, "nobody")
+
+
+def test_hook_points_and_widths_must_fit(check: Check, root: Path) -> None:
+    _refused(check, _train(hook_name="blocks.9.hook_resid_post"), Invalid, "no hook point blocks.9")
+    wide = LoadSpec(model="m", sae="1-x", path=str(root / "wide"))
+    _refused(check, wide, Invalid, "d_in 64, but .* is 32 wide")
+    elsewhere = LoadSpec(model="m", sae="7-x", path=str(root / "elsewhere"))
+    _refused(check, elsewhere, Invalid, "blocks.7.hook_resid_post, which the model m does not have")
+    _refused(check, _precompute(saes=["7-mlp"]), Invalid, "no neurons in layer 7")
+
+
+def test_ids_in_use_and_reserved_ids_are_refused(check: Check, root: Path) -> None:
+    other = str(root / "other-sae")
+    _refused(check, LoadSpec(model="m", path=str(root / "other")), Conflict, "model id m is in use")
+    _refused(
+        check, LoadSpec(model="m", sae="1-sae", path=other), Conflict, "SAE id 1-sae is in use"
+    )
+    _refused(check, LoadSpec(model="m", sae="1-mlp", path=other), Conflict, "1-mlp is reserved")
+    _refused(check, _train(sae="1-mlp"), Conflict, "reserved")
+    _refused(check, _train(sae="1-sae"), Conflict, "1-sae of the model m is in use")
+    _refused(check, _precompute(saes=["1-sae", "1-sae"]), Invalid, "twice")
+
+
+@pytest.mark.parametrize("spec", [_train, _precompute])
+@pytest.mark.parametrize(("name", "kind", "words"), [
+    ("empty.txt", Problem, "no text"),
+    ("wrong.jsonl", Problem, "line 1: no field `text`"),
+    ("nothing.txt", Invalid, "nothing at"),
+    ("model/config.json", Problem, "no format that can be read"),
+])  # fmt: skip
+def test_a_corpus_must_be_readable(
+    check: Check,
+    root: Path,
+    spec: Callable[..., JobSpec],
+    name: str,
+    kind: type[Problem],
+    words: str,
+) -> None:
+    corpus: Corpus = CorpusFile(path=str(root / name))
+    _refused(check, spec(corpus=corpus), kind, words)
+
+
+@pytest.mark.parametrize("spec", [_train, _precompute])
+def test_the_context_must_be_one_that_the_model_reads(
+    check: Check, spec: Callable[..., JobSpec]
+) -> None:
+    _refused(check, spec(context_size=65), Invalid, "context_size is 65, but m reads at most 64")
+
+
+def test_broken_files_are_refused(check: Check, root: Path) -> None:
+    broken = root / "broken"
+    save_model(broken)
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    _refused(check, LoadSpec(model="b", path=str(broken)), Invalid, "safetensors")
+    sae = save_sae(root / "broken-sae")
+    (sae / "sae_weights.safetensors").write_bytes(b"\xff" * 100)
+    _refused(check, LoadSpec(model="m", sae="1-b", path=str(sae)), Invalid, "safetensors")
+
+
+def test_pickles_are_refused_and_never_opened(check: Check, root: Path) -> None:
+    folder = save_model(root / "pickled")
+    (folder / "model.safetensors").unlink()
+    with (folder / "pytorch_model.bin").open("wb") as file:
+        pickle.dump(_Bomb(str(root / "exploded")), file)
+    _refused(check, LoadSpec(model="p", path=str(folder)), Invalid, "pickle")
+    assert not (root / "exploded").exists()
+
+
+class _Bomb:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (open, (self.path, "w"))
+
+
+def test_paths_outside_the_roots_are_refused(check: Check, root: Path, tmp_path: Path) -> None:
+    outside = save_model(tmp_path / "model")
+    link = root / "link"
+    link.symlink_to(outside)
+    inside_out = save_model(root / "inside-out")
+    (inside_out / "tokenizer.json").unlink()
+    (inside_out / "tokenizer.json").symlink_to(outside / "tokenizer.json")
+    dotted = root / ".." / tmp_path.name / "model"
+    for path in (outside, link, inside_out, dotted, tmp_path / "nothing", Path("/etc")):
+        _refused(check, LoadSpec(model="o", path=str(path)), Forbidden, "outside the folders")
+    corpus = CorpusFile(path=str(tmp_path / "secret.txt"))
+    _refused(check, _train(corpus=corpus), Forbidden, "outside")
+
+
+@pytest.mark.parametrize("path", [
+    "bundled:nothing", "bundled:storyworld/../../../etc", "bundled:storyworld/", "bundled:/etc",
+])  # fmt: skip
+def test_only_what_is_bundled_is_bundled(check: Check, path: str) -> None:
+    _refused(check, LoadSpec(model="m", sae="1-b", path=path), Invalid, "is not a bundled SAE")
+    _refused(check, LoadSpec(model="b", path=path), Invalid, "is not bundled")
+
+
+def test_only_data_is_copied(bench: Bench, root: Path) -> None:
+    """Code and pickles beside the weights stay where they are."""
+    folder = save_model(root / "mixed", seed=3)
+    for name in ("modeling.py", "optimizer.pt", "training_args.bin", ".env"):
+        (folder / name).write_text("x")
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    KINDS["load"][1](_job(bench, LoadSpec(model="mixed", path=str(folder))))
+    [copied] = [p for p in (bench.settings.data_dir / "models").iterdir() if _has(p, "README.md")]
+    names = {path.name for path in copied.iterdir()}
+    assert names == {"README.md", "config.json", "generation_config.json", "model.safetensors",
+                     "tokenizer.json", "tokenizer_config.json"}  # fmt: skip
+    assert json.loads((copied / "config.json").read_text())["model_type"] == "gpt2"
+
+
+def _has(folder: Path, name: str) -> bool:
+    return (folder / name).is_file()
