@@ -36,9 +36,11 @@ def capture(
     found: dict[str, torch.Tensor] = {}
 
     def keep(name: str, value: torch.Tensor) -> None:
-        found[name] = value
+        found[name] = value.reshape(*ids.shape, -1)
         if len(found) == len(sites):
             raise _AllSeen
+        # Some architectures go on writing into a tensor (Falcon adds attention to its MLP output).
+        found[name] = found[name].clone()
 
     handles = [
         add_hook(

@@ -114,12 +114,13 @@ def _losses(
     write = model.site(reconstruct.dictionary.hook_out)
     seen: dict[Site, torch.Tensor] = {}
     keep: dict[Site, Visit] = {
-        site: lambda state, site=site: seen.update({site: state.clone()}) for site in (read, write)
+        site: lambda state, site=site: seen.update({site: state.reshape(*ids.shape, -1).clone()})
+        for site in (read, write)
     }
     original = _loss(model, ids, predicts, keep)
     swapped = seen[write].clone()
     swapped[counted] = reconstruct(seen[read][counted], seen[write][counted])
-    replaced = _loss(model, ids, predicts, {write: lambda state: swapped})
+    replaced = _loss(model, ids, predicts, {write: swapped.view_as})
     zeroed = _loss(model, ids, predicts, {write: torch.zeros_like})
     return torch.stack([original, replaced, zeroed])
 

@@ -224,5 +224,5 @@ def _probe(hf: PreTrainedModel, anatomy: Anatomy) -> dict[str, Site]:
     return {
         name: Site(name, *anatomy.places[name], width=shapes[0][-1])
         for name, shapes in seen.items()
-        if len(shapes) == 1 and shapes[0][:2] == (1, 2) and len(shapes[0]) == 3
+        if len(shapes) == 1 and shapes[0][:-1] in ((1, 2), (2,))
     }

@@ -14,6 +14,7 @@ from worker.models import LanguageModel, load_model
 from worker.sites import STEERABLE_HOOKS
 
 STORIES = Path(__file__).parents[3] / "shared/data/models/stories260K"
+ALL_KINDS: tuple[ModelKind, ...] = (*MODEL_KINDS, "falcon", "opt")
 IDS = torch.tensor([[0, 17, 101, 5, 260, 33, 78, 9, 140, 2, 2, 64]])
 
 
@@ -28,7 +29,7 @@ def bridge_cache(path: Path, ids: torch.Tensor) -> dict[str, torch.Tensor]:
         return bridge.run_with_cache(ids)[1].cache_dict
 
 
-@pytest.mark.parametrize("kind", MODEL_KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_every_site_equals_the_bridge(
     kind: ModelKind,
     folder_of: Callable[[ModelKind], Path],
@@ -43,13 +44,13 @@ def test_every_site_equals_the_bridge(
         assert_close(value, cache[name].flatten(2), name)
 
 
-@pytest.mark.parametrize("kind", MODEL_KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_sites_are_all_there(
     kind: ModelKind, model_of: Callable[[ModelKind], LanguageModel]
 ) -> None:
     model = model_of(kind)
     # Blocks that run attention and MLP in parallel have no residual stream between them.
-    lacking = {"hook_resid_mid"} if kind == "neox" else set()
+    lacking = {"hook_resid_mid"} if kind in ("neox", "falcon") else set()
     expected = {
         f"blocks.{layer}.{hook}"
         for layer in range(N_LAYERS)
@@ -68,7 +69,7 @@ def test_a_real_model_equals_the_bridge() -> None:
         assert_close(value, cache[name].flatten(2), name)
 
 
-@pytest.mark.parametrize("kind", MODEL_KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_padding_changes_nothing(
     kind: ModelKind, model_of: Callable[[ModelKind], LanguageModel]
 ) -> None:

@@ -95,7 +95,7 @@ def test_against_the_bridge(
         assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "qwen2", "gemma2"])
+@pytest.mark.parametrize("kind", ["gpt2", "qwen2", "gemma2", "opt"])
 def test_a_perfect_dictionary(
     kind: ModelKind, sequences: Sequences, model_of: Callable[[ModelKind], LanguageModel]
 ) -> None:

@@ -13,17 +13,21 @@ from sae_lens import SAE, BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
+    FalconConfig,
     Gemma2Config,
     GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
+    OPTConfig,
     PreTrainedConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
 )
 
-ModelKind = Literal["gpt2", "llama", "neox", "gemma2", "qwen2"]
+ModelKind = Literal["gpt2", "llama", "neox", "gemma2", "qwen2", "falcon", "opt"]
 MODEL_KINDS: tuple[ModelKind, ...] = ("gpt2", "llama", "neox", "gemma2", "qwen2")
+"""Architectures that differ in what matters to most tests. `falcon` goes on writing into tensors
+that it passed on, `opt` flattens batches inside its blocks."""
 SAE_KINDS = ("topk", "batchtopk", "standard", "jumprelu", "gated", "abstopk")
 
 D_MODEL, N_LAYERS, D_MLP, N_HEADS, CONTEXT = 32, 3, 48, 4, 64
@@ -100,6 +104,10 @@ def model_config(kind: ModelKind, vocab_size: int) -> PreTrainedConfig:
     }  # fmt: skip
     if kind == "neox":
         return GPTNeoXConfig(**common)
+    if kind == "falcon":
+        return FalconConfig(ffn_hidden_size=D_MLP, **common)
+    if kind == "opt":
+        return OPTConfig(ffn_dim=D_MLP, word_embed_proj_dim=D_MODEL, init_std=0.3, **common)
     common["num_key_value_heads"] = 2
     if kind == "gemma2":
         return Gemma2Config(head_dim=8, sliding_window=16, **common)
