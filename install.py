@@ -97,7 +97,8 @@ class Build:
         """Bytes to fetch, the CUDA packages included; None when a server does not say."""
         urls = [self.url]
         if self.cuda:
-            report = pip_report("-c", str(CONSTRAINTS), index=self.index) or []
+            options = ("--ignore-installed", "-c", str(CONSTRAINTS))
+            report = pip_report(*options, index=self.index) or []
             urls += [
                 item["download_info"]["url"]
                 for item in report

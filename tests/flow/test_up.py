@@ -1,0 +1,158 @@
+"""`saescope up` from an empty data folder: ready, healed, ended, started again, continued."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.flow.service import SAESCOPE, Service
+from tests.jobs.place import pid_exists
+
+pytestmark = [pytest.mark.xdist_group("up"), pytest.mark.timeout(900)]
+CHILDREN = {"app": "app.cli.main", "live": "worker.live.main", "jobs": "worker.jobs.main"}
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One data folder for the module; the tests run in order and leave it running."""
+    service = Service(tmp_path_factory.mktemp("up") / "data").start().wait_ready()
+    yield service
+    service.stop(signal.SIGKILL)
+
+
+def test_a_first_start_ends_with_three_calls_that_work(up: Service) -> None:
+    _until(lambda: "Ready at" in up.printed())
+    printed = up.printed()
+    assert up.url in printed
+    calls = [line.strip() for line in printed.splitlines() if line.strip().startswith("curl ")]
+    assert len(calls) == 3
+    for call in calls:
+        ran = subprocess.run(
+            [*shlex.split(call), "--silent", "--fail-with-body"], check=True, capture_output=True
+        )
+        assert json.loads(ran.stdout)
+
+
+def test_the_processes_are_three_and_the_app_has_no_torch(up: Service) -> None:
+    pids = _children(up)
+    assert set(pids) == set(CHILDREN)
+    assert "torch" not in Path(f"/proc/{pids['app']}/maps").read_text()
+    assert "torch" in Path(f"/proc/{pids['live']}/maps").read_text()
+
+
+def test_a_second_up_on_the_same_data_folder_is_refused(up: Service) -> None:
+    assert up.process
+    refused = up.cli("up")
+    assert refused.returncode == 1
+    assert refused.stderr.count("\n") == 1
+    assert f"(process {up.process.pid}) serves the data folder {up.data_dir}" in refused.stderr
+
+
+def test_a_port_in_use_is_refused(up: Service, tmp_path: Path) -> None:
+    other = up.env | {"SAESCOPE_DATA_DIR": str(tmp_path)}
+    ran = subprocess.run(
+        [SAESCOPE, "up"], env=other, check=False, capture_output=True, text=True, timeout=120
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.startswith(f"saescope: Port {up.port} on 127.0.0.1 cannot be listened on")
+    assert ran.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", CHILDREN)
+def test_a_killed_process_is_survived_and_healed(up: Service, name: str) -> None:
+    before = _children(up)
+    os.kill(before[name], signal.SIGKILL)
+    if name != "app":
+        assert httpx.get(f"{up.url}/v1/models").status_code == 200
+    _until(lambda: _children(up).get(name, before[name]) != before[name])
+    up.wait_ready()
+    after = _children(up)
+    assert {n: pid for n, pid in after.items() if n != name} == {
+        n: pid for n, pid in before.items() if n != name
+    }
+    assert f"{name} ended (signal 9) and is started again" in up.printed()
+
+
+def test_a_job_can_be_watched_and_goes_on_without_its_watcher(up: Service) -> None:
+    done = up.cli("load", "storyworld", "bundled:storyworld")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["model"] == "storyworld"
+    failed = up.cli("train", "storyworld", "2-x", "--hook-name", "blocks.99.nowhere")
+    assert failed.returncode == 1
+    assert "no hook point blocks.99.nowhere" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    job = up.cli("load", "storyworld", "bundled:storyworld", "--detach").stdout.strip()
+    assert up.cli("jobs", "watch", job).returncode == 0
+    assert job in up.cli("jobs", "list").stdout
+    assert json.loads(up.cli("jobs", "show", job).stdout)["state"] == "done"
+    assert up.cli("jobs", "delete", job).returncode == 0
+    assert up.cli("jobs", "show", job).stderr == f"saescope: There is no job {job}.\n"
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_all_and_a_second_start_redoes_nothing(up: Service, how: int) -> None:
+    pids, jobs, runs = _children(up), _jobs(up), _run_ids(up)
+    assert up.stop(how) == 0
+    assert not any(pid_exists(pid) for pid in pids.values())
+    told = len(up.printed())
+    up.start().wait_ready()
+    _until(lambda: "Ready at" in up.printed()[told:])
+    assert "Preparing" not in up.printed()[told:]
+    assert (_jobs(up), _run_ids(up)) == (jobs, runs)
+
+
+def test_a_killed_supervisor_leaves_no_orphan(up: Service) -> None:
+    pids = _children(up)
+    up.stop(signal.SIGKILL)
+    _until(lambda: not any(pid_exists(pid) for pid in pids.values()), 20)
+    up.start().wait_ready()
+
+
+def test_an_interrupted_first_start_goes_on(tmp_path: Path) -> None:
+    service = Service(tmp_path / "data").start()
+    try:
+        _until(lambda: "tokens (" in service.printed(), 300)
+        assert service.stop(signal.SIGKILL) == -signal.SIGKILL
+        service.start().wait_ready()
+        jobs = _jobs(service)
+        assert len([job for job in jobs if job[1] == "precompute"]) == 1
+        assert all(state == "done" for _, _, state in jobs)
+    finally:
+        service.stop()
+
+
+def _children(service: Service) -> dict[str, int]:
+    """Process ids by name."""
+    assert service.process
+    found = {}
+    for line in Path(f"/proc/{service.process.pid}/task").glob("*/children"):
+        for pid in line.read_text().split():
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            names = [n for n, module in CHILDREN.items() if module.encode() in command]
+            if names and pid_exists(int(pid)) and b"leash" not in b" ".join(command):
+                found[names[0]] = int(pid)
+    return found
+
+
+def _jobs(service: Service) -> list[tuple[str, str, str]]:
+    items = httpx.get(f"{service.url}/v1/jobs").json()["items"]
+    return [(job["id"], job["kind"], job["state"]) for job in items]
+
+
+def _run_ids(service: Service) -> dict[str, str | None]:
+    saes = httpx.get(f"{service.url}/v1/models/storyworld/saes").json()["items"]
+    return {sae["id"]: sae["provenance"].get("run_id") for sae in saes}
+
+
+def _until(done: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)

@@ -1,0 +1,1 @@
+"""The installer: which torch it takes, from real indexes with small wheels."""
