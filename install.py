@@ -7,6 +7,8 @@
 4. Install exactly that file, and everything else within constraints.txt.
 """
 
+from __future__ import annotations  # also an old Python shall get as far as its sentence
+
 import argparse
 import json
 import os
@@ -19,7 +21,7 @@ import sys
 import tempfile
 import urllib.request
 from pathlib import Path
-from typing import Any, NoReturn, Optional
+from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
@@ -30,7 +32,7 @@ CONSTRAINTS = ROOT / "constraints.txt"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 OLDEST = (3, 11)
 TORCH = "torch>=2.7,<2.14"
-CUDA_PACKAGE = re.compile(r"(nvidia|cuda|triton|pytorch-triton)\b")
+CUDA_PACKAGE = re.compile(r"(nvidia|cuda|triton|pytorch[-_]triton)([-_]|\b)")
 
 
 def main() -> None:
@@ -53,10 +55,11 @@ def make_venv() -> None:
     """Create .venv with a pip that can report without downloading."""
     if not PYTHON.exists():
         say(f"Creating .venv with Python {platform.python_version()} ...")
-        made = subprocess.run([sys.executable, "-m", "venv", str(VENV)])
+        made = subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=False)
         if made.returncode:
             fail("Python could not make .venv; on Debian and Ubuntu install python3-venv.")
-    subprocess.run([str(PYTHON), "-m", "pip", "install", "-q", "-U", "pip"], capture_output=True)
+    upgrade = [str(PYTHON), "-m", "pip", "install", "--quiet", "--upgrade", "pip"]
+    subprocess.run(upgrade, check=False, capture_output=True)
 
 
 def has_torch() -> bool:
@@ -65,7 +68,7 @@ def has_torch() -> bool:
     return report == []
 
 
-def choose_torch() -> "Build":
+def choose_torch() -> Build:
     """The build to take."""
     index = os.environ.get("TORCH_INDEX")
     if index:
@@ -81,7 +84,7 @@ def choose_torch() -> "Build":
 class Build:
     """A torch wheel: where it is, how large, and what it brings along."""
 
-    def __init__(self, item: "dict[str, Any]", index: Optional[str]) -> None:
+    def __init__(self, item: dict[str, Any], index: str | None) -> None:
         self.url: str = item["download_info"]["url"]
         self.index = index
         self.version: str = item["metadata"]["version"]
@@ -93,12 +96,14 @@ class Build:
         """What pip is told, so that it takes this file and no other."""
         return f"torch @ {self.url}"
 
-    def size(self) -> Optional[int]:
+    def size(self) -> int | None:
         """Bytes to fetch, the CUDA packages included; None when a server does not say."""
         urls = [self.url]
         if self.cuda:
             options = ("--ignore-installed", "-c", str(CONSTRAINTS))
-            report = pip_report(*options, index=self.index) or []
+            report = pip_report(*options, index=self.index)
+            if report is None:
+                return None
             urls += [
                 item["download_info"]["url"]
                 for item in report
@@ -108,7 +113,7 @@ class Build:
         return None if None in sizes else sum(size for size in sizes if size)
 
 
-def find(index: Optional[str] = None) -> Optional[Build]:
+def find(index: str | None = None) -> Build | None:
     """The torch that pip would take, from `index` or from its configured sources."""
     report = pip_report("--no-deps", "--ignore-installed", "-c", str(CONSTRAINTS), index=index)
     return Build(report[0], index) if report else None
@@ -126,7 +131,7 @@ def announced(build: Build) -> str:
     return build.requirement
 
 
-def pip_report(*options: str, index: Optional[str] = None) -> "Optional[list[dict[str, Any]]]":
+def pip_report(*options: str, index: str | None = None) -> list[dict[str, Any]] | None:
     """What `pip install torch` would install; None when it finds nothing that fits."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
@@ -136,7 +141,7 @@ def pip_report(*options: str, index: Optional[str] = None) -> "Optional[list[dic
             command += ["--index-url", index]
             env.update(PIP_EXTRA_INDEX_URL="", PIP_FIND_LINKS="")
         ran = subprocess.run(
-            [str(PYTHON), "-m", "pip", *command], env=env, capture_output=True, text=True
+            [str(PYTHON), "-m", "pip", *command], check=False, env=env, capture_output=True
         )
         if ran.returncode:
             return None
@@ -145,7 +150,7 @@ def pip_report(*options: str, index: Optional[str] = None) -> "Optional[list[dic
 
 def pip(*arguments: str) -> None:
     """Run pip; it says itself what went wrong."""
-    if subprocess.run([str(PYTHON), "-m", "pip", *arguments]).returncode:
+    if subprocess.run([str(PYTHON), "-m", "pip", *arguments], check=False).returncode:
         fail("pip could not install saescope; what it said is above.")
 
 
@@ -175,7 +180,7 @@ def answers(url: str) -> bool:
         return False
 
 
-def size_of(url: str) -> Optional[int]:
+def size_of(url: str) -> int | None:
     """Bytes of a file on disk or on a server; None when the server does not say."""
     parts = urlsplit(url)
     if parts.scheme == "file":
