@@ -32,6 +32,7 @@ def capture(
     Raises:
         Invalid: the model has no such hook point.
     """
+    mask = None if attention_mask is None else attention_mask.to(model.device)
     sites = [model.site(name) for name in dict.fromkeys(hooks)]
     found: dict[str, torch.Tensor] = {}
 
@@ -51,7 +52,7 @@ def capture(
         for site in sites
     ]
     try:
-        model.hf(input_ids=ids.to(model.device), attention_mask=attention_mask, use_cache=False)
+        model.hf(input_ids=ids.to(model.device), attention_mask=mask, use_cache=False)
     except _AllSeen:
         pass
     finally:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from app.errors import Invalid
@@ -50,7 +50,7 @@ def check_model_folder(path: Path) -> ModelFacts:
 
 def _check_architecture(path: Path, config: dict[str, Any]) -> str:
     model_type = config.get("model_type")
-    if "auto_map" in config and model_type not in CONFIG_MAPPING_NAMES:
+    if "auto_map" in config and model_type not in CONFIG_MAPPING:
         raise Invalid(
             f"The model in {path} brings code of its own (auto_map in config.json), which is never "
             "run here; give a model whose architecture the transformers library has."

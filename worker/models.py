@@ -8,6 +8,7 @@ are safetensors, code that comes with a model is refused.
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from transformers import (
@@ -26,6 +27,8 @@ from worker.folders import one_line
 from worker.model_folder import ModelFacts, check_model_folder
 from worker.sites import Anatomy, Site, add_hook, learn_anatomy
 from worker.vocabulary import read_vocabulary, special_ids
+
+_NO_DEVICE = "The device {!r} is not on this machine; use auto, cpu, cuda, cuda:1 or mps."
 
 
 @dataclass(eq=False)
@@ -110,10 +113,10 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise Invalid(
-            f"The device {name!r} is not on this machine; use auto, cpu, cuda, cuda:1 or mps."
-        ) from error
+    except (RuntimeError, AssertionError) as error:
+        raise Invalid(_NO_DEVICE.format(name)) from error
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise Invalid(_NO_DEVICE.format(name))
     return device
 
 
@@ -133,18 +136,21 @@ def load_model(
     config = AutoConfig.from_pretrained(path, local_files_only=True)
     tokenizer = _load_tokenizer(path)
     anatomy = learn_anatomy(config)
-    hf = _load_weights(path, dtype).to(device).eval().requires_grad_(False)
-    bos = tokenizer.bos_token_id
+    hf = _load_weights(path, device, dtype)
+    sites = _probe(hf, anatomy)
+    if not sites:
+        raise Invalid(f"No hook point of {path} is passed once in a forward; give another model.")
+    bos = cast(int | None, tokenizer.bos_token_id)
     return LanguageModel(
         id=model_id,
         path=path,
         hf=hf,
         tokenizer=tokenizer,
-        sites=_probe(hf, anatomy),
+        sites=sites,
         n_layers=anatomy.n_layers,
         d_model=anatomy.d_model,
         d_mlp=anatomy.d_mlp,
-        vocab_size=hf.get_output_embeddings().weight.shape[0],
+        vocab_size=hf.config.get_text_config().vocab_size,
         context_size=anatomy.context_size,
         prepend_bos=bos is not None,
         bos_id=bos,
@@ -176,10 +182,11 @@ def _load_tokenizer(path: Path) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def _load_weights(path: Path, dtype: torch.dtype) -> PreTrainedModel:
+def _load_weights(path: Path, device: torch.device | str, dtype: torch.dtype) -> PreTrainedModel:
     logging.disable_progress_bar()
+    loader: Any = AutoModelForCausalLM
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        model, report = loader.from_pretrained(
             path,
             dtype=dtype,
             use_safetensors=True,
@@ -199,7 +206,7 @@ def _load_weights(path: Path, dtype: torch.dtype) -> PreTrainedModel:
             f"{len(wrong)} tensors such as {wrong[0]} are missing or have another shape; save the "
             "model again with `save_pretrained`."
         )
-    return model
+    return model.to(device).eval().requires_grad_(False)
 
 
 def _eos_ids(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:

@@ -29,6 +29,15 @@ ARCHITECTURES = (
 NORMALISATIONS = ("none", "layer_norm", "constant_norm_rescale")
 """Input normalisations that need nothing but the input."""
 
+_METADATA: dict[str, type] = {
+    "hook_name_out": str,
+    "prepend_bos": bool,
+    "context_size": int,
+    "model_name": str,
+    "model_from_pretrained_kwargs": dict,
+}
+"""Fields of the metadata that are used, each of which may be absent."""
+
 _WHAT = "a SAELens SAE (cfg.json, sae_weights.safetensors)"
 _CONVERT = (
     "load it with SAELens where you trust it, save it with `sae.save_model(new_folder)`, and give "
@@ -107,7 +116,13 @@ def _read_sae_config(file: Path) -> dict[str, Any]:
         raise Invalid(
             f"SAELens cannot read {file} ({one_line(error)}); save {_WHAT} again."
         ) from error
-    return {**config, "metadata": config.get("metadata") or {}}
+    metadata = config.get("metadata") or {}
+    for name, kind in _METADATA.items():
+        if not isinstance(metadata.get(name), kind | None):
+            raise Invalid(
+                f"metadata.{name} in {file} is {metadata[name]!r}; it must be {kind.__name__}."
+            )
+    return {**config, "metadata": metadata}
 
 
 def _hook_name(path: Path, metadata: dict[str, Any]) -> str:

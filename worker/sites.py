@@ -115,11 +115,7 @@ def learn_anatomy(config: PreTrainedConfig) -> Anatomy:
     Raises:
         Invalid: the Bridge cannot wrap the architecture.
     """
-    try:
-        bridge, names = _wrap(config, hollow=False)
-    except NotImplementedError:
-        # Fused query-key-value weights are split while wrapping, which a meta tensor refuses.
-        bridge, names = _wrap(config, hollow=True)
+    bridge, names = _boot(config)
     return Anatomy(
         n_layers=bridge.cfg.n_layers,
         d_model=bridge.cfg.d_model,
@@ -130,21 +126,29 @@ def learn_anatomy(config: PreTrainedConfig) -> Anatomy:
     )
 
 
-def _wrap(config: PreTrainedConfig, hollow: bool) -> tuple[TransformerBridge, dict[int, str]]:
+def _boot(config: PreTrainedConfig) -> tuple[TransformerBridge, dict[int, str]]:
     """The Bridge over a copy without weights, and the copy's module names by identity."""
+    try:
+        try:
+            return _wrap(config, hollow=False)
+        except NotImplementedError:
+            # Fused query-key-value weights are split while wrapping, which a meta tensor refuses.
+            return _wrap(config, hollow=True)
+    except (ValueError, AttributeError, KeyError, TypeError, RuntimeError) as error:
+        raise Invalid(
+            f"The model type {config.model_type!r} has no known hook points ({one_line(error)}); "
+            "give a model that TransformerLens' TransformerBridge can wrap."
+        ) from error
+
+
+def _wrap(config: PreTrainedConfig, hollow: bool) -> tuple[TransformerBridge, dict[int, str]]:
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
     if hollow:
         _hollow_out(model)
     names = {id(module): name for name, module in model.named_modules()}
-    architecture = type(model).__name__
-    try:
-        return build_bridge_from_module(model, architecture, hf_config=model.config), names
-    except (ValueError, AttributeError, KeyError) as error:
-        raise Invalid(
-            f"The architecture {architecture} has no known hook points ({one_line(error)}); give a model "
-            "that TransformerLens' TransformerBridge can wrap."
-        ) from error
+    bridge = build_bridge_from_module(model, type(model).__name__, hf_config=model.config)
+    return bridge, names
 
 
 def _hollow_out(model: nn.Module) -> None:

@@ -11,6 +11,7 @@ a tokenizer puts a space in front of every text (Llama 2), the first token's byt
 
 import json
 import re
+from collections.abc import Callable
 
 from transformers import PreTrainedTokenizerFast
 
@@ -51,7 +52,7 @@ def show(raw: bytes) -> str:
     return raw.decode("utf-8", errors="backslashreplace")
 
 
-def _reader(tokenizer: PreTrainedTokenizerFast):
+def _reader(tokenizer: PreTrainedTokenizerFast) -> Callable[[str], bytes]:
     """The function from a token as the tokenizer writes it to its bytes."""
     parts = json.loads(tokenizer.backend_tokenizer.to_str())
     kinds = json.dumps([parts["pre_tokenizer"], parts["decoder"]])
@@ -68,6 +69,8 @@ def _read_sentencepiece(piece: str) -> bytes:
 
 
 def _read_byte_level(piece: str) -> bytes:
+    if any(character not in _BYTE_OF_CHARACTER for character in piece):
+        return piece.encode()
     return bytes(_BYTE_OF_CHARACTER[character] for character in piece)
 
 

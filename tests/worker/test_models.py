@@ -105,7 +105,7 @@ def test_devices() -> None:
     assert resolve_device("auto").type == auto
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:99", "tpu", ""])
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "tpu", "meta", ""])
 def test_no_such_device(name: str) -> None:
     with pytest.raises(Invalid, match=f"The device '{name}' is not on this machine; use auto"):
         resolve_device(name)

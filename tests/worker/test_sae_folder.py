@@ -83,6 +83,14 @@ def test_no_metadata(folder: Path, metadata: object) -> None:
     refused(folder, "SAELens cannot read")
 
 
+@pytest.mark.parametrize(
+    "metadata", [{"prepend_bos": "yes"}, {"context_size": 1.5}, {"model_from_pretrained_kwargs": 1}]
+)
+def test_metadata_of_the_wrong_kind(folder: Path, metadata: dict[str, Any]) -> None:
+    edit_metadata(folder, **metadata)
+    refused(folder, rf"metadata\.{next(iter(metadata))} in .*; it must be (bool|int|dict)")
+
+
 def test_a_single_head(folder: Path) -> None:
     edit_metadata(folder, hook_name="blocks.0.attn.hook_z", hook_head_index=2)
     refused(folder, "reads a single attention head")
