@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from app.store.records import Examples
-from worker.precompute.labels import write_labels
+from worker.precompute.labels import quote, write_labels
 from worker.tokens import Sequences
 
 DISPLAY = [" a", " sea", " shell", " wave", " tide", "é", "\n\t"]
@@ -32,7 +32,7 @@ def label(peaks: list[tuple[int, float, int]], promoted: list[tuple[int, float]]
     made, sequences = examples(peaks)
     ids = np.array([[token for token, _ in promoted]], np.int32)
     values = np.array([[value for _, value in promoted]], np.float32)
-    return write_labels(made, sequences, (ids, values), DISPLAY)[0]
+    return write_labels(made, sequences, (ids, values), quote(DISPLAY))[0]
 
 
 NOTHING: list[tuple[int, float]] = []

@@ -27,8 +27,8 @@ class Corpus:
     """Position bits of a place."""
     tokens: int
     """Tokens that count."""
-    display: Sequence[str]
-    """The vocabulary's strings."""
+    quoted: Sequence[str]
+    """The vocabulary's strings, as labels show them."""
 
 
 def evidence(
@@ -61,5 +61,5 @@ def evidence(
         bottom_logits=weights.bottom_logits,
         neighbors=weights.neighbors,
         neurons=weights.neurons,
-        labels=write_labels(examples, corpus.sequences, weights.top_logits, corpus.display),
+        labels=write_labels(examples, corpus.sequences, weights.top_logits, corpus.quoted),
     )

@@ -39,9 +39,7 @@ def select_examples(
     at = torch.from_numpy(before[feature] + ranks[feature, chosen]).to(runs.max.device)
     run = _by_rank(runs).index_select(0, at)
     windows = _windows(entries, runs, run, lengths)
-    sizes = windows.inside.sum(1)
-    taken = windows.entry[windows.inside]
-    of = torch.repeat_interleave(windows.offset, sizes)
+    starts = np.searchsorted(windows.of.cpu().numpy(), np.arange(len(feature) + 1))
     return Examples(
         feature=feature.astype(np.int32),
         band=_BAND[chosen].astype(np.int8),
@@ -49,17 +47,25 @@ def select_examples(
         offset=windows.offset.int().cpu().numpy(),
         length=windows.length.short().cpu().numpy(),
         peak=windows.peak.short().cpu().numpy(),
-        values_start=np.concatenate([[0], sizes.cumsum(0).cpu().numpy()]),
-        value_position=(entries.position[taken] - of).byte().cpu().numpy(),
-        value=entries.value[taken].cpu().numpy(),
+        values_start=starts,
+        value_position=windows.position.byte().cpu().numpy(),
+        value=entries.value[windows.entry].cpu().numpy(),
     )
 
 
 def _by_rank(runs: Runs) -> Int[torch.Tensor, " runs"]:
-    """Runs by feature, then strongest first, then sequence. Positive floats order as their bits."""
-    by_sequence = runs.sequence.sort(stable=True).indices
-    strength = (runs.feature << 32) - runs.max.view(torch.int32)
-    return by_sequence[strength[by_sequence].sort(stable=True).indices]
+    """Runs by feature, then strongest first, then sequence. Positive floats order as their bits.
+
+    Ties are rare, so they are put right afterwards.
+    """
+    strength, order = ((runs.feature << 32) - runs.max.view(torch.int32)).sort(stable=True)
+    group = torch.cat([strength.new_ones(1), (strength.diff() != 0).long()])[: len(order)].cumsum(0)
+    size = torch.bincount(group)
+    tied = (size[group] > 1).nonzero().squeeze(1)
+    runs_tied = order[tied]
+    by_sequence = ((group[tied] << 32) + runs.sequence[runs_tied]).argsort()
+    order[tied] = runs_tied[by_sequence]
+    return order
 
 
 def _ranks(
@@ -91,10 +97,11 @@ class _Windows(NamedTuple):
     offset: Int[torch.Tensor, " examples"]
     length: Int[torch.Tensor, " examples"]
     peak: Int[torch.Tensor, " examples"]
-    entry: Int[torch.Tensor, "examples near"]
-    """The entries within a window's length of the peak, in order."""
-    inside: Bool[torch.Tensor, "examples near"]
-    """Those of them that are in the window."""
+    of: Int[torch.Tensor, " values"]
+    """The example of each active value, non-decreasing."""
+    entry: Int[torch.Tensor, " values"]
+    position: Int[torch.Tensor, " values"]
+    """In the window."""
 
 
 def _windows(
@@ -109,12 +116,22 @@ def _windows(
     latest = (sequence_length - WINDOW).clamp(min=0)
     offset = torch.minimum((entries.position[top] - BEFORE).clamp(min=0), latest)
     length = sequence_length.clamp(max=WINDOW)
-    entry = top[:, None] + torch.arange(1 - WINDOW, WINDOW, device=top.device)
-    inside = (entry >= start[:, None]) & (entry < stop[:, None])
-    entry = entry.clamp(0, max(len(entries.value) - 1, 0))
-    position = entries.position[entry] - offset[:, None]
-    inside &= (position >= 0) & (position < length[:, None])
-    return _Windows(offset, length, entries.position[top] - offset, entry, inside)
+    near = torch.maximum(start, top - WINDOW), torch.minimum(stop, top + WINDOW)
+    of, entry = _spans(*near)
+    position = entries.position[entry] - offset[of]
+    inside = ((position >= 0) & (position < length[of])).nonzero().squeeze(1)
+    peak = entries.position[top] - offset
+    return _Windows(offset, length, peak, of[inside], entry[inside], position[inside])
+
+
+def _spans(
+    start: Int[torch.Tensor, " spans"], stop: Int[torch.Tensor, " spans"]
+) -> tuple[Int[torch.Tensor, " numbers"], Int[torch.Tensor, " numbers"]]:
+    """All numbers of some spans, one span after another, and the span of each."""
+    size = stop - start
+    of = torch.repeat_interleave(size)
+    begin = size.cumsum(0) - size
+    return of, torch.arange(len(of), device=of.device) + (start - begin)[of]
 
 
 def _peaks(

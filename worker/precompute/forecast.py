@@ -14,7 +14,7 @@ from worker.precompute.spill import ENTRY_BYTES, START_BYTES
 from worker.saes import Dictionary
 from worker.tokens import Sequences, batches
 
-_SAMPLE_TOKENS = 4_096
+_SAMPLE_TOKENS = 2_048
 _MARGIN = 1.2
 """On what the sample says."""
 

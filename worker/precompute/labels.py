@@ -10,8 +10,8 @@
 Ties go to the lower token id. A feature that is never active says so.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -25,33 +25,48 @@ _FRACTION = 0.5
 _ONE_LINE = str.maketrans({"\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
 
+def quote(display: Sequence[str]) -> list[str]:
+    """A vocabulary's strings as labels show them: quoted, on one line."""
+    return [f"`{token.translate(_ONE_LINE)}`" for token in display]
+
+
 def write_labels(
     examples: Examples,
     sequences: Sequences,
     top_logits: tuple[Int[np.ndarray, "features n"], Float[np.ndarray, "features n"]],
-    display: Sequence[str],
+    quoted: Sequence[str],
 ) -> list[str]:
-    """One label for each feature of a range; `display` are the vocabulary's strings."""
-    weights = _peak_weights(examples, len(top_logits[0]), sequences)
+    """One label for each feature of a range; `quoted` is the vocabulary from `quote`."""
     labels = []
-    for weight, tokens, values in zip(weights, *top_logits, strict=True):
-        parts = [_fires(weight, display), _promotes(tokens, values, display)]
-        labels.append("; ".join(part for part in parts if part))
+    for fires, promotes in zip(
+        _fires(examples, sequences, len(top_logits[0])), _promotes(*top_logits), strict=True
+    ):
+        label = "never fires"
+        if fires:
+            named = [token for token, share in fires if share >= _SHARE]
+            label = "fires on " + ", ".join(quoted[token] for token in named)
+            label = label if named else f"fires on {quoted[fires[0][0]]} and others"
+        if promotes:
+            label += "; promotes " + ", ".join(quoted[token] for token in promotes)
+        labels.append(label)
     return labels
 
 
-def _peak_weights(
-    examples: Examples, features: int, sequences: Sequences
-) -> list[dict[int, float]]:
-    """Per feature, the activations at the peaks of its top examples, summed by token."""
+def _fires(
+    examples: Examples, sequences: Sequences, features: int
+) -> list[list[tuple[int, float]]]:
+    """Per feature, its tokens of largest weight, with their share of all the weight."""
     top = np.flatnonzero(examples.band == 0)
     peak = examples.offset[top].astype(np.int64) + examples.peak[top]
-    tokens = sequences.flat[sequences.offsets[examples.sequence[top]] + peak]
-    columns = (examples.feature[top], tokens, _maxima(examples)[top])
-    weights: list[dict[int, float]] = [defaultdict(float) for _ in range(features)]
-    for row, token, value in zip(*(column.tolist() for column in columns), strict=True):
-        weights[row][token] += value
-    return weights
+    token = sequences.flat[sequences.offsets[examples.sequence[top]] + peak].astype(np.int64)
+    pair, of = np.unique(examples.feature[top].astype(np.int64) << 32 | token, return_inverse=True)
+    weight = np.bincount(of, _maxima(examples)[top], minlength=len(pair))
+    feature, token = pair >> 32, pair & (2**32 - 1)
+    share = weight / np.bincount(feature, weight, minlength=features)[feature]
+    order = np.lexsort((token, -weight, feature))
+    begins = np.searchsorted(feature, np.arange(features + 1)).tolist()
+    listed = list(zip(token[order].tolist(), share[order].tolist(), strict=True))
+    return [listed[begin : min(begin + _NAMED, end)] for begin, end in pairwise(begins)]
 
 
 def _maxima(examples: Examples) -> Float[np.ndarray, " examples"]:
@@ -61,24 +76,9 @@ def _maxima(examples: Examples) -> Float[np.ndarray, " examples"]:
     return np.maximum.reduceat(examples.value, examples.values_start[:-1])
 
 
-def _fires(weight: dict[int, float], display: Sequence[str]) -> str:
-    if not weight:
-        return "never fires"
-    ordered = sorted(weight, key=lambda token: (-weight[token], token))
-    least = _SHARE * sum(weight.values())
-    named = [token for token in ordered if weight[token] >= least][:_NAMED]
-    if named:
-        return f"fires on {_quoted(named, display)}"
-    return f"fires on {_quoted(ordered[:1], display)} and others"
-
-
 def _promotes(
-    tokens: Int[np.ndarray, " n"], values: Float[np.ndarray, " n"], display: Sequence[str]
-) -> str:
-    named = [token for token, value in zip(tokens.tolist(), values.tolist(), strict=True)
-             if value > 0 and value >= _FRACTION * values[0]]  # fmt: skip
-    return f"promotes {_quoted(named[:_NAMED], display)}" if named else ""
-
-
-def _quoted(tokens: list[int], display: Sequence[str]) -> str:
-    return ", ".join(f"`{display[token].translate(_ONE_LINE)}`" for token in tokens)
+    tokens: Int[np.ndarray, "features n"], values: Float[np.ndarray, "features n"]
+) -> list[list[int]]:
+    raised = (values > 0) & (values >= _FRACTION * values[:, :1])
+    number = np.minimum(raised.sum(1), _NAMED).tolist()
+    return [row[:n] for row, n in zip(tokens.tolist(), number, strict=True)]

@@ -20,6 +20,7 @@ from worker.models import LanguageModel, vocabulary
 from worker.precompute.evidence import Corpus, evidence
 from worker.precompute.forecast import check_room, spill_bytes
 from worker.precompute.forward import Forward
+from worker.precompute.labels import quote
 from worker.precompute.logits import Unembedding
 from worker.precompute.plan import Shard, plan_ranges, plan_shards, position_bits
 from worker.precompute.settings import Settings
@@ -184,7 +185,7 @@ class _Run:
             lengths=torch.from_numpy(np.diff(self._sequences.offsets)),
             bits=self._bits,
             tokens=self.report.tokens,
-            display=vocabulary(self._model).display,
+            quoted=quote(vocabulary(self._model).display),
         )
 
 
