@@ -16,6 +16,7 @@ from app.contract.live import ActivationsRequest, LiveHealth, SteerEvent, SteerR
 from app.errors import Problem, Unavailable, from_body
 
 HEALTH_TIMEOUT_S = 2.0
+PROBLEM_PREFIX = "urn:saescope:problem:"
 IDLE_S = 4.0
 """Connections idle for longer are closed here, before the worker does it (uvicorn: 5 s)."""
 
@@ -98,9 +99,12 @@ class Live:
                 "same SAESCOPE_DATA_DIR, or the same `live.token` file in it."
             )
         try:
-            return from_body(orjson.loads(body))
-        except (orjson.JSONDecodeError, AttributeError):
-            return Unavailable(
-                f"What answers at {self.url} is not a live worker (status {status}); set "
-                "SAESCOPE_LIVE_URL to the address of `saescope worker live`."
-            )
+            told = orjson.loads(body)
+            if told["type"].startswith(PROBLEM_PREFIX):
+                return from_body(told)
+        except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError):
+            pass  # not one of our problems, whatever it is
+        return Unavailable(
+            f"What answers at {self.url} is not a live worker (status {status}); set "
+            "SAESCOPE_LIVE_URL to the address of `saescope worker live`."
+        )

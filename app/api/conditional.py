@@ -18,7 +18,7 @@ VERSION = version("saescope")
 
 def tagged(request: Request, identity: str, make: Callable[[], bytes]) -> Response:
     """JSON from `make`, or 304 without calling it. `identity` says all that the body depends on."""
-    tag = _tag(request, f"{request.url.path}?{request.url.query}", identity)
+    tag = _tag(request, identity)
     return _unchanged(request.headers, tag) or _json(make(), tag)
 
 
@@ -27,8 +27,10 @@ def tagged_body(request: Request, body: bytes) -> Response:
     return tagged(request, blake2b(body).hexdigest(), lambda: body)
 
 
-def _tag(request: Request, *parts: str) -> str:
-    digest = blake2b("\n".join((VERSION, *parts)).encode(), digest_size=12).hexdigest()
+def _tag(request: Request, identity: str) -> str:
+    asked = f"{request.scope['path']}?{request.scope['query_string'].decode('latin-1')}"
+    whole = f"{VERSION}\n{asked}\n{identity}".encode()
+    digest = blake2b(whole, digest_size=12).hexdigest()
     coding = "-gzip" if "gzip" in request.headers.get("accept-encoding", "") else ""
     return f'"{digest}{coding}"'
 

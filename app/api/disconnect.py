@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from anyio import CancelScope
 from starlette.requests import Request
 
 T = TypeVar("T")
@@ -24,9 +25,19 @@ async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) ->
             raise ClientGone
         return task.result()
     finally:
+        await end(task, gone)
+
+
+async def end(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel tasks and wait until they have cleaned up.
+
+    Starlette cancels a response again and again until it has ended. The shield keeps that from the
+    tasks, which would never come to close their connections.
+    """
+    for task in tasks:
         task.cancel()
-        gone.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
+    with CancelScope(shield=True):
+        await asyncio.wait(tasks)
 
 
 async def _disconnected(request: Request) -> None:

@@ -5,9 +5,10 @@ One feature is the hot path of the service. Its answer is JSON bytes made from t
 """
 
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import fields
 from itertools import groupby
+from operator import itemgetter
 from typing import Annotated, Any
 
 import orjson
@@ -112,8 +113,7 @@ async def get_feature(
 
     Dead features have an empty history: no examples, a maximum of 0.
     """
-    stored = read.feature(services.shelf, model, sae, index)
-    vocabulary = read.vocabulary(services.shelf, model)
+    stored, vocabulary = read.lookup(services.shelf, model, sae, index)
     return tagged(request, stored.run_id, lambda: _json(stored, vocabulary))
 
 
@@ -144,14 +144,21 @@ def _json(feature: StoredFeature, vocabulary: Vocabulary) -> bytes:
 
 
 def _example(example: Example, vocabulary: Vocabulary) -> dict[str, Any]:
-    display, raw = vocabulary.display, vocabulary.raw
+    pick = _picker(example.token_ids)
     return {
-        "tokens": [display[token] for token in example.token_ids],
+        "tokens": pick(vocabulary.display),
         "values": example.values,
         "peak": example.peak,
         "max": example.max,
         "sequence": example.sequence,
         "offset": example.offset,
         # A window may begin or end within a character.
-        "text": b"".join([raw[token] for token in example.token_ids]).decode(errors="replace"),
+        "text": b"".join(pick(vocabulary.raw)).decode(errors="replace"),
     }
+
+
+def _picker(ids: list[int]) -> Callable[[list[Any]], Sequence[Any]]:
+    """Takes the items at `ids` out of a list, twice as fast as a comprehension."""
+    if len(ids) > 1:
+        return itemgetter(*ids)
+    return lambda items: [items[i] for i in ids]  # `itemgetter` gives a single item bare

@@ -8,6 +8,7 @@ only do after a CORS preflight.
 
 from urllib.parse import urlsplit
 
+import orjson
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -90,6 +91,7 @@ class Guards:
                 raise self._too_large()
         if body:
             _check_type(headers)
+            _check_json(body)
         return _replay(bytes(body), receive)
 
     def _too_large(self) -> TooLarge:
@@ -114,6 +116,14 @@ def _check_type(headers: Headers) -> None:
     coding = headers.get("content-encoding", "identity")
     if coding != "identity":
         raise Unsupported(f"The body is encoded as {coding}; send it as it is.")
+
+
+def _check_json(body: bytes) -> None:
+    # Python's own parser takes NaN and half surrogates, which nothing behind it can write again.
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"The body is not JSON: {error}.") from None
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from app.api.disconnect import ClientGone
 from app.api.problems import render, render_body
 from app.api.validation import explain
-from app.errors import BadRequest, NotFound, Problem, Unavailable
+from app.errors import NotFound, Problem, Unavailable
 
 
 def install(app: FastAPI, routers: Sequence[APIRouter]) -> None:
@@ -44,9 +44,6 @@ async def _on_problem(_request: Request, error: Exception) -> Response:
 async def _on_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     errors: Sequence[dict[str, Any]] = error.errors()
-    if errors[0]["type"] == "json_invalid":
-        reason, position = errors[0]["ctx"]["error"], errors[0]["loc"][-1]
-        return render(BadRequest(f"The body is not JSON: {reason} at character {position}."))
     return render(explain(errors, _annotations(request.scope.get("route"))))
 
 

@@ -4,7 +4,10 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 
 import orjson
+from anyio import CancelScope
 from starlette.responses import StreamingResponse
+
+from app.api.disconnect import end
 
 MEDIA_TYPE = "text/event-stream"
 KEEP_ALIVE_S = 15.0
@@ -49,6 +52,6 @@ async def _lively(
                 silent_s = 0.0
                 yield _KEEP_ALIVE
     finally:
-        pending.cancel()
-        await asyncio.gather(pending, return_exceptions=True)
-        await source.aclose()
+        await end(pending)
+        with CancelScope(shield=True):
+            await source.aclose()

@@ -37,7 +37,8 @@ def explain(errors: Sequence[dict[str, Any]], annotations: Mapping[str, object])
 
 def _explain(error: dict[str, Any], annotations: Mapping[str, object]) -> dict[str, str]:
     location = error["loc"]
-    told = {"where": ".".join(map(str, location)), "what": _what(error)}
+    where = ".".join(map(str, location))
+    told = {"where": where, "what": _what(error)}
     if error["type"] == "extra_forbidden":
         told["allowed"] = ", ".join(_fields_at(annotations.get(location[0]), location[1:-1]))
         return told

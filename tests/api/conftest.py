@@ -1,0 +1,122 @@
+"""The API over a filled shelf, asked in this process, on both databases."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.main import create_app
+from app.settings import Settings
+from app.store import write
+from app.store.engine import Shelf, open_shelf
+from app.store.migrate import migrate
+from tests.api.server import ServerProcess
+from tests.live.process import LiveProcess
+from tests.live.world import World, build_world
+from tests.store import builders
+
+NOBODY = "http://127.0.0.1:9"
+"""An address at which no live worker listens."""
+
+
+def client_of(settings: Settings) -> TestClient:
+    """A client of an application with these settings; a server error is an answer, as over HTTP."""
+    return TestClient(
+        create_app(settings), base_url="http://localhost", raise_server_exceptions=False
+    )
+
+
+@pytest.fixture
+def settings(tmp_path: Path, shelf_url: str) -> Settings:
+    """Settings over a migrated, empty shelf."""
+    migrate(shelf_url)
+    return Settings(data_dir=tmp_path, database_url=shelf_url, live_url=NOBODY)
+
+
+@pytest.fixture
+def shelf(settings: Settings) -> Iterator[Shelf]:
+    """A shelf with model `tiny`, SAE `0-res` and its evidence, for a test that changes it."""
+    shelf = open_shelf(settings.shelf_url)
+    builders.fill(shelf)
+    yield shelf
+    shelf.close()
+
+
+@pytest.fixture
+def client(settings: Settings, shelf: Shelf) -> Iterator[TestClient]:
+    """A client of the whole application over that shelf."""
+    with client_of(settings) as client:
+        yield client
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgres"])
+def stocked(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
+    """A shelf for tests that only read: `0-res` as above, `fresh` without evidence, `dead` whose
+    feature 49 never fired, `stuck` that cannot be steered."""
+    folder = tmp_path_factory.mktemp("stocked")
+    url = None if request.param == "sqlite" else request.getfixturevalue("postgres")()
+    settings = Settings(data_dir=folder, database_url=url, live_url=NOBODY)
+    migrate(settings.shelf_url)
+    shelf = open_shelf(settings.shelf_url)
+    tokens = builders.fill(shelf)
+    for fingerprint, name in enumerate(("fresh", "dead"), 1):
+        write.put_sae(shelf, builders.sae_record(name, fingerprint=str(fingerprint) * 64))
+    write.begin_run(shelf, "tiny", "dead", tokens.record.id, {}, "dead-1")
+    write.put_features(shelf, "dead-1", builders.batch(tokens, 0, 64))
+    write.finish_run(shelf, "dead-1", {})
+    stuck = builders.sae_record("stuck", fingerprint="3" * 64)
+    reason = "it reads inside attention"
+    write.put_sae(shelf, replace(stuck, steerable=False, steerable_reason=reason))
+    shelf.close()
+    yield settings
+
+
+@pytest.fixture(scope="session")
+def reader(stocked: Settings) -> Iterator[TestClient]:
+    """A client of the application over the shelf that is only read."""
+    with client_of(stocked) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A tiny GPT-2 with SAEs at several sites."""
+    return build_world(tmp_path_factory.mktemp("world"), "gpt2")
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory: pytest.TempPathFactory, world: World) -> Iterator[LiveProcess]:
+    """The live worker as a process, over a shelf that has evidence for the SAE `1-post`."""
+    running = LiveProcess(tmp_path_factory.mktemp("live"), [world])
+    put_evidence(running.shelf, world, "1-post")
+    try:
+        yield running.start()
+    finally:
+        running.stop()
+
+
+@pytest.fixture(scope="session")
+def server(live: LiveProcess) -> Iterator[ServerProcess]:
+    """The API as a process, over the live worker's shelf."""
+    running = ServerProcess(live.settings)
+    try:
+        yield running.start()
+    finally:
+        running.stop()
+
+
+def put_evidence(shelf: Shelf, world: World, sae_id: str) -> None:
+    """A run whose numbers are made up, over tokens that the model has."""
+    size = world.model.vocab_size
+    tokens = builders.corpus(vocab=size)
+    write.put_corpus(shelf, tokens.record, tokens.flat, tokens.offsets)
+    write.begin_run(shelf, world.id, sae_id, tokens.record.id, {}, "made-up")
+    batch = builders.batch(tokens, 0, world.dictionary(sae_id).d_sae)
+    (up, rise), (down, fall) = batch.top_logits, batch.bottom_logits
+    batch = replace(batch, top_logits=(up % size, rise), bottom_logits=(down % size, fall))
+    write.put_features(shelf, "made-up", batch)
+    write.finish_run(shelf, "made-up", {})

@@ -1,0 +1,185 @@
+"""Activations and steering through the API process and the real live worker."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from app.contract.live import ActivationsAnswer, SteerAnswer
+from app.store import read
+from tests.api.server import ServerProcess, events_of
+from tests.api.test_problems import problem_of
+from tests.live.process import LiveProcess
+from tests.live.world import World
+
+TEXTS = ["The old keeper climbed the stairs.", "Two cups of flour 🙂"]
+
+
+@pytest.fixture
+def ask(server: ServerProcess, world: World) -> httpx.Client:
+    return server.client
+
+
+def exact(shape: Any, answer: httpx.Response) -> Any:
+    """The answer's JSON, which holds what `shape` says; null fields may be left out."""
+    assert answer.status_code == 200, answer.text
+    parsed = shape.model_validate_json(answer.content, strict=True)
+    given, told = answer.json(), parsed.model_dump(mode="json")
+    assert without_nulls(given) == without_nulls(told)
+    return given
+
+
+def without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: without_nulls(one) for key, one in value.items() if one is not None}
+    return [without_nulls(one) for one in value] if isinstance(value, list) else value
+
+
+def test_activations(ask: httpx.Client, world: World, live: LiveProcess) -> None:
+    body = {
+        "model": world.id,
+        "saes": ["1-post", "1-mlp"],
+        "texts": TEXTS,
+        "features": {"1-mlp": [3, 0]},
+        "top_k": 2,
+    }
+    results = exact(ActivationsAnswer, ask.post("/v1/activations", json=body))["results"]
+    assert len(results) == 2
+    assert "".join(results[0]["tokens"]).endswith(TEXTS[0])
+    for result in results:
+        top, features = result["saes"]["1-post"]["top"], result["saes"]["1-mlp"]["features"]
+        assert len(top) == len(result["tokens"])
+        assert all(len(ranked) <= 2 for ranked in top)
+        assert any(top)
+        assert list(features) == ["3", "0"]
+        assert all(len(values) == len(result["tokens"]) for values in features.values())
+    assert json.loads(live.client.post("/activations", json=body).content)["results"] == results
+
+
+def test_neurons_need_no_registration(ask: httpx.Client, world: World) -> None:
+    body = {"model": world.id, "saes": ["2-mlp"], "texts": ["x"]}
+    assert exact(ActivationsAnswer, ask.post("/v1/activations", json=body))
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "sentence"),
+    [
+        ({"model": "gpt5"}, 404, "There is no model 'gpt5'"),
+        ({"saes": ["9-res"]}, 404, "has no SAE '9-res'"),
+        ({"features": {"1-mid": [1]}}, 422, "1-mid, which is not in saes"),
+        ({"features": {"1-post": [96]}}, 422, "96"),
+        ({"texts": ["word " * 200]}, 422, "64 at most"),
+    ],
+)
+def test_what_the_live_worker_refuses(
+    ask: httpx.Client, world: World, change: dict[str, Any], status: int, sentence: str
+) -> None:
+    body = {"model": world.id, "saes": ["1-post"], "texts": ["x"]} | change
+    assert sentence in problem_of(ask.post("/v1/activations", json=body), status)["detail"]
+
+
+def steer(ask: httpx.Client, world: World, entry: dict[str, Any], **body: Any) -> Any:
+    """The answer with one steering entry."""
+    body = {"model": world.id, "prompt": "The old", "max_new_tokens": 8, "steering": [entry]} | body
+    return exact(SteerAnswer, ask.post("/v1/steer", json=body))
+
+
+ENTRY = {"sae": "1-post", "feature": 5, "strength": 3.0}
+
+
+def test_steer_beside_the_baseline(ask: httpx.Client, world: World) -> None:
+    answer = steer(ask, world, ENTRY | {"unit": "raw", "strength": 60.0})
+    assert len(answer["steered"]["tokens"]) == 8
+    assert answer["steered"]["finish_reason"] == "length"
+    assert answer["baseline"]["text"] != answer["steered"]["text"]
+    assert answer["usage"]["completion_tokens"] == 16
+    alone = steer(ask, world, ENTRY | {"unit": "raw", "strength": 60.0}, baseline=False)
+    assert alone["baseline"] is None
+    assert alone["steered"]["tokens"] == answer["steered"]["tokens"]
+    plain = steer(ask, world, ENTRY, steering=[])
+    assert plain["steered"]["tokens"] == plain["baseline"]["tokens"]
+
+
+def test_the_unit_is_the_features_own_maximum(
+    ask: httpx.Client, world: World, live: LiveProcess
+) -> None:
+    maximum = read.max_activations(live.shelf, world.id, "1-post", [5])[5]
+    assert maximum > 0
+    for method in ("add", "clamp", "cap"):
+        by_unit = steer(ask, world, ENTRY | {"method": method})
+        raw = {"unit": "raw", "strength": 3.0 * maximum, "method": method}
+        assert steer(ask, world, ENTRY | raw)["steered"] == by_unit["steered"]
+    without_unit = {"method": "orthogonal", "unit": "raw"}
+    turned = steer(ask, world, ENTRY | {"method": "orthogonal"})
+    assert turned["steered"] == steer(ask, world, ENTRY | without_unit)["steered"]
+
+
+def test_units_count_for_more_than_nothing(ask: httpx.Client, world: World) -> None:
+    weak, strong = (
+        steer(ask, world, ENTRY | {"strength": strength})["steered"]["tokens"]
+        for strength in (0.0, 40.0)
+    )
+    assert weak != strong
+
+
+def test_a_vector_is_counted_raw(ask: httpx.Client, world: World) -> None:
+    hook = "blocks.1.hook_resid_post"
+    direction = world.dictionary("1-post").directions([5])[0].tolist()
+    entry = {"hook": hook, "vector": direction, "strength": 60.0}
+    by_feature = steer(ask, world, ENTRY | {"unit": "raw", "strength": 60.0})
+    assert steer(ask, world, entry)["steered"] == by_feature["steered"]
+    assert steer(ask, world, entry | {"unit": "raw"})["steered"] == by_feature["steered"]
+
+
+def test_neurons_can_be_steered_raw(ask: httpx.Client, world: World) -> None:
+    entry = {"sae": "1-mlp", "feature": 3, "unit": "raw", "strength": 60.0}
+    answer = steer(ask, world, entry)
+    assert answer["steered"]["tokens"] != answer["baseline"]["tokens"]
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "sentence"),
+    [
+        ({"model": "gpt5", "steering": []}, 404, "There is no model 'gpt5'"),
+        ({"prompt": None, "messages": [{"role": "user", "content": "x"}]}, 422, "no chat template"),
+        ({"max_new_tokens": 1_000}, 422, "together they may be"),
+        ({"steering": [{"hook": "nowhere", "vector": [1.0]}]}, 422, "nowhere"),
+        (
+            {"steering": [{"hook": "blocks.1.hook_resid_post", "vector": [1.0]}]},
+            422,
+            "the vector has 1 numbers, blocks.1.hook_resid_post has 32",
+        ),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_cannot_be_steered(
+    ask: httpx.Client,
+    world: World,
+    change: dict[str, Any],
+    status: int,
+    sentence: str,
+    stream: bool,
+) -> None:
+    body = {"model": world.id, "prompt": "x", "max_new_tokens": 4, "stream": stream} | change
+    body = {name: value for name, value in body.items() if value is not None}
+    assert sentence in problem_of(ask.post("/v1/steer", json=body), status)["detail"]
+
+
+def test_a_stream_adds_up_to_the_answer(ask: httpx.Client, world: World) -> None:
+    body = {"model": world.id, "prompt": "The old", "max_new_tokens": 12, "steering": [ENTRY]}
+    whole = exact(SteerAnswer, ask.post("/v1/steer", json=body))
+    with ask.stream("POST", "/v1/steer", json=body | {"stream": True}) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        *deltas, (last, done) = events_of(answer)
+    assert {name for name, _ in deltas} == {"delta"}
+    assert last == "done"
+    final = SteerAnswer.model_validate_json(done, strict=True).model_dump(mode="json")
+    for name in ("steered", "baseline"):
+        parts = [json.loads(data) for _, data in deltas]
+        own = [part for part in parts if part["answer"] == name]
+        assert set(parts[0]) == {"answer", "text", "tokens"}
+        assert "".join(part["text"] for part in own) == final[name]["text"]
+        assert [token for part in own for token in part["tokens"]] == final[name]["tokens"]
+        assert final[name] == whole[name]

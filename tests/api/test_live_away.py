@@ -1,0 +1,156 @@
+"""What callers see when the live worker is away, silent, a stranger, or breaks off; and that work
+ends when its caller leaves. The other side is a plain socket."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.settings import Settings
+from tests.api.conftest import client_of
+from tests.api.server import ServerProcess, events_of
+from tests.api.test_problems import problem_of
+
+STEER = {"model": "tiny", "prompt": "x"}
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def chunk(line: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(line), line)
+
+
+DELTA = chunk(b'{"event":"delta","answer":"steered","text":"a","tokens":["a"]}\n')
+ERROR = chunk(b'{"event":"error","problem":{"type":"urn:saescope:problem:unavailable",'
+              b'"title":"Not available now","status":503,"detail":"It is over."}}\n')  # fmt: skip
+
+
+class Listener:
+    """Takes connections, answers each with the same bytes, and holds it until the other side
+    closes it, or closes it at once."""
+
+    def __init__(self, reply: bytes, hold: bool) -> None:
+        self.reply, self.hold = reply, hold
+        self.asked, self.closed = threading.Event(), threading.Event()
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._answer, args=[connection], daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection:
+            connection.recv(65_536)
+            connection.sendall(self.reply)
+            self.asked.set()
+            if self.hold:
+                while connection.recv(65_536):
+                    pass
+        self.closed.set()
+
+
+@contextmanager
+def listening(reply: bytes = b"", hold: bool = True) -> Iterator[Listener]:
+    listener = Listener(reply, hold)
+    try:
+        yield listener
+    finally:
+        listener.socket.close()
+
+
+def ask(folder: Path, url: str, body: dict[str, Any], **changes: Any) -> httpx.Response:
+    """One steering request to an application whose live worker is at `url`."""
+    settings = Settings(data_dir=folder, live_url=url, **changes)
+    with client_of(settings) as client:
+        return client.post("/v1/steer", json=body)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_silence_is_503_in_time(tmp_path: Path, stream: bool) -> None:
+    with listening() as listener:
+        answer = ask(tmp_path, listener.url, STEER | {"stream": stream}, live_timeout_s=0.3)
+    assert "did not answer within 0.3 seconds" in problem_of(answer, 503)["detail"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "sentence"),
+    [
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno", "is not a live worker (status"),
+        (b"HTTP/1.1 302 Found\r\nContent-Length: 2\r\n\r\n{}", "is not a live worker"),
+        (b"HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\n[]", "is not a live worker"),
+        (b"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno", "refused our token; both processes"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "cannot be reached (RemoteProtocolError)"),
+        (b"", "cannot be reached (RemoteProtocolError)"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_stranger_is_503(tmp_path: Path, reply: bytes, sentence: str, stream: bool) -> None:
+    with listening(reply, hold=False) as listener:
+        answer = ask(tmp_path, listener.url, STEER | {"stream": stream})
+    assert sentence in problem_of(answer, 503)["detail"]
+
+
+def test_an_error_before_the_first_event_is_a_problem(tmp_path: Path) -> None:
+    with listening(CHUNKED + ERROR + chunk(b"")) as listener:
+        answer = ask(tmp_path, listener.url, STEER | {"stream": True})
+    assert problem_of(answer, 503)["detail"] == "It is over."
+
+
+@pytest.mark.parametrize(
+    ("ending", "sentence"),
+    [
+        (ERROR + chunk(b""), "It is over."),
+        (chunk(b""), "ended its answer in the middle"),
+        (b"", "cannot be reached (RemoteProtocolError)"),
+    ],
+)
+def test_an_error_after_it_is_an_event(tmp_path: Path, ending: bytes, sentence: str) -> None:
+    with listening(CHUNKED + DELTA + ending, hold=False) as listener:
+        answer = ask(tmp_path, listener.url, STEER | {"stream": True})
+    assert answer.status_code == 200
+    (first, _), (last, problem) = events_of(answer)
+    assert (first, last) == ("delta", "error")
+    assert '"status":503' in problem
+    assert sentence in problem
+
+
+@pytest.fixture
+def left(tmp_path: Path) -> Iterator[Callable[[Listener, dict[str, Any], bool], None]]:
+    """Asks over HTTP and leaves: before the answer, or after the first event."""
+    servers = []
+
+    def leave(listener: Listener, body: dict[str, Any], after_event: bool) -> None:
+        settings = Settings(data_dir=tmp_path, live_url=listener.url)
+        servers.append(ServerProcess(settings).start())
+        client = httpx.Client(base_url=servers[-1].url, trust_env=False, timeout=30)
+        if after_event:
+            with client.stream("POST", "/v1/steer", json=body) as answer:
+                assert next(answer.iter_lines()) == "event: delta"
+        else:
+            with pytest.raises(httpx.ReadTimeout):
+                client.post("/v1/steer", json=body, timeout=1.0)
+        client.close()
+
+    yield leave
+    for server in servers:
+        server.stop()
+
+
+@pytest.mark.parametrize(("reply", "stream"), [(b"", False), (b"", True), (CHUNKED + DELTA, True)])
+def test_who_leaves_ends_the_work(
+    left: Callable[[Listener, dict[str, Any], bool], None], reply: bytes, stream: bool
+) -> None:
+    with listening(reply) as listener:
+        left(listener, STEER | {"stream": stream}, bool(reply))
+        assert listener.asked.is_set()
+        assert listener.closed.wait(10)

@@ -1,0 +1,136 @@
+"""The document that clients are generated from, and /docs."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from openapi_spec_validator import validate
+
+from app.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+OPERATIONS = {
+    "list_models": "GET /v1/models",
+    "get_model": "GET /v1/models/{model}",
+    "delete_model": "DELETE /v1/models/{model}",
+    "list_saes": "GET /v1/models/{model}/saes",
+    "get_sae": "GET /v1/models/{model}/saes/{sae}",
+    "delete_sae": "DELETE /v1/models/{model}/saes/{sae}",
+    "list_features": "GET /v1/models/{model}/saes/{sae}/features",
+    "get_feature": "GET /v1/models/{model}/saes/{sae}/features/{index}",
+    "get_activations": "POST /v1/activations",
+    "steer": "POST /v1/steer",
+    "submit_job": "POST /v1/jobs",
+    "list_jobs": "GET /v1/jobs",
+    "get_job": "GET /v1/jobs/{job}",
+    "watch_job": "GET /v1/jobs/{job}/events",
+    "cancel_job": "POST /v1/jobs/{job}/cancel",
+    "retry_job": "POST /v1/jobs/{job}/retry",
+    "delete_job": "DELETE /v1/jobs/{job}",
+    "get_health": "GET /healthz",
+    "get_readiness": "GET /readyz",
+    "get_metrics": "GET /metrics",
+}
+
+
+@pytest.fixture(scope="module")
+def document(reader: TestClient) -> dict[str, Any]:
+    return reader.get("/openapi.json").json()
+
+
+def operations(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (f"{method.upper()} {path}", operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def test_it_is_valid(document: dict[str, Any]) -> None:
+    validate(document)
+
+
+def test_operations_have_the_names_that_clients_use(document: dict[str, Any]) -> None:
+    assert {op["operationId"]: row for row, op in operations(document)} == OPERATIONS
+
+
+def test_everything_is_explained(document: dict[str, Any]) -> None:
+    known_tags = {tag["name"] for tag in document["tags"]}
+    for row, operation in operations(document):
+        assert operation["summary"][0].isupper(), row
+        assert len(operation["description"]) > 20, row
+        assert set(operation["tags"]) <= known_tags, row
+        for parameter in operation.get("parameters", []):
+            described = "description" in parameter or parameter["name"].endswith(("_min", "_max"))
+            assert described, f"{row} {parameter['name']}"
+
+
+def test_errors_are_documented_as_problems(document: dict[str, Any]) -> None:
+    for row, operation in operations(document):
+        for status, response in operation["responses"].items():
+            if status >= "400":
+                assert list(response["content"]) == ["application/problem+json"], (row, status)
+        if row.partition(" ")[2].startswith("/v1"):
+            assert "422" in operation["responses"], row
+        if row.startswith(("POST", "DELETE")):
+            assert "403" in operation["responses"], row
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+    assert document["components"]["schemas"]["Problem"]["properties"]["detail"]
+
+
+def test_schema_names_are_plain(document: dict[str, Any]) -> None:
+    """A generated client has classes of these names."""
+    for name in document["components"]["schemas"]:
+        assert re.fullmatch(r"[A-Z][A-Za-z]+", name), name
+
+
+def test_deleting_has_no_example_to_click(document: dict[str, Any]) -> None:
+    for row, operation in operations(document):
+        if row.startswith("DELETE"):
+            assert not any("examples" in parameter for parameter in operation["parameters"])
+
+
+def test_docs_need_nothing_from_elsewhere(reader: TestClient) -> None:
+    page = reader.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self';" in policy
+    linked = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(linked) == 4
+    for link in linked:
+        answer = reader.get(f"/{link}")
+        assert answer.status_code == 200, link
+        assert len(answer.content) > 100
+    script = reader.get("/docs/start.js").text
+    assert 'url: "openapi.json"' in script
+    assert "<script>" not in page.text
+
+
+def test_every_route_is_in_the_docs() -> None:
+    text = (ROOT / "docs" / "api.md").read_text()
+    for row in OPERATIONS.values():
+        assert f"`{row}`" in text, row
+
+
+def test_every_setting_is_in_the_docs() -> None:
+    text = (ROOT / "docs" / "settings.md").read_text()
+    for name, field in Settings.model_fields.items():
+        found = re.search(
+            rf"^\| `SAESCOPE_{name.upper()}` \| (.*?) \| (.+) \|$", text, re.MULTILINE
+        )
+        assert found, name
+        assert found[1] == shown(field.get_default(call_default_factory=True)), name
+    named = set(re.findall(r"`SAESCOPE_([A-Z_]+)`", text))
+    assert named == {name.upper() for name in Settings.model_fields}
+
+
+def shown(default: object) -> str:
+    """A default as the table writes it."""
+    if default is None or default == []:
+        return "none"
+    if isinstance(default, list):
+        return f"`{','.join(default)}`"
+    return f"`{default}`"
