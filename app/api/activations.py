@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Request, Response
+from fastapi.openapi.models import Example
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.disconnect import unless_disconnected
@@ -16,7 +17,7 @@ from app.contract.ids import Id
 
 router = APIRouter(tags=["live"])
 
-EXAMPLES = {
+EXAMPLES: dict[str, Example] = {
     "strongest features": {
         "summary": "The strongest features at every token",
         "value": {
@@ -71,7 +72,7 @@ class ActivationsRequest(BaseModel):
 async def get_activations(
     request: Request,
     services: Use,
-    body: Annotated[ActivationsRequest, Body(openapi_examples=EXAMPLES)],  # type: ignore[arg-type]
+    body: Annotated[ActivationsRequest, Body(openapi_examples=EXAMPLES)],
 ) -> Response:
     """Run texts through the model and answer, for every SAE asked for, either the `top_k`
     strongest features at each token, or the activation of chosen `features` at each token.

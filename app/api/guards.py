@@ -89,10 +89,11 @@ class Guards:
             more = message.get("more_body", False)
             if len(body) > self.max_body_bytes:
                 raise self._too_large()
-        if body:
+        whole = bytes(body)
+        if whole:
             _check_type(headers)
-            _check_json(body)
-        return _replay(bytes(body), receive)
+            _check_json(whole)
+        return _replay(whole, receive)
 
     def _too_large(self) -> TooLarge:
         return TooLarge(

@@ -22,7 +22,7 @@ from app.errors import NotFound, Problem, Unavailable
 def install(app: FastAPI, routers: Sequence[APIRouter]) -> None:
     """Register the handlers of `app`; `routers` say which methods a path has."""
     app.state.methods = [
-        (route.path_regex, sorted(route.methods))
+        (route.path_regex, sorted(route.methods or ()))
         for router in routers
         for route in router.routes
         if isinstance(route, APIRoute)

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Header, Query, Response
+from fastapi.openapi.models import Example
 from pydantic import BaseModel, Field
 
 from app.api import sse
@@ -20,7 +21,7 @@ _ENDED = "ended"
 """Id of a job's last event; who has seen it need not connect again."""
 
 _CORPUS = {"bundled": BUNDLED_MODEL, "documents": 200}
-EXAMPLES = {
+EXAMPLES: dict[str, Example] = {
     "load": {
         "summary": "Register an SAE that comes with the project",
         "value": {
@@ -87,7 +88,7 @@ class JobQuery(PageQuery):
 async def submit_job(
     services: Use,
     response: Response,
-    spec: Annotated[JobSpec, Body(openapi_examples=EXAMPLES)],  # type: ignore[arg-type]
+    spec: Annotated[JobSpec, Body(openapi_examples=EXAMPLES)],
     idempotency_key: Annotated[
         str | None,
         Header(

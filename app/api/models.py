@@ -1,6 +1,7 @@
 """Registered models: list, one, delete."""
 
 from dataclasses import asdict
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
@@ -28,7 +29,7 @@ def list_models(request: Request, services: Use, page: Page) -> Response:
     The body is an OpenAI model list as well, so that an OpenAI client finds its way.
     """
     found = read.models(services.shelf, page.limit, page.cursor)
-    models = [Model(**_fields(record)) for record in found.items]
+    models = [Model.model_validate(_fields(record)) for record in found.items]
     body = ModelList(data=models, items=models, next_cursor=found.next_cursor)
     return tagged_body(request, body.model_dump_json().encode())
 
@@ -42,7 +43,8 @@ def list_models(request: Request, services: Use, page: Page) -> Response:
 def get_model(request: Request, services: Use, model: ModelId) -> Response:
     """One model: its sizes, its context, and its hook points with their widths."""
     record = read.model(services.shelf, model)
-    return tagged_body(request, ModelDetail(**_fields(record)).model_dump_json().encode())
+    body = ModelDetail.model_validate(_fields(record))
+    return tagged_body(request, body.model_dump_json().encode())
 
 
 @router.delete(
@@ -60,7 +62,7 @@ def delete_model(services: Use, model: DoomedModelId) -> None:
     write.delete_model(services.shelf, model)
 
 
-def _fields(record: ModelRecord) -> dict[str, object]:
+def _fields(record: ModelRecord) -> dict[str, Any]:
     created = record.created_at
     return {
         **asdict(record),

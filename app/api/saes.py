@@ -60,4 +60,4 @@ def delete_sae(services: Use, model: DoomedModelId, sae: DoomedSaeId) -> None:
 
 
 def _view(record: SaeRecord) -> Sae:
-    return Sae(model=record.model_id, **asdict(record))  # type: ignore[arg-type]
+    return Sae.model_validate({"model": record.model_id, **asdict(record)})

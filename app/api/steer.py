@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 from typing import Annotated, Self
 
 from fastapi import APIRouter, Body, Request, Response
+from fastapi.openapi.models import Example
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.api import sse
@@ -24,7 +25,7 @@ router = APIRouter(tags=["live"])
 
 _ENTRY = {"sae": BUNDLED_SAES[0], "feature": 12, "strength": 1.5}
 _PROMPT = {"model": BUNDLED_MODEL, "prompt": "The old sailor", "max_new_tokens": 24}
-EXAMPLES = {
+EXAMPLES: dict[str, Example] = {
     "one feature": {
         "summary": "Baseline beside steered",
         "value": {**_PROMPT, "steering": [_ENTRY]},
@@ -111,7 +112,7 @@ class SteerRequest(BaseModel):
 async def steer(
     request: Request,
     services: Use,
-    body: Annotated[SteerRequest, Body(openapi_examples=EXAMPLES)],  # type: ignore[arg-type]
+    body: Annotated[SteerRequest, Body(openapi_examples=EXAMPLES)],
 ) -> Response:
     """Let the model go on with a prompt while features are added, clamped, ablated, turned or
     capped, with the text that it would have written otherwise beside it.
