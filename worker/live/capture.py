@@ -11,7 +11,8 @@ Nothing is left out: values at BOS and other special tokens are reported as they
 import logging
 from collections import deque
 from collections.abc import Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -104,8 +105,9 @@ class CaptureQueue:
                 _fail(job, error)
         for job, text in pieces:
             job.todo.remove(text)
-            if not job.todo and not job.answer.done():
-                job.answer.set_result(job.values)
+            if not job.todo:
+                with suppress(InvalidStateError):  # failed, or its caller is gone
+                    job.answer.set_result(job.values)
 
     def _next_batch(self) -> list[Piece]:
         self._jobs.rotate(-1)
@@ -207,5 +209,5 @@ def _length(piece: Piece) -> int:
 
 
 def _fail(job: CaptureJob, error: Exception) -> None:
-    if not job.answer.done():
+    with suppress(InvalidStateError):  # failed before, or its caller is gone
         job.answer.set_exception(error)

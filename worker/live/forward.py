@@ -22,12 +22,13 @@ MAX_LEN = 8192
 
 
 class BatchForward:
-    """Rows 0 .. n-1 of a model's batch. Use under `torch.inference_mode`.
-
-    Raises `Invalid` for a model whose cached forward does not equal its plain one.
-    """
+    """Rows 0 .. n-1 of a model's batch. Use under `torch.inference_mode`."""
 
     def __init__(self, model: LanguageModel, slots: int | None = None) -> None:
+        """`slots` is at least 2.
+
+        Raises `Invalid` for a model whose cached forward does not equal its plain one.
+        """
         self.model = model
         self.max_len = min(model.context_size, MAX_LEN)
         self._config = model.hf.config.get_text_config()
@@ -94,7 +95,7 @@ class BatchForward:
         self._token[row] = self._token[last]
 
     def _run(self, **inputs: torch.Tensor | dict[str, torch.Tensor]) -> torch.Tensor:
-        # Numbers that overflow are for the caller to find, so sampling sees full precision.
+        # Sampling works in float32, whatever the model's number format.
         return self.model.hf(past_key_values=self._cache, use_cache=True, **inputs).logits.float()
 
     @torch.inference_mode()

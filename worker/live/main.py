@@ -20,6 +20,9 @@ from worker.orphan import die_with_parent
 
 GRACE_S = 5
 """Seconds that open connections have at shutdown."""
+KEEP_ALIVE_S = 75
+"""Seconds that an idle connection stays open: longer than the API keeps one, so that the API never
+sends a request into a connection that is just being closed."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,7 +50,11 @@ def serve() -> int:
         print(f"saescope worker live: {problem}", file=sys.stderr)
         return 1
     config = uvicorn.Config(
-        server, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S
+        server,
+        log_level="warning",
+        access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
     )
     # uvicorn raises the signal that ended it once more, for whoever listened before it.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -63,12 +63,12 @@ def _draw_truncated(
 ) -> Int[torch.Tensor, "n"]:
     vocabulary = logits.shape[-1]
     scaled = _tempered(logits, rows)
-    total = scaled.logsumexp(-1, keepdim=True).double()
+    total = scaled.logsumexp(-1, keepdim=True).to(_precise(logits.device))
     size = min(vocabulary, SHORTLIST)
     values, ids = scaled.topk(size)
     if size < vocabulary and _short(values, total, rows):
         values, ids = scaled.sort(-1, descending=True)
-    weights = _truncated(values.double(), total, rows)
+    weights = _truncated(values.to(total.dtype), total, rows)
     ids, order = ids.sort(-1)
     picked = _invert(weights.gather(-1, order), rows)
     return ids.gather(-1, picked[:, None])[:, 0]
@@ -101,11 +101,15 @@ def _truncated(
 
 def _invert(weights: Float[torch.Tensor, "n k"], rows: list[Sampling]) -> Int[torch.Tensor, "n"]:
     """Inverse of the cumulative distribution at one uniform number a row."""
-    cumulative = weights.cumsum(-1, dtype=torch.float64)
+    cumulative = weights.cumsum(-1, dtype=_precise(weights.device))
     uniform = _column([row.generator.random() for row in rows], weights.device)
     drawn = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
     return drawn.clamp_(max=weights.shape[-1] - 1)[:, 0]
 
 
 def _column(values: list, device: torch.device) -> Float[torch.Tensor, "n 1"]:
-    return torch.tensor(values, dtype=torch.float64, device=device)[:, None]
+    return torch.tensor(values, dtype=_precise(device), device=device)[:, None]
+
+
+def _precise(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64  # Metal has no float64

@@ -6,8 +6,8 @@ A request whose client goes away is cancelled at once, and with it the rows that
 import asyncio
 import hmac
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import orjson
@@ -24,6 +24,7 @@ from worker.live.service import LiveService
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -82,34 +83,33 @@ class Routes:
         return _json(await _while_connected(request.receive, answer))
 
 
+class ClientGone(Exception):
+    """The connection closed before the answer."""
+
+
 class EventStream(Response):
     """Events as lines of JSON, ended together with the connection."""
 
     media_type = "application/x-ndjson"
 
-    def __init__(self, events: AsyncIterator[dict[str, Any]]) -> None:
+    def __init__(self, events: AsyncGenerator[dict[str, Any]]) -> None:
         super().__init__()
         del self.headers["content-length"]
         self._events = events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events until they end or the client leaves."""
-        await _while_connected(receive, self._send_all(send))
+        with suppress(ClientGone):
+            await _while_connected(receive, self._send_all(send))
 
     async def _send_all(self, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         await send(start)
-        async for event in self._events:
-            line = orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE)
-            await send({"type": "http.response.body", "body": line, "more_body": True})
+        async with aclosing(self._events) as events:
+            async for event in events:
+                line = orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE)
+                await send({"type": "http.response.body", "body": line, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
-
-
-class ClientGone(Exception):
-    """The connection closed before the answer."""
-
-
-T = TypeVar("T")
 
 
 async def _while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:

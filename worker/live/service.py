@@ -7,7 +7,7 @@ nothing piles up for it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -92,7 +92,7 @@ class LiveService:
             raise generation.problem
         return render.steer_answer(generation)
 
-    async def events(self, held: Held, generation: Generation) -> AsyncIterator[dict[str, Any]]:
+    async def events(self, held: Held, generation: Generation) -> AsyncGenerator[dict[str, Any]]:
         """Run a generation; `SteerEvent`s as they come. Leaving early cancels it."""
         cursors = [Cursor(answer) for answer in generation.answers]
         with self._running(held, generation) as news:
