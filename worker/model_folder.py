@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import CONFIG_MAPPING
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from app.errors import Invalid
-from worker.folders import check_folder, read_config, refuse_pickles, tensor_shapes
+from worker.folders import check_folder, one_line, read_config, refuse_pickles, tensor_shapes
+from worker.sites import Anatomy, learn_anatomy
 
 _WHAT = "a Hugging Face model (config.json, *.safetensors, tokenizer.json)"
 _INDEX = "model.safetensors.index.json"
@@ -27,10 +28,13 @@ class ModelFacts:
     """Numbers in all weight files."""
     license: str | None
     """From the front matter of README.md."""
+    anatomy: Anatomy
+    """Sizes, and where its hook points are."""
 
 
 def check_model_folder(path: Path) -> ModelFacts:
-    """Read the configuration, the headers of all weights and the list of files; load nothing.
+    """Read the configuration, the headers of all weights and the list of files, and build the
+    architecture without weights; load nothing.
 
     Raises:
         Invalid: with one sentence on what is wrong, what is allowed and what to do.
@@ -45,7 +49,18 @@ def check_model_folder(path: Path) -> ModelFacts:
         model_type=config["model_type"],
         n_parameters=sum(math.prod(shape) for shape in shapes.values()),
         license=_license(path / "README.md"),
+        anatomy=learn_anatomy(_load_config(path)),
     )
+
+
+def _load_config(path: Path) -> PreTrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(path, local_files_only=True)
+    except Exception as error:  # what a field's validator raises is anybody's guess
+        raise Invalid(
+            f"{path / 'config.json'} is not a configuration that the transformers library takes "
+            f"({one_line(error)}); save the model again with `save_pretrained`."
+        ) from error
 
 
 def _check_architecture(path: Path, config: dict[str, Any]) -> str:

@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import torch
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
@@ -25,7 +24,7 @@ from app.store.records import Vocabulary
 from worker.fingerprint import fingerprint_model
 from worker.folders import one_line
 from worker.model_folder import ModelFacts, check_model_folder
-from worker.sites import Anatomy, Site, add_hook, learn_anatomy
+from worker.sites import Anatomy, Site, add_hook
 from worker.vocabulary import read_vocabulary, special_ids
 
 _NO_DEVICE = "The device {!r} is not on this machine; use auto, cpu, cuda, cuda:1 or mps."
@@ -133,9 +132,8 @@ def load_model(
         Invalid: the folder fails `check_model_folder`, or its weights are not the architecture's.
     """
     facts = check_model_folder(path)
-    config = AutoConfig.from_pretrained(path, local_files_only=True)
     tokenizer = _load_tokenizer(path)
-    anatomy = learn_anatomy(config)
+    anatomy = facts.anatomy
     hf = _load_weights(path, device, dtype)
     sites = _probe(hf, anatomy)
     if not sites:

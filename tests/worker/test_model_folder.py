@@ -80,6 +80,16 @@ def test_unknown_architecture(folder: Path, model_type: str | None) -> None:
     refused(folder, f"The model type {model_type!r} .* give a causal language model")
 
 
+def test_an_architecture_without_hook_points(folder: Path) -> None:
+    edit(folder / "config.json", model_type="biogpt")
+    refused(folder, "The model type 'biogpt' has no known hook points .*; give a model that")
+
+
+def test_a_field_of_the_wrong_kind(folder: Path) -> None:
+    edit(folder / "config.json", n_layer="three")
+    refused(folder, "not a configuration that the transformers library takes .*n_layer")
+
+
 def test_quantised(folder: Path) -> None:
     edit(folder / "config.json", quantization_config={"quant_method": "gptq"})
     refused(folder, "are quantised .* float32")
