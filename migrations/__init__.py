@@ -1,1 +1,4 @@
 """Alembic migrations of the shelf, applied by `app.store.migrate`."""
+
+NEWEST = "0001"
+"""The last revision of `versions`."""

@@ -17,7 +17,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from alembic.util import CommandError
 from sqlalchemy import func, literal, make_url, select, update
 
 from app.errors import Conflict, Invalid, NotFound
@@ -113,7 +112,7 @@ def _adapt(shelf: Path, facts: dict[str, Any], data_dir: Path) -> None:
     url = f"sqlite:///{shelf}"
     try:
         migrate(url)
-    except CommandError as error:
+    except Conflict as error:
         raise Invalid(
             f"The backup was made by saescope {facts['saescope']}, which is newer than this "
             f"version ({version('saescope')}); install that one to restore it."

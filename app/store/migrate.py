@@ -1,70 +1,48 @@
 """Bring a shelf's tables to the newest revision; safe when several processes start at once.
 
-A new revision: `alembic revision --autogenerate -m "..."` in the repository root.
+A new revision: `alembic revision --autogenerate -m "..."` in the repository root, then set
+`migrations.NEWEST`.
 """
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, make_url, text
+from sqlalchemy import inspect, make_url, text
 
-import migrations
-from app.store.engine import autocommitting, connected, transacting
-
-_LOCK = 0x5AE5C0BE
-"""Key of the Postgres advisory lock; any constant that nobody else uses."""
+from app.errors import Conflict
+from app.store.engine import autocommitting, connected
+from migrations import NEWEST
 
 
 def migrate(url: str) -> None:
-    """Upgrade the shelf at `url` to the newest revision. One process works, others wait."""
+    """Upgrade the shelf at `url` to the newest revision. One process works, others wait.
+
+    Conflict when a newer version of the program has been there.
+    """
+    found = _revision(url)
+    if found == NEWEST:
+        return
+    # Imported for this only: Alembic would add a tenth to the memory of a process that serves.
+    from alembic import command
+    from alembic.util import CommandError
+
+    from app.store.upgrade import configuration, exclusive
+
     with exclusive(url) as connection:
-        command.upgrade(configuration(connection), "head")
+        try:
+            command.upgrade(configuration(connection), "head")
+        except CommandError as error:
+            raise Conflict(
+                f"The database is at revision {found}, this version knows up to {NEWEST}; use the "
+                "version that wrote it, or another database."
+            ) from error
 
 
-def configuration(connection: Connection) -> Config:
-    """Alembic's configuration over an open connection."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-    config.attributes["connection"] = connection
-    return config
-
-
-@contextmanager
-def exclusive(url: str) -> Iterator[Connection]:
-    """A connection that no other process migrates beside."""
-    engine = transacting(url)
-    try:
-        if engine.dialect.name == "sqlite":
-            with _file_lock(make_url(url).database):
-                _write_ahead(url)
-                with engine.connect() as connection:
-                    yield connection
-        else:
-            with engine.connect() as connection:
-                # A session's lock: the migration itself commits.
-                connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
-                connection.commit()
-                yield connection
-    finally:
-        engine.dispose()
-
-
-def _write_ahead(url: str) -> None:
-    """Switch a SQLite file to WAL mode, where it stays."""
+def _revision(url: str) -> str | None:
+    """The revision that a shelf is at; None when it has no tables."""
+    path = make_url(url).database
+    if url.startswith("sqlite") and not Path(path or "").exists():
+        return None
     with connected(autocommitting(url)) as connection:
-        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-
-
-@contextmanager
-def _file_lock(database: str | None) -> Iterator[None]:
-    # The journal mode can only change while nobody else holds the file, and SQLite does not wait
-    # for that, so that its own locks are not enough here.
-    path = Path(f"{database}.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()

@@ -72,12 +72,12 @@ class Tokens:
 def corpus(
     n_sequences: int = 40, longest: int = 128, vocab: int = 5_000, seed: int = 0, id: str = "c" * 64
 ) -> Tokens:
-    """Ragged random sequences of at least one window."""
+    """Ragged random sequences of at least one window; token frequencies follow Zipf's law."""
     random = np.random.default_rng(seed)
     lengths = random.integers(WINDOW, longest + 1, n_sequences)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     dtype = np.uint16 if vocab <= 2**16 else np.int32
-    flat = random.integers(1, vocab, offsets[-1]).astype(dtype)
+    flat = np.exp(random.random(offsets[-1]) * np.log(vocab - 1)).astype(dtype)
     record = CorpusRecord(id, "tiny", "here", n_sequences, len(flat), longest)
     return Tokens(record, flat, offsets)
 

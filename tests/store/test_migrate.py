@@ -3,29 +3,48 @@
 import subprocess
 import sys
 
+import pytest
 from alembic import command
-from sqlalchemy import inspect
+from alembic.script import ScriptDirectory
+from sqlalchemy import inspect, text
 
-from app.store import migrate
+import migrations
+from app.errors import Conflict
+from app.store import upgrade
 from app.store.engine import connected, transacting
+from app.store.migrate import migrate
 from app.store.tables import metadata
 
 MIGRATE = "import sys; from app.store.migrate import migrate; migrate(sys.argv[1])"
 
 
 def test_migrations_make_the_tables_that_the_program_uses(shelf_url: str) -> None:
-    migrate.migrate(shelf_url)
-    with migrate.exclusive(shelf_url) as connection:
-        command.check(migrate.configuration(connection))
+    migrate(shelf_url)
+    with upgrade.exclusive(shelf_url) as connection:
+        command.check(upgrade.configuration(connection))
+
+
+def test_the_newest_revision_is_the_last(shelf_url: str) -> None:
+    with upgrade.exclusive(shelf_url) as connection:
+        scripts = ScriptDirectory.from_config(upgrade.configuration(connection))
+    assert scripts.get_current_head() == migrations.NEWEST
+
+
+def test_a_newer_database_is_refused(shelf_url: str) -> None:
+    migrate(shelf_url)
+    with connected(transacting(shelf_url)) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(Conflict, match="revision 9999"):
+        migrate(shelf_url)
 
 
 def test_every_migration_can_be_taken_back(shelf_url: str) -> None:
-    migrate.migrate(shelf_url)
-    with migrate.exclusive(shelf_url) as connection:
-        command.downgrade(migrate.configuration(connection), "base")
+    migrate(shelf_url)
+    with upgrade.exclusive(shelf_url) as connection:
+        command.downgrade(upgrade.configuration(connection), "base")
     with connected(transacting(shelf_url)) as connection:
         assert set(inspect(connection).get_table_names()) == {"alembic_version"}
-    migrate.migrate(shelf_url)
+    migrate(shelf_url)
 
 
 def test_several_processes_may_migrate_at_once(shelf_url: str) -> None:

@@ -1,0 +1,55 @@
+"""Alembic over a shelf, one process at a time."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic.config import Config
+from sqlalchemy import Connection, make_url, text
+
+import migrations
+from app.store.engine import autocommitting, connected, transacting
+
+_LOCK = 0x5AE5C0BE
+"""Key of the Postgres advisory lock; any constant that nobody else uses."""
+
+
+def configuration(connection: Connection) -> Config:
+    """Alembic's configuration over an open connection."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.attributes["connection"] = connection
+    return config
+
+
+@contextmanager
+def exclusive(url: str) -> Iterator[Connection]:
+    """A connection that no other process migrates beside."""
+    engine = transacting(url)
+    try:
+        if engine.dialect.name == "sqlite":
+            with _file_lock(make_url(url).database):
+                with connected(autocommitting(url)) as connection:
+                    connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+                with engine.connect() as connection:
+                    yield connection
+        else:
+            with engine.connect() as connection:
+                # A session's lock: the migration itself commits.
+                connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+                connection.commit()
+                yield connection
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _file_lock(database: str | None) -> Iterator[None]:
+    # The journal mode can only change while nobody else holds the file, and SQLite does not wait
+    # for that, so that its own locks are not enough here.
+    path = Path(f"{database}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
