@@ -31,7 +31,7 @@ test-full: .venv/installed-dev
 check: .venv/installed-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/lint-imports --no-timing
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/basedpyright
 bench: .venv/installed
 	@for b in precompute live train lookup; do $(BIN)/python -m bench.$$b || exit 1; done

@@ -102,7 +102,7 @@ def run_training(case: Case) -> float:
     """Seconds of a training run up to its evaluation."""
     start, end = time.perf_counter(), 0.0
 
-    def progress(phase: str, *_: object) -> None:
+    def progress(phase: str, *_: object, **__: object) -> None:
         nonlocal end
         end = end or (time.perf_counter() if phase == "evaluate" else 0.0)
 

@@ -139,8 +139,10 @@ def _render(request: SteerRequest, model: LanguageModel) -> str:
         raise Invalid(f"{model.id} has no chat template; give a prompt instead of messages.")
     messages = [message.model_dump() for message in request.messages or ()]
     try:
-        return model.tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=False
+        return str(
+            model.tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, tokenize=False
+            )
         )
     except TemplateError as error:
         raise Invalid(f"The chat template of {model.id} refuses these messages: {error}") from error
