@@ -57,8 +57,9 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def one_line(error: Exception) -> str:
-    """The first line of what an error says, without its final full stop."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+    """What an error says, in one line of at most 300 characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text[:300].rstrip(".")
 
 
 def refuse_pickles(path: Path, advice: str) -> None:

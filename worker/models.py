@@ -24,7 +24,7 @@ from app.store.records import Vocabulary
 from worker.fingerprint import fingerprint_model
 from worker.folders import one_line
 from worker.model_folder import ModelFacts, check_model_folder
-from worker.sites import Anatomy, Site, add_hook
+from worker.sites import Site, find_sites
 from worker.vocabulary import read_vocabulary, special_ids
 
 _NO_DEVICE = "The device {!r} is not on this machine; use auto, cpu, cuda, cuda:1 or mps."
@@ -135,7 +135,7 @@ def load_model(
     tokenizer = _load_tokenizer(path)
     anatomy = facts.anatomy
     hf = _load_weights(path, device, dtype)
-    sites = _probe(hf, anatomy)
+    sites = find_sites(hf, anatomy)
     if not sites:
         raise Invalid(f"No hook point of {path} is passed once in a forward; give another model.")
     bos = cast(int | None, tokenizer.bos_token_id)
@@ -211,23 +211,3 @@ def _eos_ids(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> frozens
     configured = hf.generation_config.eos_token_id if hf.generation_config else None
     listed = configured if isinstance(configured, list) else [configured]
     return frozenset(i for i in [*listed, tokenizer.eos_token_id] if i is not None)
-
-
-@torch.inference_mode()
-def _probe(hf: PreTrainedModel, anatomy: Anatomy) -> dict[str, Site]:
-    """The sites that one short forward passes exactly once, with the widths it shows."""
-    seen: dict[str, list[torch.Size]] = {name: [] for name in anatomy.places}
-    handles = [
-        add_hook(hf.get_submodule(module), side, lambda x, name=name: seen[name].append(x.shape))
-        for name, (module, side) in anatomy.places.items()
-    ]
-    try:
-        hf(input_ids=torch.zeros(1, 2, dtype=torch.long, device=hf.device), use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {
-        name: Site(name, *anatomy.places[name], width=shapes[0][-1])
-        for name, shapes in seen.items()
-        if len(shapes) == 1 and shapes[0][:-1] in ((1, 2), (2,))
-    }

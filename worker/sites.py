@@ -5,7 +5,7 @@ A TransformerBridge knows, for every architecture, which module's input or outpu
 point, but running through it is 2.3 times slower than running the model that it wraps. So:
 1. build the architecture again without weights and note the name of every module,
 2. let the Bridge wrap that copy, and ask which module owns the hook points we want,
-3. hook the modules of the same names in the real model.
+3. hook the modules of the same names in the real model, where a forward passes them once.
 """
 
 from collections.abc import Callable
@@ -126,6 +126,27 @@ def learn_anatomy(config: PreTrainedConfig) -> Anatomy:
     )
 
 
+@torch.inference_mode()
+def find_sites(model: PreTrainedModel, anatomy: Anatomy) -> dict[str, Site]:
+    """The hook points that one short forward of the real model passes exactly once, with the
+    widths that it shows; a module that runs several times has no one value."""
+    seen: dict[str, list[torch.Size]] = {name: [] for name in anatomy.places}
+    handles = [
+        add_hook(model.get_submodule(module), side, lambda x, name=name: seen[name].append(x.shape))
+        for name, (module, side) in anatomy.places.items()
+    ]
+    try:
+        model(input_ids=torch.zeros(1, 2, dtype=torch.long, device=model.device), use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {
+        name: Site(name, *anatomy.places[name], width=shapes[0][-1])
+        for name, shapes in seen.items()
+        if len(shapes) == 1 and shapes[0][:-1] in ((1, 2), (2,))
+    }
+
+
 def _boot(config: PreTrainedConfig) -> tuple[TransformerBridge, dict[int, str]]:
     """The Bridge over a copy without weights, and the copy's module names by identity."""
     try:
@@ -136,8 +157,8 @@ def _boot(config: PreTrainedConfig) -> tuple[TransformerBridge, dict[int, str]]:
             return _wrap(config, hollow=True)
     except (ValueError, AttributeError, KeyError, TypeError, RuntimeError) as error:
         raise Invalid(
-            f"The model type {config.model_type!r} has no known hook points ({one_line(error)}); "
-            "give a model that TransformerLens' TransformerBridge can wrap."
+            f"A model of type {config.model_type!r} with this configuration cannot be wrapped by "
+            f"TransformerLens' TransformerBridge ({one_line(error)}); give one that it can wrap."
         ) from error
 
 

@@ -11,10 +11,10 @@ from app.errors import Invalid
 from tests.worker.tiny import MODEL_KINDS, N_LAYERS, ModelKind
 from worker.activations import capture
 from worker.models import LanguageModel, load_model
-from worker.sites import STEERABLE_HOOKS
+from worker.sites import STEERABLE_HOOKS, find_sites
 
 STORIES = Path(__file__).parents[3] / "shared/data/models/stories260K"
-ALL_KINDS: tuple[ModelKind, ...] = (*MODEL_KINDS, "falcon", "opt")
+ALL_KINDS: tuple[ModelKind, ...] = (*MODEL_KINDS, "falcon", "opt", "mixtral")
 IDS = torch.tensor([[0, 17, 101, 5, 260, 33, 78, 9, 140, 2, 2, 64]])
 
 
@@ -49,14 +49,21 @@ def test_sites_are_all_there(
     kind: ModelKind, model_of: Callable[[ModelKind], LanguageModel]
 ) -> None:
     model = model_of(kind)
-    # Blocks that run attention and MLP in parallel have no residual stream between them.
-    lacking = {"hook_resid_mid"} if kind in ("neox", "falcon") else set()
+    # Parallel blocks have no residual stream in the middle, experts no one vector of neurons.
+    lacks = {"neox": "hook_resid_mid", "falcon": "hook_resid_mid", "mixtral": "mlp.hook_post"}
     expected = {
         f"blocks.{layer}.{hook}"
         for layer in range(N_LAYERS)
-        for hook in set(STEERABLE_HOOKS) - lacking
+        for hook in set(STEERABLE_HOOKS) - {lacks.get(kind)}
     }
     assert {name for name, site in model.sites.items() if site.steerable} == expected
+
+
+def test_a_block_that_runs_twice_has_no_sites(folder_of: Callable[[ModelKind], Path]) -> None:
+    model = load_model("m", folder_of("gpt2"))
+    model.hf.transformer.h[2] = model.hf.transformer.h[1]
+    sites = find_sites(model.hf, model.facts.anatomy)
+    assert {name.split(".")[1] for name in sites} == {"0"}
 
 
 @pytest.mark.skipif(not STORIES.is_dir(), reason=f"needs {STORIES}")

@@ -82,7 +82,7 @@ def test_unknown_architecture(folder: Path, model_type: str | None) -> None:
 
 def test_an_architecture_without_hook_points(folder: Path) -> None:
     edit(folder / "config.json", model_type="biogpt")
-    refused(folder, "The model type 'biogpt' has no known hook points .*; give a model that")
+    refused(folder, "A model of type 'biogpt' .* cannot be wrapped .*; give one that it can wrap")
 
 
 def test_a_field_of_the_wrong_kind(folder: Path) -> None:

@@ -18,16 +18,17 @@ from transformers import (
     GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
+    MixtralConfig,
     OPTConfig,
     PreTrainedConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
 )
 
-ModelKind = Literal["gpt2", "llama", "neox", "gemma2", "qwen2", "falcon", "opt"]
+ModelKind = Literal["gpt2", "llama", "neox", "gemma2", "qwen2", "falcon", "opt", "mixtral"]
 MODEL_KINDS: tuple[ModelKind, ...] = ("gpt2", "llama", "neox", "gemma2", "qwen2")
 """Architectures that differ in what matters to most tests. `falcon` goes on writing into tensors
-that it passed on, `opt` flattens batches inside its blocks."""
+that it passed on, `opt` flattens batches inside its blocks, `mixtral` has experts for MLPs."""
 SAE_KINDS = ("topk", "batchtopk", "standard", "jumprelu", "gated", "abstopk")
 
 D_MODEL, N_LAYERS, D_MLP, N_HEADS, CONTEXT = 32, 3, 48, 4, 64
@@ -111,6 +112,8 @@ def model_config(kind: ModelKind, vocab_size: int) -> PreTrainedConfig:
     common["num_key_value_heads"] = 2
     if kind == "gemma2":
         return Gemma2Config(head_dim=8, sliding_window=16, **common)
+    if kind == "mixtral":
+        return MixtralConfig(num_local_experts=4, **common)
     return LlamaConfig(**common) if kind == "llama" else Qwen2Config(**common)
 
 
