@@ -27,8 +27,8 @@ precomputes the evidence for every feature, and serves
 * **steering**: what the model writes when a feature is turned up, down or out (`live`);
 * **jobs**: load a model or an SAE, train an SAE, compute evidence (`jobs`).
 
-The examples below run on the model that comes with the project, as they are: open one, press
-*Try it out* and *Execute*.
+The examples below run on the model that comes with the project, as they are: open one and press
+*Execute*.
 
 **Conventions.** Lists come in pages: `limit`, and `cursor` from the last answer's `next_cursor`.
 Lookups carry an `ETag`; ask again with `If-None-Match` and get 304 when nothing has changed. Times
@@ -51,7 +51,7 @@ _ASSETS = {
     "favicon-32x32.png": "image/png",
 }
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )

@@ -15,20 +15,30 @@ RETRY_AFTER_S = "5"
 class FieldProblem(BaseModel):
     """One thing that is wrong with a request."""
 
-    where: str = Field(description="Place in the request.", examples=["body.texts"])
-    what: str = Field(description="What is wrong there.", examples=["a value is required"])
+    where: str = Field(description="Place in the request.")
+    what: str = Field(description="What is wrong there.")
     allowed: str | None = Field(default=None, description="What would be right, where known.")
+
+
+_EXAMPLE = {
+    "type": "urn:saescope:problem:not-found",
+    "title": "Not found",
+    "status": 404,
+    "detail": "There is no model 'gpt5'; GET /v1/models lists what there is.",
+}
 
 
 class ProblemBody(BaseModel):
     """An error (RFC 9457). `detail` is a sentence for people; some problems have more members."""
 
-    model_config = ConfigDict(extra="allow", title="Problem")
+    model_config = ConfigDict(
+        extra="allow", title="Problem", json_schema_extra={"examples": [_EXAMPLE]}
+    )
 
-    type: str = Field(examples=["urn:saescope:problem:not-found"])
-    title: str = Field(examples=["Not found"])
-    status: int = Field(examples=[404])
-    detail: str = Field(examples=["There is no model `gpt5`."])
+    type: str
+    title: str
+    status: int
+    detail: str
     errors: list[FieldProblem] | None = Field(
         default=None, description="All that is wrong with the request, on a 422."
     )

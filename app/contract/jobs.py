@@ -20,7 +20,9 @@ class _Spec(BaseModel):
 class CorpusFile(_Spec):
     """Text of one's own: `.txt` (a document a line) or `.jsonl`."""
 
-    path: str = Field(examples=["texts/tinystories.jsonl"])
+    path: str = Field(
+        description="A file inside the allowed roots.", examples=["texts/tinystories.jsonl"]
+    )
     text_field: str = Field(default="text", description="Field of a JSON line that holds the text.")
 
 
@@ -28,8 +30,8 @@ class CorpusBundled(_Spec):
     """Text from the bundled generator."""
 
     bundled: Literal["storyworld"] = "storyworld"
-    documents: int = Field(default=4_000, ge=1, le=10_000_000)
-    seed: int = Field(default=1, ge=0)
+    documents: int = Field(default=4_000, ge=1, le=10_000_000, description="Texts to generate.")
+    seed: int = Field(default=1, ge=0, description="The same seed gives the same text.")
 
 
 Corpus = CorpusFile | CorpusBundled
@@ -56,17 +58,22 @@ class TrainSpec(_Spec):
     kind: Literal["train"] = "train"
     model: Id = Field(examples=["storyworld"])
     sae: Id = Field(examples=["2-my-topk"], description="Id that the trained SAE gets.")
-    hook_name: str = Field(examples=["blocks.2.hook_resid_post"])
-    corpus: Corpus = Field(default=CorpusBundled())
-    architecture: Literal["topk", "standard"] = "topk"
+    hook_name: str = Field(
+        description="Site whose vectors it learns to take apart, one of the model's `hook_points`.",
+        examples=["blocks.2.hook_resid_post"],
+    )
+    corpus: Corpus = Field(default=CorpusBundled(), description="Text to learn on.")
+    architecture: Literal["topk", "standard"] = Field(
+        default="topk", description="`topk`: the k strongest stay; `standard`: ReLU and L1."
+    )
     d_sae: int | None = Field(default=None, ge=2, description="Width; 8 times d_in when absent.")
     k: int = Field(default=16, ge=1, description="Active features a token (topk).")
     l1_coefficient: float = Field(
         default=1.0, ge=0, description="Weight of the L1 term (standard)."
     )
-    training_tokens: int = Field(default=1_000_000, ge=1)
-    train_batch_tokens: int = Field(default=2_048, ge=1)
-    lr: float = Field(default=1e-3, gt=0)
+    training_tokens: int = Field(default=1_000_000, ge=1, description="Tokens to learn from.")
+    train_batch_tokens: int = Field(default=2_048, ge=1, description="Tokens in one step.")
+    lr: float = Field(default=1e-3, gt=0, description="Learning rate.")
     context_size: int | None = Field(default=None, ge=2, description="The model's own when absent.")
     seed: int = Field(default=0, ge=0)
 

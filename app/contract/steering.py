@@ -21,21 +21,25 @@ class SteeringEntry(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    sae: Id | None = Field(default=None, examples=["2-res-topk"])
-    feature: int | None = Field(default=None, ge=0, examples=[12])
+    sae: Id | None = Field(
+        default=None, description="SAE of `feature`, or a layer's neurons.", examples=["2-res-topk"]
+    )
+    feature: int | None = Field(
+        default=None, ge=0, description="Index of the feature in `sae`.", examples=[12]
+    )
     hook: str | None = Field(
         default=None, description="Hook point of `vector`, a TransformerLens name."
     )
     vector: list[float] | None = Field(
         default=None, description="Direction at `hook`, d_model numbers."
     )
-    strength: float = 1.0
+    strength: float = Field(default=1.0, description="How much, counted in `unit`.")
     unit: Unit = Field(
         default="max_activation",
         description="`max_activation`: times the feature's own stored maximum; `raw`: as it is.",
     )
-    method: Method = "add"
-    positions: Positions = "all"
+    method: Method = Field(default="add", description="What is done to the vector at the site.")
+    positions: Positions = Field(default="all", description="Tokens at which it is done.")
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
