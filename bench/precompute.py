@@ -56,12 +56,21 @@ class Floor:
     paused: float = 0.0
     """Seconds that the run stood still, all told."""
     buffer: torch.Tensor = field(init=False)
+    bias: torch.Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         width = self.sae.cfg.d_sae
         self.buffer = torch.empty(BLOCK // width, width)
+        self.bias = self.sae.get_parameter("b_enc")
 
-    def __call__(self, phase: str, done: float, *_: object) -> None:
+    def __call__(
+        self,
+        phase: str,
+        done: float,
+        total: float,
+        rate: float | None = None,
+        metrics: dict[str, float] | None = None,
+    ) -> None:
         """Take the next batch, as the progress of a run that has just done it."""
         started = time.perf_counter()
         if phase == "tokens" and done and (batch := next(self.left, None)):
@@ -75,7 +84,7 @@ class Floor:
         encoding = time.perf_counter()
         for block in x.split(len(self.buffer)):
             out = self.buffer[: len(block)]
-            pre = torch.addmm(self.sae.b_enc, block, self.sae.W_enc, out=out)
+            pre = torch.addmm(self.bias, block, self.sae.W_enc, out=out)
             pre.relu_() if self.sae.cfg.architecture() == "standard" else pre.topk(ACTIVE, dim=1)
         self.forward += encoding - started
         self.encode += time.perf_counter() - encoding

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from app.errors import Invalid
 from app.store.records import FeatureBatch
 from tests.precompute.committed import contents
 from tests.precompute.oracle import Expected, dense_activations, expect, found
-from tests.precompute.scene import ALWAYS, DEAD, HOOK, ONCE, ONLY_BOS, Scene
+from tests.precompute.scene import ALWAYS, DEAD, HOOK, ONCE, ONLY_BOS, Scene, build
 from worker.activations import capture
 from worker.precompute.plan import plan_shards
 from worker.precompute.run import precompute
@@ -118,7 +119,7 @@ def test_one_of_many_dictionaries_equals_it_alone(
 def test_where_features_are_cut_changes_nothing(
     scene: Scene, batches: Batches, settings: Settings, tmp_path: Path
 ) -> None:
-    cut = replace(settings, range_features=5)
+    cut = replace(settings, range_features=1)
     finer = {
         batch.first + row: found(batch, row)
         for batch in run(scene, tmp_path, cut, ["1-relu"])["1-relu"]
@@ -127,3 +128,10 @@ def test_where_features_are_cut_changes_nothing(
     for batch in batches["1-relu"]:
         for row in range(len(batch.labels)):
             assert found(batch, row) == finer[batch.first + row]
+
+
+def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    poisoned = build(tmp_path)
+    next(poisoned.model.hf.parameters())[5] = torch.nan
+    with pytest.raises(Invalid, match=r"not finite at blocks\.\d\..*SAESCOPE_DTYPE=float32"):
+        run(poisoned, tmp_path / "spill", ONE_PIECE)

@@ -33,23 +33,23 @@ def select_examples(
 ) -> Examples:
     """The examples of a range that begins at feature `first`; `lengths` are the corpus' own."""
     active = torch.bincount(runs.feature, minlength=len(entries.count))
-    ranks, wanted = _ranks(active.cpu().numpy(), first, seed)
+    ranks, wanted = _ranks(active.numpy(), first, seed)
     feature, chosen = np.nonzero(wanted)
-    before = (active.cumsum(0) - active).cpu().numpy()
-    at = torch.from_numpy(before[feature] + ranks[feature, chosen]).to(runs.max.device)
+    before = (active.cumsum(0) - active).numpy()
+    at = torch.from_numpy(before[feature] + ranks[feature, chosen])
     run = _by_rank(runs).index_select(0, at)
     windows = _windows(entries, runs, run, lengths)
-    starts = np.searchsorted(windows.of.cpu().numpy(), np.arange(len(feature) + 1))
+    starts = np.searchsorted(windows.of.numpy(), np.arange(len(feature) + 1))
     return Examples(
         feature=feature.astype(np.int32),
         band=_BAND[chosen].astype(np.int8),
-        sequence=runs.sequence[run].cpu().numpy(),
-        offset=windows.offset.int().cpu().numpy(),
-        length=windows.length.short().cpu().numpy(),
-        peak=windows.peak.short().cpu().numpy(),
+        sequence=runs.sequence[run].numpy(),
+        offset=windows.offset.int().numpy(),
+        length=windows.length.short().numpy(),
+        peak=windows.peak.short().numpy(),
         values_start=starts,
-        value_position=windows.position.byte().cpu().numpy(),
-        value=entries.value[windows.entry].cpu().numpy(),
+        value_position=windows.position.byte().numpy(),
+        value=entries.value[windows.entry].numpy(),
     )
 
 
@@ -131,7 +131,7 @@ def _spans(
     size = stop - start
     of = torch.repeat_interleave(size)
     begin = size.cumsum(0) - size
-    return of, torch.arange(len(of), device=of.device) + (start - begin)[of]
+    return of, torch.arange(len(of)) + (start - begin)[of]
 
 
 def _peaks(

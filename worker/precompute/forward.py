@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 
+from app.errors import Invalid
 from worker.activations import capture
 from worker.models import LanguageModel
 from worker.saes import Dictionary
@@ -48,13 +49,22 @@ class Forward:
         return batch.mask & ~self._special[batch.ids]
 
     def activations(self, batch: Batch) -> dict[str, Float[torch.Tensor, "tokens _"]]:
-        """float32 activations at every hook point read, one row for each counted token."""
+        """float32 activations at every hook point read, one row for each counted token.
+
+        Raises:
+            Invalid: some of them are not finite.
+        """
         captured = capture(self._model, batch.ids, self._hooks)
         rows = self.counted(batch).flatten().nonzero().squeeze(1).to(self._model.device)
-        return {
-            hook: captured[hook].flatten(0, 1).index_select(0, rows).float()
-            for hook in self._hooks
-        }  # fmt: skip
+        found = {}
+        for hook in self._hooks:
+            found[hook] = captured[hook].flatten(0, 1).index_select(0, rows).float()
+            if not found[hook].isfinite().all():
+                raise Invalid(
+                    f"The model {self._model.id} gives numbers that are not finite at {hook}; check "
+                    "its weights, or run it with SAESCOPE_DTYPE=float32."
+                )
+        return found
 
     def encode(self, batch: Batch, first: int, bits: int) -> Iterator[Encoded]:
         """Entries of every dictionary in blocks of tokens; sequences are counted from `first`."""

@@ -49,9 +49,7 @@ class Runs:
     """Strongest activation."""
 
 
-def merge(
-    slices: Sequence[Slice], features: int, bits: int, device: torch.device | str = "cpu"
-) -> Merged:
+def merge(slices: Sequence[Slice], features: int, bits: int) -> Merged:
     """Merge slices of `features` features, whose places have `bits` position bits."""
     counts = np.array([one.counts for one in slices], dtype=np.int64).reshape(-1, features)
     count = counts.sum(0)
@@ -67,7 +65,7 @@ def merge(
         sequence[to] = (one.place >> bits) + one.first
     feature = np.repeat(np.arange(features, dtype=np.int32), count)
     columns = (count, feature, sequence, position, value)
-    return Merged(*(torch.from_numpy(column).to(device) for column in columns))
+    return Merged(*(torch.from_numpy(column) for column in columns))
 
 
 def find_runs(entries: Merged) -> Runs:

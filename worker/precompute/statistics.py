@@ -30,7 +30,7 @@ def statistics(entries: Merged) -> Statistics:
         entries.value, "max", lengths=entries.count, initial=0.0, unsafe=True
     )
     total = torch.segment_reduce(value, "sum", lengths=entries.count, initial=0.0, unsafe=True)
-    steps = torch.arange(BINS + 1, dtype=torch.float64, device=value.device) / BINS
+    steps = torch.arange(BINS + 1, dtype=torch.float64) / BINS
     return Statistics(
         max=largest,
         mean=(total / entries.count.clamp(min=1)).float(),
