@@ -18,10 +18,8 @@ unpacking reads each of the lines above at once. So both cost a few operations a
 """
 
 import struct
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import NamedTuple
 
 import numpy as np
 
@@ -33,21 +31,9 @@ HEADER = struct.Struct("<B5H2I")
 """Format; histogram bins; top logits, bottom logits, neighbors, neurons; examples; values."""
 
 
-class Windows(NamedTuple):
-    """Example windows without their tokens, by column; E of them, strongest band first."""
-
-    band: list[str]
-    sequence: list[int]
-    offset: list[int]
-    length: list[int]
-    peak: list[int]
-    values: list[list[float]]
-    """One per token of each window."""
-
-
 @dataclass(frozen=True)
 class Evidence:
-    """What a blob holds. Pairs are ordered as they were packed."""
+    """What a blob holds. Pairs are ordered as they were packed; E windows of T tokens together."""
 
     histogram_edges: list[float]
     histogram_counts: list[int]
@@ -55,7 +41,18 @@ class Evidence:
     bottom_logits: list[tuple[int, float]]
     neighbors: list[tuple[int, float]]
     neurons: list[tuple[int, int, float]]
-    windows: Windows
+    band: list[str]
+    """[E]"""
+    sequence: np.ndarray
+    """int32 [E]"""
+    offset: np.ndarray
+    """int32 [E]"""
+    length: np.ndarray
+    """uint16 [E]"""
+    peak: list[int]
+    """[E]"""
+    values: list[float]
+    """[T]: one per token of every window, window after window."""
 
 
 def pack(batch: FeatureBatch) -> list[bytes]:
@@ -140,9 +137,13 @@ def unpack(blob: bytes) -> Evidence:
         )
     _, bins, top, bottom, neighbors, neurons, n_examples, n_values = HEADER.unpack_from(blob)
     read = _Reader(blob, HEADER.size)
-    (counts,) = read("<i8", bins)
-    edges, *numbers = read("<f4", bins + 1, top, bottom, neighbors, neurons)
-    ids = read("<i4", top, bottom, neighbors, neurons, neurons)
+    (counts,) = read.lists("<i8", bins)
+    edges, *numbers = read.lists("<f4", bins + 1, top, bottom, neighbors, neurons)
+    ids = read.lists("<i4", top, bottom, neighbors, neurons, neurons)
+    sequence, offset = read("<i4", 2 * n_examples).reshape(2, n_examples)
+    length, peak, active = read("<u2", 3 * n_examples).reshape(3, n_examples)
+    (band,) = read.lists("i1", n_examples)
+    value, position = read("<f4", n_values), read("u1", n_values)
     return Evidence(
         histogram_edges=edges,
         histogram_counts=counts,
@@ -150,7 +151,12 @@ def unpack(blob: bytes) -> Evidence:
         bottom_logits=list(zip(ids[1], numbers[1], strict=True)),
         neighbors=list(zip(ids[2], numbers[2], strict=True)),
         neurons=list(zip(ids[3], ids[4], numbers[3], strict=True)),
-        windows=_windows(read, n_examples, n_values),
+        band=[BANDS[number] for number in band],
+        sequence=sequence,
+        offset=offset,
+        length=length,
+        peak=peak.tolist(),
+        values=_dense(length, active, position, value).tolist(),
     )
 
 
@@ -160,36 +166,22 @@ class _Reader:
     def __init__(self, blob: bytes, at: int) -> None:
         self._blob, self._at = blob, at
 
-    def array(self, dtype: str, n: int) -> np.ndarray:
+    def __call__(self, dtype: str, n: int) -> np.ndarray:
         found = np.frombuffer(self._blob, dtype, n, self._at)
         self._at += found.nbytes
         return found
 
-    def __call__(self, dtype: str, *widths: int) -> list[list]:
+    def lists(self, dtype: str, *widths: int) -> list[list]:
         """Lists of those widths that follow each other in one number format."""
-        return cut(self.array(dtype, sum(widths)).tolist(), widths)
+        flat, ends = self(dtype, sum(widths)).tolist(), [*accumulate(widths)]
+        return [flat[end - width : end] for end, width in zip(ends, widths, strict=True)]
 
 
-def cut(flat: list, lengths: Iterable[int]) -> list[list]:
-    """Consecutive pieces of `flat` of those lengths."""
-    ends = list(accumulate(lengths))
-    return [flat[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-
-
-def _windows(read: _Reader, n_examples: int, n_values: int) -> Windows:
-    sequence, offset = read("<i4", n_examples, n_examples)
-    length, peak, active = read.array("<u2", 3 * n_examples).reshape(3, n_examples)
-    band = read.array("i1", n_examples).tolist()
-    value, position = read.array("<f4", n_values), read.array("u1", n_values)
-    first = np.cumsum(length, dtype=np.int64) - length
+def _dense(
+    length: np.ndarray, active: np.ndarray, position: np.ndarray, value: np.ndarray
+) -> np.ndarray:
+    """float32 [T]: the windows' values with their zeros."""
     dense = np.zeros(int(length.sum()), np.float32)
+    first = np.cumsum(length, dtype=np.int64) - length
     dense[np.repeat(first, active) + position] = value
-    lengths = length.tolist()
-    return Windows(
-        band=[BANDS[number] for number in band],
-        sequence=sequence,
-        offset=offset,
-        length=lengths,
-        peak=peak.tolist(),
-        values=cut(dense.tolist(), lengths),
-    )
+    return dense

@@ -3,22 +3,29 @@
 A row of `corpus_chunks` holds a few whole sequences, about `CHUNK_TOKENS` tokens, so that a window
 costs one small read: uint32 [sequences], the byte of the row at which each begins, then the tokens
 as uint16, or int32 where the vocabulary needs it.
+
+A process keeps the sequences that it read in one array and their places in another, so that all
+windows of a feature are gathered at once. When the array is full it is forgotten and filled anew.
 """
 
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 from sqlalchemy import Connection, select
 
 from app.errors import Gone
-from app.store.cache import ByteCache
-from app.store.codec import cut
 from app.store.tables import corpus_chunks, packed_id
 
 CHUNK_TOKENS = 512
+KEPT_BYTES = 8 * 2**20
+"""Tokens of one corpus that a process keeps, unless one answer needs more."""
 _IDS_A_QUERY = 500
-_START = struct.Struct("<I")
+
+Connect = Callable[[], AbstractContextManager[Connection]]
+"""Opens a connection: `Shelf.read`."""
 
 
 def chunk_sequences(n_sequences: int, n_tokens: int) -> int:
@@ -41,51 +48,74 @@ def token_dtype(itemsize: int) -> str:
     return "<u2" if itemsize == 2 else "<i4"
 
 
-class Corpus:
-    """Windows of one corpus on the shelf."""
+class StoredCorpus(NamedTuple):
+    """What must be known of a corpus: columns of `corpora`."""
 
-    def __init__(self, number: int, per_chunk: int, token_bytes: int) -> None:
-        self._number = number
-        self._per_chunk = per_chunk
-        self._token_bytes = token_bytes
+    number: int
+    n_sequences: int
+    chunk_sequences: int
+    token_bytes: int
+
+
+class Corpus:
+    """Windows of one corpus on the shelf. Threads may share it."""
+
+    def __init__(self, stored: StoredCorpus) -> None:
+        self._number = stored.number
+        self._per_chunk = stored.chunk_sequences
+        self._dtype = np.dtype(token_dtype(stored.token_bytes))
+        self._lock = Lock()
+        self._kept = np.empty(KEPT_BYTES // self._dtype.itemsize, self._dtype)
+        self._n_kept = 0
+        self._place = np.full(stored.n_sequences, -1, np.int64)
 
     def windows(
         self,
-        connection: Connection,
-        cache: ByteCache,
-        sequences: Sequence[int],
-        offsets: Sequence[int],
-        lengths: Sequence[int],
-    ) -> list[list[int]]:
-        """Token ids of windows. Gone when the corpus is."""
-        per_chunk, width = self._per_chunk, self._token_bytes
-        rows = self._rows(connection, cache, {sequence // per_chunk for sequence in sequences})
-        pieces = []
-        for sequence, offset, length in zip(sequences, offsets, lengths, strict=True):
-            chunk, place = divmod(sequence, per_chunk)
-            row = rows[chunk]
-            first = _START.unpack_from(row, 4 * place)[0] + offset * width
-            pieces.append(row[first : first + length * width])
-        flat = np.frombuffer(b"".join(pieces), token_dtype(width)).tolist()
-        return cut(flat, lengths)
+        connect: Connect,
+        sequences: np.ndarray,
+        offsets: np.ndarray,
+        lengths: np.ndarray,
+    ) -> np.ndarray:
+        """Token ids of E windows (int [E] each), one after another. Gone when the corpus is."""
+        ends = np.cumsum(lengths, dtype=np.int64)
+        with self._lock:
+            places = self._place[sequences]
+            if places.size and places.min() < 0:
+                self._load(connect, sequences)
+                places = self._place[sequences]
+            first = np.repeat(places + offsets - ends + lengths, lengths)
+            return self._kept[first + np.arange(len(first))]
 
-    def _rows(self, connection: Connection, cache: ByteCache, wanted: set[int]) -> dict[int, bytes]:
-        """Chunks by number."""
-        base = packed_id(self._number, 0)
-        rows, missing = {}, []
-        for chunk in wanted:
-            row = cache.get(base + chunk)
-            if row is None:
-                missing.append(base + chunk)
-            else:
-                rows[chunk] = row
-        for first in range(0, len(missing), _IDS_A_QUERY):
-            query = select(corpus_chunks).where(
-                corpus_chunks.c.id.in_(missing[first : first + _IDS_A_QUERY])
-            )
-            for id, row in connection.execute(query):
-                cache.put(id, row)
-                rows[id - base] = row
+    def _load(self, connect: Connect, sequences: np.ndarray) -> None:
+        """Keep these sequences, and those that share their rows."""
+        rows = self._read(connect, sequences[self._place[sequences] < 0])
+        if self._n_kept + self._size(rows) > len(self._kept):
+            rows = self._read(connect, sequences)
+            self._place[:], self._n_kept = -1, 0
+            if self._size(rows) > len(self._kept):
+                self._kept = np.empty(self._size(rows), self._dtype)
+        for chunk, row in rows.items():
+            n_sequences = int.from_bytes(row[:4], "little") // 4
+            starts = np.frombuffer(row, "<u4", n_sequences) // self._dtype.itemsize
+            tokens = np.frombuffer(row, self._dtype, offset=4 * n_sequences)
+            first = chunk * self._per_chunk
+            self._place[first : first + n_sequences] = self._n_kept + starts - starts[0]
+            self._kept[self._n_kept : self._n_kept + len(tokens)] = tokens
+            self._n_kept += len(tokens)
+
+    def _size(self, rows: dict[int, bytes]) -> int:
+        """Tokens that rows hold at most."""
+        return sum(map(len, rows.values())) // self._dtype.itemsize
+
+    def _read(self, connect: Connect, sequences: np.ndarray) -> dict[int, bytes]:
+        """The rows with these sequences, by number of the chunk."""
+        base, rows = packed_id(self._number, 0), {}
+        wanted = [base + chunk for chunk in np.unique(sequences // self._per_chunk).tolist()]
+        with connect() as connection:
+            for first in range(0, len(wanted), _IDS_A_QUERY):
+                ids = wanted[first : first + _IDS_A_QUERY]
+                query = select(corpus_chunks).where(corpus_chunks.c.id.in_(ids))
+                rows |= {id - base: tokens for id, tokens in connection.execute(query)}
         if len(rows) < len(wanted):
             raise Gone("The corpus of this evidence was deleted meanwhile; ask again.")
         return rows

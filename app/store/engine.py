@@ -22,17 +22,17 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from app.store.cache import ByteCache
+from app.store.corpus import Corpus, StoredCorpus
 from app.store.records import Vocabulary
 
 BUSY_TIMEOUT_S = 30
 """Seconds that a SQLite writer waits for another."""
 
+CORPORA_KEPT = 4
+"""Corpora whose tokens a process keeps at once."""
+
 TRUSTED_S = 5
 """Seconds for which a Postgres connection is used again without asking whether it lives."""
-
-CACHED_TOKEN_BYTES = 16 * 2**20
-"""Corpus tokens kept in memory by one process."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,20 @@ class Shelf:
 
     reader: Engine
     writer: Engine
-    chunks: ByteCache = field(default_factory=lambda: ByteCache(CACHED_TOKEN_BYTES))
-    """Corpus chunks by packed id; they never change and their ids are never used again."""
+    corpora: dict[int, Corpus] = field(default_factory=dict)
+    """Corpora by number, with the tokens that were read; numbers are never used again."""
     vocabularies: dict[str, Vocabulary] = field(default_factory=dict)
     """Vocabularies by model fingerprint."""
     token_words: dict[str, list[list[str]]] = field(default_factory=dict)
     """The words of each token by model fingerprint; only writers need them."""
+
+    def corpus(self, stored: StoredCorpus) -> Corpus:
+        """Windows of a corpus."""
+        if stored.number not in self.corpora:
+            if len(self.corpora) >= CORPORA_KEPT:
+                self.corpora.clear()
+            self.corpora[stored.number] = Corpus(stored)
+        return self.corpora[stored.number]
 
     @property
     def is_sqlite(self) -> bool:
@@ -64,7 +72,10 @@ class Shelf:
         if self.is_sqlite:
             with self.reader.connect() as connection:
                 connection.exec_driver_sql("BEGIN")
-                yield connection
+                try:
+                    yield connection
+                finally:
+                    connection.exec_driver_sql("ROLLBACK")
         else:
             with self.writer.connect() as connection:
                 yield connection.execution_options(isolation_level="REPEATABLE READ")

@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, select
 
 from app.errors import NotFound
+from app.store.corpus import StoredCorpus
 from app.store.tables import corpora, models, run_ranges, runs, saes
 
 
@@ -54,9 +55,11 @@ def corpus(connection: Connection, corpus_id: str) -> Row:
     return row
 
 
-def corpus_of(connection: Connection, run: Row) -> Row:
-    """The row of a run's corpus."""
-    return connection.execute(select(corpora).where(corpora.c.number == run.corpus)).one()
+def corpus_of(connection: Connection, run: Row) -> StoredCorpus:
+    """The corpus of a run."""
+    columns = [corpora.c[name] for name in StoredCorpus._fields]
+    row = connection.execute(select(*columns).where(corpora.c.number == run.corpus)).one()
+    return StoredCorpus(*row)
 
 
 def run(connection: Connection, run_id: str, *, lock: bool = False) -> Row:
@@ -80,10 +83,11 @@ def ranges(connection: Connection, number: int) -> list[tuple[int, int]]:
 def provenance(connection: Connection, run: Row) -> dict[str, Any]:
     """What a run's evidence was made from."""
     fingerprint = select(models.c.fingerprint).where(models.c.id == run.model_id)
+    corpus_id = select(corpora.c.id).where(corpora.c.number == run.corpus)
     return {
         "model": connection.execute(fingerprint).scalar_one(),
         "sae": run.sae_fingerprint,
-        "corpus": corpus_of(connection, run).id,
+        "corpus": connection.execute(corpus_id).scalar_one(),
         "settings": run.settings,
         "run_id": run.id,
     }

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -30,17 +31,17 @@ from app.errors import NotFound
 from app.store import codec, find, pages, search
 from app.store import tables as t
 from app.store import vocabulary as vocabularies
-from app.store.corpus import Corpus
+from app.store.corpus import StoredCorpus
 from app.store.engine import Shelf
 from app.store.hot import HotStatement
 from app.store.pages import Page
 from app.store.records import (
-    Example,
     Feature,
     FeatureSummary,
     ModelRecord,
     SaeRecord,
     Vocabulary,
+    Windows,
 )
 
 Sort = Literal["index", "density", "max_activation"]
@@ -56,6 +57,7 @@ class _Stored(NamedTuple):
     run_id: str
     fingerprint: str
     number: int
+    n_sequences: int
     chunk_sequences: int
     token_bytes: int
     label: str
@@ -71,6 +73,7 @@ _FEATURE = HotStatement(
         t.runs.c.id.label("run_id"),
         t.models.c.fingerprint,
         t.corpora.c.number,
+        t.corpora.c.n_sequences,
         t.corpora.c.chunk_sequences,
         t.corpora.c.token_bytes,
         t.features.c.label,
@@ -118,7 +121,7 @@ def vocabulary(shelf: Shelf, model_id: str) -> Vocabulary:
     """A model's token strings, kept in memory."""
     with shelf.read() as connection:
         fingerprint = find.model(connection, model_id).fingerprint
-        return vocabularies.of_model(shelf, connection, model_id, fingerprint)
+    return vocabularies.of_model(shelf, model_id, fingerprint)
 
 
 def saes(
@@ -226,24 +229,15 @@ def feature(shelf: Shelf, model_id: str, sae_id: str, index: int) -> Feature:
 
 def lookup(shelf: Shelf, model_id: str, sae_id: str, index: int) -> tuple[Feature, Vocabulary]:
     """`feature`, and the vocabulary that its token ids are from, for the price of one."""
-    with shelf.read() as connection:
-        # An index of more bits would be a row of another run.
-        known = 0 <= index <= t.ROW_MASK
-        key = {"model_id": model_id, "sae_id": sae_id, "index": index}
-        found = _FEATURE.first(connection, **key) if known else None
-        if found is None:
+    # An index of more bits would be a row of another run.
+    known = 0 <= index <= t.ROW_MASK
+    key = {"model_id": model_id, "sae_id": sae_id, "index": index}
+    found = _FEATURE.first(shelf.reader, **key) if known else None
+    if found is None:
+        with shelf.read() as connection:
             raise _no_feature(connection, model_id, sae_id, index)
-        row = _Stored(*found)
-        evidence = codec.unpack(row.evidence)
-        windows = evidence.windows
-        names = vocabularies.of_model(shelf, connection, model_id, row.fingerprint)
-        tokens = Corpus(row.number, row.chunk_sequences, row.token_bytes).windows(
-            connection, shelf.chunks, windows.sequence, windows.offset, windows.length
-        )
-    examples = [
-        Example(band, sequence, offset, peak, values[peak], ids, values)
-        for band, sequence, offset, _, peak, values, ids in zip(*windows, tokens, strict=True)
-    ]
+    row = _Stored(*found)
+    evidence = codec.unpack(row.evidence)
     feature = Feature(
         index=index,
         run_id=row.run_id,
@@ -256,11 +250,28 @@ def lookup(shelf: Shelf, model_id: str, sae_id: str, index: int) -> tuple[Featur
         histogram_counts=evidence.histogram_counts,
         top_logits=evidence.top_logits,
         bottom_logits=evidence.bottom_logits,
-        examples=examples,
+        windows=_windows(shelf, row, evidence),
         neighbors=evidence.neighbors,
         neurons=evidence.neurons,
     )
-    return feature, names
+    return feature, vocabularies.of_model(shelf, model_id, row.fingerprint)
+
+
+def _windows(shelf: Shelf, row: _Stored, evidence: codec.Evidence) -> Windows:
+    length = evidence.length
+    ends = np.cumsum(length, dtype=np.int64)
+    return Windows(
+        band=evidence.band,
+        sequence=evidence.sequence.tolist(),
+        offset=evidence.offset.tolist(),
+        peak=evidence.peak,
+        start=(ends - length).tolist(),
+        stop=ends.tolist(),
+        token_ids=shelf.corpus(StoredCorpus(*row[2:6])).windows(
+            shelf.read, evidence.sequence, evidence.offset, length
+        ),
+        values=evidence.values,
+    )
 
 
 def _no_feature(connection: Connection, model_id: str, sae_id: str, index: int) -> NotFound:

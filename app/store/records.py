@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +21,18 @@ class Vocabulary:
     """Exact bytes that the token stands for; empty for special tokens."""
     special: list[int]
     """Ids of special tokens (BOS, EOS, padding)."""
+
+    @cached_property
+    def shown(self) -> np.ndarray:
+        """object [tokens]: `display`, to be indexed by an array of ids at once."""
+        return np.array(self.display, dtype=object)
+
+    @cached_property
+    def is_exact(self) -> np.ndarray:
+        """bool [tokens]: whether `display` is the text that `raw` stands for, so that displays of
+        such tokens, joined, are their exact text."""
+        pairs = zip(self.display, self.raw, strict=True)
+        return np.array([display.encode() == raw for display, raw in pairs], dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -162,7 +175,7 @@ class FeatureBatch:
     """[F] a first label without a language model: what it fires on, what it promotes."""
 
 
-@dataclass(slots=True)  # not frozen: a lookup makes 45 of them, frozen ones cost five times as much
+@dataclass(slots=True)
 class Example:
     """One window, as it is served."""
 
@@ -173,6 +186,38 @@ class Example:
     max: float
     token_ids: list[int]
     values: list[float]
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """The example windows of one feature by column, E of T tokens together: what a lookup is
+    answered from, since 45 objects would cost it as much as all the rest."""
+
+    band: list[str]
+    """[E], strongest first."""
+    sequence: list[int]
+    """[E]"""
+    offset: list[int]
+    """[E]"""
+    peak: list[int]
+    """[E]: position of the maximum, counted from the window's first token."""
+    start: list[int]
+    """[E]: where the window begins in the next two."""
+    stop: list[int]
+    """[E]: where it ends."""
+    token_ids: np.ndarray
+    """int [T]"""
+    values: list[float]
+    """[T]"""
+
+    def __len__(self) -> int:
+        return len(self.band)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Windows) and all(
+            np.array_equal(mine, theirs)
+            for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -191,9 +236,27 @@ class Feature:
     histogram_counts: list[int]
     top_logits: list[tuple[int, float]]
     bottom_logits: list[tuple[int, float]]
-    examples: list[Example]
+    windows: Windows
     neighbors: list[tuple[int, float]]
     neurons: list[tuple[int, int, float]]
+
+    @property
+    def examples(self) -> list[Example]:
+        """The windows one by one."""
+        w = self.windows
+        columns = zip(w.band, w.sequence, w.offset, w.peak, w.start, w.stop, strict=True)
+        return [
+            Example(
+                band,
+                sequence,
+                offset,
+                peak,
+                w.values[start + peak],
+                w.token_ids[start:stop].tolist(),
+                w.values[start:stop],
+            )
+            for band, sequence, offset, peak, start, stop in columns
+        ]
 
 
 @dataclass(slots=True)

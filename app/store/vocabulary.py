@@ -8,7 +8,7 @@ strings, all exact bytes.
 import struct
 
 import numpy as np
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
 from app.errors import Gone
 from app.store.engine import Shelf
@@ -56,12 +56,12 @@ def unpack(blob: bytes) -> Vocabulary:
     )
 
 
-def of_model(shelf: Shelf, connection: Connection, model_id: str, fingerprint: str) -> Vocabulary:
+def of_model(shelf: Shelf, model_id: str, fingerprint: str) -> Vocabulary:
     """The vocabulary of a registered model, kept in memory by the model's fingerprint."""
     if fingerprint not in shelf.vocabularies:
-        packed = connection.execute(
-            select(vocabularies.c.packed).where(vocabularies.c.model_id == model_id)
-        ).scalar()
+        query = select(vocabularies.c.packed).where(vocabularies.c.model_id == model_id)
+        with shelf.read() as connection:
+            packed = connection.execute(query).scalar()
         if packed is None:
             raise Gone(f"Model '{model_id}' was deleted meanwhile.")
         if len(shelf.vocabularies) >= MODELS_CACHED:

@@ -21,6 +21,9 @@ PROMOTED = 10
 PEAKS = 5
 """Strongest examples whose peak tokens a feature is found by."""
 
+_AT_ONCE = 1_000
+"""Sequences asked for at once: a corpus of long ones must not be kept whole."""
+
 _WORD = re.compile(r"[^\W_]+")
 
 
@@ -33,9 +36,8 @@ def of_features(shelf: Shelf, connection: Connection, run: Row, batch: FeatureBa
     """Each feature's words, once each, separated by spaces."""
     by_token = _of_tokens(shelf, connection, run.model_id)
     promoted = batch.top_logits[0][:, :PROMOTED].tolist()
-    stored = find.corpus_of(connection, run)
-    corpus = Corpus(stored.number, stored.chunk_sequences, stored.token_bytes)
-    peaks = _peak_tokens(shelf, connection, corpus, batch)
+    corpus = shelf.corpus(find.corpus_of(connection, run))
+    peaks = _peak_tokens(shelf, corpus, batch)
     return [
         " ".join(
             dict.fromkeys(cut(label) + [word for token in up + fired for word in by_token[token]])
@@ -49,22 +51,21 @@ def _of_tokens(shelf: Shelf, connection: Connection, model_id: str) -> list[list
     fingerprint = find.model(connection, model_id).fingerprint
     if fingerprint not in shelf.token_words:
         shelf.token_words.clear()
-        tokens = vocabulary.of_model(shelf, connection, model_id, fingerprint)
+        tokens = vocabulary.of_model(shelf, model_id, fingerprint)
         shelf.token_words[fingerprint] = [cut(string) for string in tokens.display]
     return shelf.token_words[fingerprint]
 
 
-def _peak_tokens(
-    shelf: Shelf, connection: Connection, corpus: Corpus, batch: FeatureBatch
-) -> list[list[int]]:
+def _peak_tokens(shelf: Shelf, corpus: Corpus, batch: FeatureBatch) -> list[list[int]]:
     """Per feature, the tokens at the peaks of its first `PEAKS` top examples."""
     examples = batch.examples
     rank = np.arange(len(examples.feature)) - np.searchsorted(examples.feature, examples.feature)
-    chosen = (rank < PEAKS) & (examples.band == 0)
-    sequences = examples.sequence[chosen].tolist()
-    positions = (examples.offset + examples.peak)[chosen].tolist()
-    tokens = corpus.windows(connection, shelf.chunks, sequences, positions, [1] * len(sequences))
+    chosen = np.flatnonzero((rank < PEAKS) & (examples.band == 0))
     found: list[list[int]] = [[] for _ in batch.labels]
-    for feature, token in zip(examples.feature[chosen].tolist(), tokens, strict=True):
-        found[feature] += token
+    for some in np.split(chosen, range(_AT_ONCE, len(chosen), _AT_ONCE)):
+        places = examples.offset[some] + examples.peak[some]
+        ones = np.ones(len(some), np.int64)
+        tokens = corpus.windows(shelf.read, examples.sequence[some], places, ones)
+        for feature, token in zip(examples.feature[some].tolist(), tokens.tolist(), strict=True):
+            found[feature].append(token)
     return found

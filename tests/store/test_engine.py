@@ -5,7 +5,7 @@ import time
 import pytest
 from sqlalchemy import event
 
-from app.store import cache, engine, read
+from app.store import engine, read
 from app.store.engine import Shelf
 from app.store.read import Ranges
 from tests.store import builders
@@ -54,10 +54,3 @@ def test_sqlite_walks_the_index_of_the_sort(sqlite_shelf: Shelf, sort: read.Sort
             plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", parameters).all()
         assert f"ix_features_{sort}" in plan[0].detail
         assert len(plan) == 1  # nothing is sorted
-
-
-def test_a_cache_forgets_the_oldest_first() -> None:
-    kept = cache.ByteCache(10)
-    for key in (1, 2, 3, 2):
-        kept.put(key, bytes(4))
-    assert [kept.get(key) is not None for key in (1, 2, 3)] == [False, True, True]
