@@ -28,6 +28,8 @@ class LiveHealth(BaseModel):
     """Rows that generate now: one an answer, so a request with its baseline takes two."""
     waiting: int = 0
     """Rows that wait for a place in a batch."""
+    generated: int = 0
+    """Tokens generated since the models were loaded."""
 
 
 class TokenizeRequest(BaseModel):

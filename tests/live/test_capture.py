@@ -92,20 +92,25 @@ def test_every_padding_and_batch_mix_gives_the_same(world: World, budget: int) -
         assert np.allclose(own["1-standard"].value, right["1-standard"].value, rtol=0, atol=1e-5)
 
 
-def test_jobs_share_batches_and_take_turns(world: World) -> None:
-    """A small job is not behind all of a large one, and both fit into few batches."""
-    large = CaptureJob(ids(world, *["The old keeper climbed the stairs"] * 40), [])
-    small = CaptureJob(ids(world, "x"), [])
-    large.readings.append(reading(world, "1-topk"))
-    small.readings.append(reading(world, "1-topk"))
-    queue = CaptureQueue(world.model, budget=64)
-    queue.submit(large)
-    queue.submit(small)
-    queue.step()
-    queue.step()
-    assert small.answer.done() and not large.answer.done()
-    one_by_one = 40
-    assert finish(world, CaptureJob(large.texts, large.readings), budget=256) < one_by_one / 4
+def test_jobs_take_turns(world: World) -> None:
+    """A text a batch: three jobs, one of them small, all go on at the same pace."""
+    readings = [reading(world, "1-topk")]
+    jobs = [CaptureJob(ids(world, *[text] * count), readings) for text, count in
+            ((TEXTS[0], 9), ("x", 2), (TEXTS[1], 9))]  # fmt: skip
+    queue = CaptureQueue(world.model, budget=1)
+    for job in jobs:
+        queue.submit(job)
+    for _ in range(6):
+        queue.step()
+    assert [len(job.todo) for job in jobs] == [7, 0, 7]
+    assert jobs[1].answer.done()
+
+
+def test_jobs_share_batches(world: World) -> None:
+    texts = ids(world, "The old keeper climbed the stairs")
+    jobs = [CaptureJob(texts, [reading(world, "1-topk")]) for _ in range(40)]
+    together = 256 // len(texts[0])
+    assert finish(world, *jobs, budget=256) == -(-40 // together)
 
 
 def test_different_features_and_counts_in_one_batch(world: World) -> None:

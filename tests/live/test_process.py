@@ -1,20 +1,20 @@
 """The live worker's life as a process: start, idle, stop, and clients that leave."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
-import httpx
 import psutil
 import pytest
 
 from tests.live.process import LiveProcess
-from tests.live.test_crowd import long_request
 from tests.live.world import World
 
 
@@ -38,24 +38,34 @@ def test_idle_it_sleeps(live: LiveProcess, world: World) -> None:
     assert sum(process.cpu_times()[:2]) - before < 0.15
 
 
-def test_a_dropped_request_stops_its_rows(live: LiveProcess, world: World) -> None:
-    """Not streamed: nothing is ever written, so only the closed connection tells."""
-    clients = [live.new_client() for _ in range(20)]
+@pytest.mark.parametrize("stream", [True, False])
+def test_clients_that_leave_stop_their_rows(live: LiveProcess, world: World, stream: bool) -> None:
+    """Answers that run one after another, so one runs and many wait when the clients leave.
 
-    def ask(client: httpx.Client) -> None:
-        with pytest.raises(httpx.TransportError):
-            client.post("/steer", json=long_request(world, exact=True))
-
-    threads = [threading.Thread(target=ask, args=(client,)) for client in clients]
-    for thread in threads:
-        thread.start()
-    while live.health()["waiting"] < 10:
+    Where nothing is streamed, nothing is written either: only the closed connection tells.
+    """
+    live.post("/steer", long_request(world))
+    before = live.health()["generated"]
+    body = long_request(world, exact=True, stream=stream)
+    host = live.settings.live_url.removeprefix("http://")
+    clients = [HTTPConnection(host) for _ in range(30)]
+    for client in clients:
+        client.request("POST", "/steer", json.dumps(body), dict(live.client.headers))
+    while (asked := live.health())["waiting"] < 30:
         time.sleep(0.01)
     for client in clients:
         client.close()
-    for thread in threads:
-        thread.join()
     live.wait_idle()
+    every = 2 * len(clients) * body["max_new_tokens"]
+    print(
+        f"{asked['waiting']} answers waited; {live.health()['generated'] - before} tokens of {every}"
+    )
+    assert live.health()["generated"] - before < every / 2
+
+
+def long_request(world: World, **fields: Any) -> dict[str, Any]:
+    """As long as the tiny model's context allows."""
+    return {"model": world.id, "prompt": "x", "interventions": [], "max_new_tokens": 60} | fields
 
 
 def test_sigterm_ends_it_with_streams_open(own: LiveProcess, world: World) -> None:

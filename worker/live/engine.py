@@ -51,6 +51,11 @@ class Engine(Protocol):
         """Answers that have not joined."""
         ...
 
+    @property
+    def generated(self) -> int:
+        """Tokens sampled so far, of all answers."""
+        ...
+
     def submit(self, generation: Generation) -> None:
         """Queue a generation that was checked beforehand."""
         ...
@@ -70,6 +75,7 @@ class BatchEngine:
     def __init__(self, forward: BatchForward, prefill_tokens: int = PREFILL_TOKENS) -> None:
         self._forward = forward
         self._prefill_tokens = prefill_tokens
+        self._generated = 0
         self._rows: list[Row] = []
         self._queue: deque[Row] = deque()
 
@@ -87,6 +93,11 @@ class BatchEngine:
     def waiting(self) -> int:
         """Answers that have not joined."""
         return len(self._queue)
+
+    @property
+    def generated(self) -> int:
+        """Tokens sampled so far, of all answers."""
+        return self._generated
 
     def submit(self, generation: Generation) -> None:
         """Queue the answers of a generation that was checked beforehand."""
@@ -190,6 +201,7 @@ class BatchEngine:
             else:
                 generation.first_token = generation.first_token or now
                 answer.take(token)
+                self._generated += 1
 
 
 def _is_over(row: Row) -> bool:

@@ -58,6 +58,7 @@ class LiveService:
             device=str(self._library.device),
             running=sum(engine.running for engine in engines),
             waiting=sum(engine.waiting for engine in engines),
+            generated=sum(engine.generated for engine in engines),
         )
 
     async def tokenize(self, request: TokenizeRequest) -> TokenizeAnswer:
