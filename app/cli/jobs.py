@@ -1,10 +1,14 @@
 """`saescope jobs`: what was asked for, how it stands, and what to do about it."""
 
-from typing import cast, get_args
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, cast, get_args
 
 import typer
 
 from app.contract.jobs import JobState, JobView
+
+if TYPE_CHECKING:
+    from app.jobs import Jobs
 
 app = typer.Typer(help="List, show, watch, cancel, retry and delete jobs.", no_args_is_help=True)
 _JOB = typer.Argument(help="Id of the job.", metavar="JOB")
@@ -64,7 +68,7 @@ def delete(job: str = _JOB) -> None:
         jobs.delete(job)
 
 
-def _jobs():
+def _jobs() -> "AbstractContextManager[Jobs]":
     from app.cli.watch import open_jobs
     from app.settings import Settings
 
@@ -88,9 +92,8 @@ def _line(view: JobView) -> str:
 
 
 def _what(view: JobView) -> str:
-    spec = view.spec
-    saes = spec.get("saes") or [spec["sae"]] if "sae" in spec or "saes" in spec else []
-    return " ".join([spec["model"], *(sae for sae in saes if sae)])
+    saes = view.spec.get("saes") or [view.spec.get("sae")]
+    return " ".join([view.spec["model"], *filter(None, saes)])
 
 
 def _say(view: JobView) -> None:

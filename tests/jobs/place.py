@@ -75,6 +75,7 @@ class Place:
             if until(view):
                 return view
             assert view.state not in FINAL, f"{view}\n{self.log.read_text()}"
+            assert self._worker and self._worker.poll() is None, self.log.read_text()
             time.sleep(0.05)
         raise AssertionError(f"still {self.jobs.get(job_id)}\n{self.log.read_text()}")
 

@@ -69,7 +69,7 @@ def check(bench: Bench) -> Check:
 
 
 def _job(bench: Bench, spec: JobSpec) -> Job[Any]:
-    return Job("job", spec, bench, silent, lambda: False)
+    return Job("job", spec, bench, silent)
 
 
 def _train(**changed: Any) -> TrainSpec:

@@ -1,6 +1,5 @@
 """One job at work, and the process-wide things that it works with."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -41,7 +40,6 @@ class Job(Generic[SpecT]):
     spec: SpecT
     bench: Bench
     report: Progress
-    cancelled: Callable[[], bool]
 
     @property
     def checkpoints(self) -> Path:

@@ -46,6 +46,7 @@ class Report:
         self._overall = 0.0
         self._written = 0.0
         self._looked = 0.0
+        self._stop = False
 
     def __call__(
         self,
@@ -56,7 +57,7 @@ class Report:
         metrics: dict[str, float] | None = None,
     ) -> None:
         """Write what is new. Raises `Cancelled` when the job was."""
-        if self.cancelled():
+        if self._cancelled():
             raise Cancelled
         self._metrics.update(metrics or {})
         now = time.monotonic()
@@ -69,12 +70,10 @@ class Report:
         eta = (total - done) / rate if rate else None
         put_progress(self._shelf, self._job_id, phase, self._overall, rate, eta, self._metrics)
 
-    def cancelled(self) -> bool:
+    def _cancelled(self) -> bool:
         """Whether the job is no longer this worker's to do; looks at most twice a second."""
         now = time.monotonic()
         if now - self._looked >= EVERY_S:
             self._looked = now
             self._stop = not self._still_ours()
         return self._stop
-
-    _stop = False

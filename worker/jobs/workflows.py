@@ -53,7 +53,7 @@ def _workflow(
         assert job_id is not None
         report = Report(bench.shelf, job_id, kind, lambda: still_running(client, job_id))
         spec: Any = TypeAdapter(JobSpec).validate_python(body)
-        job = Job(job_id, spec, bench, report, report.cancelled)
+        job = Job(job_id, spec, bench, report)
         DBOS.run_step({"name": "check"}, _guarded, check, job)
         result = DBOS.run_step({"name": kind}, _guarded, work, job)
         DBOS.run_step({"name": "clean"}, _guarded, clean, job)
