@@ -7,7 +7,9 @@ does SQLAlchemy run it again, to raise its error and mend the pool.
 
 from typing import Any
 
-from sqlalchemy import Dialect, Engine, Select
+from sqlalchemy import Dialect, Engine, PoolProxiedConnection, Select
+
+_CURSOR = "hot cursor"
 
 
 class HotStatement:
@@ -22,11 +24,11 @@ class HotStatement:
         sql, constants, order = self._for(reader.dialect)
         parameters = constants | values
         connection = reader.raw_connection()
-        driver: Any = connection.dbapi_connection
         try:
-            return driver.execute(
-                sql, [parameters[name] for name in order] or parameters
-            ).fetchone()
+            cursor = connection.info.get(_CURSOR) or _open_cursor(connection, reader.dialect)
+            cursor.execute(sql, [parameters[name] for name in order] or parameters)
+            # All rows, though there is one: SQLite would keep this moment's snapshot until then.
+            return next(iter(cursor.fetchall()), None)
         except reader.dialect.loaded_dbapi.Error:
             with reader.connect() as mending:
                 row = mending.execute(self._statement, values).first()
@@ -41,3 +43,11 @@ class HotStatement:
             order = compiled.positiontup or []
             self._compiled[dialect.name] = (str(compiled), dict(compiled.params), order)
         return self._compiled[dialect.name]
+
+
+def _open_cursor(connection: PoolProxiedConnection, dialect: Dialect) -> Any:
+    """A cursor that stays with its connection: making one takes psycopg as long as the query."""
+    options: dict[str, Any] = {} if dialect.name == "sqlite" else {"binary": True}
+    driver: Any = connection.dbapi_connection
+    connection.info[_CURSOR] = driver.cursor(**options)
+    return connection.info[_CURSOR]
