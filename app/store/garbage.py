@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import Column, and_, bindparam, delete, func, or_, select, update
 
+from app.store import search
 from app.store.engine import Shelf
 from app.store.tables import (
     ROW_BITS,
@@ -101,17 +102,19 @@ def _orphans(shelf: Shelf) -> list[int]:
 
 def _delete_owned(shelf: Shelf, id: Column[int], owner: int) -> int:
     """Delete the rows of a run or corpus, a slice a transaction; how many there were."""
-    table = id.table
-    own = (
-        select(id).where(id >= packed_id(owner, 0), id < packed_id(owner + 1, 0)).order_by(id)
-    ).limit(_ROWS_A_TRANSACTION)
+    lowest, beyond = packed_id(owner, 0), packed_id(owner + 1, 0)
+    ids = select(id).where(id >= lowest, id < beyond).order_by(id).limit(_ROWS_A_TRANSACTION)
+    last = select(func.max(ids.subquery().c.id))
     total = 0
     while True:
         with shelf.write() as connection:
-            deleted = connection.execute(delete(table).where(id.in_(own))).rowcount
-        if not deleted:
-            return total
-        total += deleted
+            stop = connection.execute(last).scalar()
+            if stop is None:
+                return total
+            if id.table is features:
+                search.forget(connection, lowest, stop + 1)
+            slice = delete(id.table).where(id >= lowest, id <= stop)
+            total += connection.execute(slice).rowcount
 
 
 def _shrink(shelf: Shelf) -> None:

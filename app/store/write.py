@@ -10,14 +10,14 @@ of `put_features` give ranges of about `RANGE_FEATURES`.
 
 from dataclasses import asdict
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, Row, delete, update
 
 from app.errors import Conflict
-from app.store import codec, corpus, find, vocabulary, words
+from app.store import codec, corpus, find, search, vocabulary, words
 from app.store.engine import Shelf
 from app.store.records import (
     CorpusRecord,
@@ -171,13 +171,17 @@ def put_features(shelf: Shelf, run_id: str, batch: FeatureBatch) -> None:
     with shelf.read() as connection:
         run = _building(connection, run_id)
         found_by = words.of_features(shelf, connection, run, batch)
-    values = _feature_rows(run.number, batch, found_by)
-    own = packed_id(run.number, batch.first), packed_id(run.number, stop)
+    rows = _feature_rows(run.number, batch, found_by)
+    bounds = packed_id(run.number, batch.first), packed_id(run.number, stop)
     with shelf.write() as connection:
         _building(connection, run_id, lock=True)
-        connection.execute(delete(features).where(features.c.id >= own[0], features.c.id < own[1]))
-        if values:
-            connection.execute(features.insert(), values)
+        search.forget(connection, *bounds)
+        connection.execute(
+            delete(features).where(features.c.id >= bounds[0], features.c.id < bounds[1])
+        )
+        if rows:
+            _insert(connection, rows)
+        search.add(connection, *bounds)
         connection.execute(
             shelf.insert(run_ranges)
             .values(run=run.number, first=batch.first, stop=stop)
@@ -197,22 +201,31 @@ def _building(connection: Connection, run_id: str, *, lock: bool = False) -> Row
     return run
 
 
-def _feature_rows(run: int, batch: FeatureBatch, found_by: list[str]) -> list[dict[str, Any]]:
-    columns = {
-        "id": range(packed_id(run, batch.first), packed_id(run, batch.first + len(found_by))),
-        "density": batch.density.tolist(),
-        "max_activation": batch.max_activation.tolist(),
-        "mean_activation": batch.mean_activation.tolist(),
-        "min_activation": batch.min_activation.tolist(),
-        "active_tokens": batch.count.tolist(),
-        "label": batch.labels,
-        "words": found_by,
-        "evidence": codec.pack(batch),
-    }
-    names = ("run", *columns)
-    return [
-        dict(zip(names, (run, *row), strict=True)) for row in zip(*columns.values(), strict=True)
-    ]
+def _feature_rows(run: int, batch: FeatureBatch, found_by: list[str]) -> list[tuple]:
+    """Rows for `_insert`."""
+    first = packed_id(run, batch.first)
+    columns = (
+        range(first, first + len(found_by)),
+        repeat(run, len(found_by)),
+        batch.density.tolist(),
+        batch.max_activation.tolist(),
+        batch.mean_activation.tolist(),
+        batch.min_activation.tolist(),
+        batch.count.tolist(),
+        batch.labels,
+        found_by,
+        codec.pack(batch),
+    )
+    return list(zip(*columns, strict=True))
+
+
+def _insert(connection: Connection, rows: list[tuple]) -> None:
+    """Insert rows of `features`, columns in the table's order, through the driver itself:
+    SQLAlchemy would spend as long on each row's parameters as SQLite on the row."""
+    names = ", ".join(features.columns.keys())
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    marks = ", ".join([mark] * len(features.columns))
+    connection.exec_driver_sql(f"INSERT INTO features ({names}) VALUES ({marks})", rows)
 
 
 def committed_ranges(shelf: Shelf, run_id: str) -> list[tuple[int, int]]:

@@ -9,19 +9,8 @@ branch_labels = None
 depends_on = None
 
 # The index over `features.words`; the names start as `app.store.search.NOT_MODELLED` says.
-SEARCH_SQLITE = [
-    """CREATE VIRTUAL TABLE search_features USING fts5(
-        words, content='features', content_rowid='id', detail=none, tokenize='ascii')""",
-    """CREATE TRIGGER search_insert AFTER INSERT ON features BEGIN
-        INSERT INTO search_features(rowid, words) VALUES (new.id, new.words); END""",
-    """CREATE TRIGGER search_delete AFTER DELETE ON features BEGIN
-        INSERT INTO search_features(search_features, rowid, words)
-            VALUES ('delete', old.id, old.words); END""",
-    """CREATE TRIGGER search_update AFTER UPDATE OF words ON features BEGIN
-        INSERT INTO search_features(search_features, rowid, words)
-            VALUES ('delete', old.id, old.words);
-        INSERT INTO search_features(rowid, words) VALUES (new.id, new.words); END""",
-]
+SEARCH_SQLITE = """CREATE VIRTUAL TABLE search_features USING fts5(
+    words, content='features', content_rowid='id', detail=none, tokenize='ascii')"""
 
 SEARCH_POSTGRES = """CREATE INDEX search_features ON features
     USING gin (array_to_tsvector(string_to_array(words, ' ')))"""
@@ -184,7 +173,7 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_saes_run"), "saes", ["run"], unique=False)
     sqlite = op.get_bind().dialect.name == "sqlite"
-    for statement in SEARCH_SQLITE if sqlite else [SEARCH_POSTGRES, *INLINE_POSTGRES]:
+    for statement in [SEARCH_SQLITE] if sqlite else [SEARCH_POSTGRES, *INLINE_POSTGRES]:
         op.execute(statement)
 
 
