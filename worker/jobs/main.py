@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import IO
 
 from dbos import (
@@ -94,12 +95,22 @@ def claim(settings: Settings, index: int) -> IO[str]:
         time.sleep(0.1)
 
 
+def give_way() -> None:
+    """Let everything else on this CPU go first."""
+    os.nice(NICE)
+    # With the kernel's autogroups a nice value counts only within a session, so the session's own
+    # has to be set too; a process that `saescope up` started leads one.
+    autogroup = Path("/proc/self/autogroup")
+    if autogroup.exists() and os.getsid(0) == os.getpid():
+        autogroup.write_text(str(NICE))
+
+
 def start(settings: Settings, index: int, checkpoint_seconds: float) -> None:
     """Register the workflows, launch DBOS and listen to the queues."""
     migrate(settings.shelf_url)
     device = device_of(settings, index)
     if device.type == "cpu":
-        os.nice(NICE)
+        give_way()
     DBOS(config=_config(settings, index))
     client = DBOSClient(
         system_database_url=settings.jobs_url,
