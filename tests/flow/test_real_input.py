@@ -17,15 +17,18 @@ MODEL, SAE, HOOK = "stories260k", "2-stories-topk", "blocks.2.hook_resid_post"
 CORPUS = {"path": "stories.jsonl"}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def own(
-    shelf_url: str, tmp_path_factory: pytest.TempPathFactory, shared_data: Path
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, shared_data: Path
 ) -> Iterator[httpx.Client]:
     """A client of a service that was started in a folder with a model and a corpus."""
     folder = tmp_path_factory.mktemp("own")
+    database = {}
+    if request.param == "postgres":
+        database["SAESCOPE_DATABASE_URL"] = request.getfixturevalue("postgres")()
     shutil.copytree(shared_data / "models" / "stories260K", folder / "stories260K")
     shutil.copy(shared_data / "corpora" / "tinystories-1000.jsonl", folder / "stories.jsonl")
-    service = Service(folder / "data", cwd=folder, SAESCOPE_DATABASE_URL=shelf_url)
+    service = Service(folder / "data", cwd=folder, **database)
     try:
         service.start().wait_ready()
         with httpx.Client(base_url=service.url, timeout=120) as client:
