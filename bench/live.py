@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models
@@ -126,8 +127,9 @@ class Requests:
         module = self._model.hf.get_submodule(self._model.site(self._entry(i).hook or "").module)
         handle = module.register_forward_pre_hook(lambda _m, args: (args[0] + vector, *args[1:]))
         ids = torch.tensor([self._prompts[i]])
+        generate: Any = self._model.hf.generate
         with torch.inference_mode():
-            self._model.hf.generate(
+            generate(
                 ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW, do_sample=False,
                 eos_token_id=None, pad_token_id=0,
             )  # fmt: skip
@@ -204,7 +206,7 @@ def interleaved(repeats: int, work: dict[str, Callable[[], object]]) -> dict[str
             if turn:
                 taken[name].append(seconds)
     medians = {name: statistics.median(values) for name, values in taken.items()}
-    print({name: round(value, 3) for name, value in medians.items()})
+    print({name: round(value, 3) for name, value in medians.items()}, flush=True)
     return medians
 
 

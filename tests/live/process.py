@@ -52,11 +52,11 @@ class LiveProcess:
             trust_env=False,
         )
 
-    def spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def spawn(self) -> subprocess.Popen[bytes]:
         """Start the process without waiting for it."""
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "worker.live.main", *arguments],
+                [sys.executable, "-m", "worker.live.main"],
                 env=os.environ | self.environment,
                 stdout=log,
                 stderr=log,
@@ -74,7 +74,7 @@ class LiveProcess:
                 if self.client.get("/health").status_code == 200:
                     return
             except httpx.TransportError:
-                assert self.process is None or self.process.poll() is None, self.log.read_text()
+                assert self.process and self.process.poll() is None, self.log.read_text()
                 time.sleep(0.1)
         raise AssertionError(f"not ready:\n{self.log.read_text()}")
 

@@ -1,10 +1,6 @@
 """The live worker's life as a process: start, idle, stop, and clients that leave."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
@@ -82,22 +78,3 @@ def test_an_address_in_use_is_one_sentence(live: LiveProcess, own: LiveProcess) 
     assert own.spawn().wait(120) == 1
     log = own.log.read_text()
     assert "cannot listen on 127.0.0.1" in log and "Traceback" not in log
-
-
-def test_it_dies_with_its_parent(own: LiveProcess) -> None:
-    """A parent that is killed hard leaves nothing behind."""
-    script = (
-        "import subprocess, sys, time\n"
-        "child = subprocess.Popen([sys.executable, '-m', 'worker.live.main', '--die-with-parent'])\n"
-        "print(child.pid, flush=True)\n"
-        "time.sleep(600)\n"
-    )
-    parent = subprocess.Popen(
-        [sys.executable, "-c", script], env=os.environ | own.environment, stdout=subprocess.PIPE
-    )
-    assert parent.stdout
-    child = psutil.Process(int(parent.stdout.readline()))
-    own.wait_ready()
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
-    child.wait(30)

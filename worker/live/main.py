@@ -4,7 +4,6 @@ It listens on the host and port of `SAESCOPE_LIVE_URL`. SIGTERM and SIGINT end i
 get a few seconds to complete.
 """
 
-import argparse
 import logging
 import signal
 import socket
@@ -16,7 +15,6 @@ import uvicorn
 from app.errors import Problem
 from app.secret import shared_token
 from app.settings import Settings
-from worker.orphan import die_with_parent
 
 GRACE_S = 5
 """Seconds that open connections have at shutdown."""
@@ -25,20 +23,9 @@ KEEP_ALIVE_S = 75
 sends a request into a connection that is just being closed."""
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main() -> int:
     """Serve until a signal comes; the exit status is 1 when it cannot start."""
-    parser = argparse.ArgumentParser(prog="saescope worker live", description=__doc__)
-    parser.add_argument(
-        "--die-with-parent", action="store_true", help="end when the process that started it ends"
-    )
-    if parser.parse_args(arguments).die_with_parent:
-        die_with_parent()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    return serve()
-
-
-def serve() -> int:
-    """Bind the address, open the shelf and run the server."""
     settings = Settings()
     try:
         listener = _listen(settings.live_url)
