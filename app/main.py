@@ -41,7 +41,6 @@ STOP_S = 5
 """Seconds that open requests have when the server stops."""
 
 ROUTERS: tuple[APIRouter, ...] = (
-    features.lookups,
     models.router,
     saes.router,
     features.router,
@@ -70,6 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
         middleware=_middleware(settings, observed),
     )
     app.state.services, app.state.metrics = services, observed
+    app.router.routes.append(features.lookup)
     for router in ROUTERS:
         app.include_router(router)
     handlers.install(app, ROUTERS)

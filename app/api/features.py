@@ -4,27 +4,24 @@ One feature is the hot path of the service. Its answer is JSON bytes made from t
 `Feature` documents them, and a test holds the two together.
 """
 
-import re
-from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import fields
-from itertools import groupby
-from operator import itemgetter
 from typing import Annotated, Any
 
+import numpy as np
 import orjson
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.routing import APIRoute
 from pydantic import Field
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.routing import Route
 
 from app.api.conditional import tagged, tagged_body
 from app.api.params import FeatureIndex, ModelId, PageQuery, SaeId
 from app.api.problems import documented
 from app.api.shapes import Feature, FeatureList
 from app.api.state import Use
-from app.contract.ids import ID_PATTERN
 from app.store import read
-from app.store.records import Example, Vocabulary
 from app.store.records import Feature as StoredFeature
+from app.store.records import Vocabulary, Windows
 
 router = APIRouter(tags=["features"])
 
@@ -74,31 +71,7 @@ def list_features(
     )
 
 
-class FeatureRoute(APIRoute):
-    """A route whose endpoint takes the path as it is: half the time of FastAPI's own way, which
-    still documents the route, and which answers whatever is not a plain lookup."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        validating = super().get_route_handler()
-
-        async def handle(request: Request) -> Response:
-            path = request.path_params
-            index = path["index"]
-            plain = index.isdecimal() and index.isascii() and len(index) < 10
-            if not plain or not _is_id(path["model"]) or not _is_id(path["sae"]):
-                return await validating(request)
-            return await get_feature(
-                request, request.app.state.services, path["model"], path["sae"], int(index)
-            )
-
-        return handle
-
-
-_is_id = re.compile(ID_PATTERN).match
-lookups = APIRouter(tags=["features"], route_class=FeatureRoute)
-
-
-@lookups.get(
+@router.get(
     "/v1/models/{model}/saes/{sae}/features/{index}",
     summary="Look a feature up",
     response_model=Feature,
@@ -117,6 +90,43 @@ async def get_feature(
     return tagged(request, stored.run_id, lambda: _json(stored, vocabulary))
 
 
+class _Id(Convertor[str]):
+    """An id in a path."""
+
+    regex = "[A-Za-z0-9._-]{1,128}"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+class _Index(Convertor[int]):
+    """The index of a feature in a path."""
+
+    regex = "[0-9]{1,9}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("id", _Id())
+register_url_convertor("index", _Index())
+
+
+async def _lookup(request: Request) -> Response:
+    return await get_feature(request, request.app.state.services, **request.path_params)
+
+
+lookup = Route("/v1/models/{model:id}/saes/{sae:id}/features/{index:index}", _lookup)
+"""Answers every well-formed lookup in less than half the time that FastAPI takes to come to
+`get_feature`, which is what is documented, and which refuses all others."""
+
+
 def _json(feature: StoredFeature, vocabulary: Vocabulary) -> bytes:
     display = vocabulary.display
     return orjson.dumps(
@@ -132,10 +142,7 @@ def _json(feature: StoredFeature, vocabulary: Vocabulary) -> bytes:
                 "top": [{"token": display[t], "value": v} for t, v in feature.top_logits],
                 "bottom": [{"token": display[t], "value": v} for t, v in feature.bottom_logits],
             },
-            "bands": [
-                {"name": name, "examples": [_example(e, vocabulary) for e in examples]}
-                for name, examples in groupby(feature.examples, lambda e: e.band)
-            ],
+            "bands": _bands(feature.windows, vocabulary),
             "neighbors": [{"index": i, "cosine": c} for i, c in feature.neighbors],
             "neurons": [{"layer": n, "index": i, "weight": w} for n, i, w in feature.neurons],
         },
@@ -143,22 +150,35 @@ def _json(feature: StoredFeature, vocabulary: Vocabulary) -> bytes:
     )
 
 
-def _example(example: Example, vocabulary: Vocabulary) -> dict[str, Any]:
-    pick = _picker(example.token_ids)
-    return {
-        "tokens": pick(vocabulary.display),
-        "values": example.values,
-        "peak": example.peak,
-        "max": example.max,
-        "sequence": example.sequence,
-        "offset": example.offset,
-        # A window may begin or end within a character.
-        "text": b"".join(pick(vocabulary.raw)).decode(errors="replace"),
-    }
+def _bands(windows: Windows, vocabulary: Vocabulary) -> list[dict[str, Any]]:
+    """Examples by band. What all windows need is done for all of their tokens at once."""
+    bands: dict[str, list[dict[str, Any]]] = {}
+    if not len(windows):
+        return []
+    shown = vocabulary.shown[windows.token_ids].tolist()
+    exact = np.logical_and.reduceat(vocabulary.is_exact[windows.token_ids], windows.start).tolist()
+    columns = zip(
+        windows.band, windows.sequence, windows.offset, windows.peak, windows.start, windows.stop,
+        exact, strict=True,
+    )  # fmt: skip
+    for band, sequence, offset, peak, start, stop, is_exact in columns:
+        tokens, values = shown[start:stop], windows.values[start:stop]
+        text = "".join(tokens) if is_exact else _text(windows.token_ids[start:stop], vocabulary)
+        bands.setdefault(band, []).append(
+            {
+                "tokens": tokens,
+                "values": values,
+                "peak": peak,
+                "max": values[peak],
+                "sequence": sequence,
+                "offset": offset,
+                "text": text,
+            }
+        )
+    return [{"name": name, "examples": examples} for name, examples in bands.items()]
 
 
-def _picker(ids: list[int]) -> Callable[[list[Any]], Sequence[Any]]:
-    """Takes the items at `ids` out of a list, twice as fast as a comprehension."""
-    if len(ids) > 1:
-        return itemgetter(*ids)
-    return lambda items: [items[i] for i in ids]  # `itemgetter` gives a single item bare
+def _text(token_ids: np.ndarray, vocabulary: Vocabulary) -> str:
+    """Text in which a special token stands, or that begins or ends within a character."""
+    pieces = [vocabulary.raw[token] for token in token_ids.tolist()]
+    return b"".join(pieces).decode(errors="replace")

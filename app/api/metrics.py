@@ -83,7 +83,7 @@ class Observe:
             await self.app(scope, receive, observed)
         finally:
             method = scope["method"] if scope["method"] in METHODS else "other"
-            route = getattr(scope.get("route"), "path", "unknown")
+            route = getattr(scope.get("route"), "path_format", "unknown")
             self.metrics.requests.labels(method, route, status).inc()
             seconds = (first_byte or perf_counter()) - began
             self.metrics.seconds.labels(method, route).observe(seconds)
