@@ -6,7 +6,7 @@ Postgres takes the split array. A query finds the features that have, for every 
 that begins so.
 """
 
-from sqlalchemy import ColumnElement, Connection, cast, column, literal_column, text
+from sqlalchemy import ColumnElement, Connection, cast, column, false, literal_column, text
 from sqlalchemy.dialects.postgresql import TSQUERY
 
 from app.errors import Invalid
@@ -57,7 +57,7 @@ def matches(shelf: Shelf, connection: Connection, run: int, query: str) -> Colum
     )
     some = connection.execute(hits.bindparams(most=FEW + 1)).scalars().all()
     if len(some) <= FEW:
-        return features.c.id.in_(some)
+        return features.c.id.in_(some) if some else false()
     return (features.c.id + 0).in_(hits.bindparams(most=-1))
 
 

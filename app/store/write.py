@@ -10,14 +10,15 @@ of `put_features` give ranges of about `RANGE_FEATURES`.
 
 from dataclasses import asdict
 from datetime import UTC, datetime
-from itertools import islice, repeat
+from itertools import islice
 from typing import Any
 
 import numpy as np
+import orjson
 from sqlalchemy import Connection, Row, delete, update
 
 from app.errors import Conflict
-from app.store import codec, corpus, find, search, vocabulary, words
+from app.store import corpus, feature_rows, find, search, vocabulary, words
 from app.store.engine import Shelf
 from app.store.records import (
     CorpusRecord,
@@ -150,7 +151,7 @@ def begin_run(
             "sae_fingerprint": sae.fingerprint,
             "corpus": stored_corpus.number,
             "state": "building",
-            "settings": settings,
+            "settings": orjson.loads(orjson.dumps(settings)),  # as it will come back
             "statistics": {},
             "created_at": _now(),
             "updated_at": _now(),
@@ -171,7 +172,7 @@ def put_features(shelf: Shelf, run_id: str, batch: FeatureBatch) -> None:
     with shelf.read() as connection:
         run = _building(connection, run_id)
         found_by = words.of_features(shelf, connection, run, batch)
-    rows = _feature_rows(run.number, batch, found_by)
+    rows = feature_rows.make(run.number, batch, found_by)
     bounds = packed_id(run.number, batch.first), packed_id(run.number, stop)
     with shelf.write() as connection:
         _building(connection, run_id, lock=True)
@@ -180,7 +181,7 @@ def put_features(shelf: Shelf, run_id: str, batch: FeatureBatch) -> None:
             delete(features).where(features.c.id >= bounds[0], features.c.id < bounds[1])
         )
         if rows:
-            _insert(connection, rows)
+            feature_rows.insert(connection, rows)
         search.add(connection, *bounds)
         connection.execute(
             shelf.insert(run_ranges)
@@ -199,33 +200,6 @@ def _building(connection: Connection, run_id: str, *, lock: bool = False) -> Row
             f"Run '{run_id}' takes no more features: it is {run.state}. Begin another run."
         )
     return run
-
-
-def _feature_rows(run: int, batch: FeatureBatch, found_by: list[str]) -> list[tuple]:
-    """Rows for `_insert`."""
-    first = packed_id(run, batch.first)
-    columns = (
-        range(first, first + len(found_by)),
-        repeat(run, len(found_by)),
-        batch.density.tolist(),
-        batch.max_activation.tolist(),
-        batch.mean_activation.tolist(),
-        batch.min_activation.tolist(),
-        batch.count.tolist(),
-        batch.labels,
-        found_by,
-        codec.pack(batch),
-    )
-    return list(zip(*columns, strict=True))
-
-
-def _insert(connection: Connection, rows: list[tuple]) -> None:
-    """Insert rows of `features`, columns in the table's order, through the driver itself:
-    SQLAlchemy would spend as long on each row's parameters as SQLite on the row."""
-    names = ", ".join(features.columns.keys())
-    mark = "?" if connection.dialect.name == "sqlite" else "%s"
-    marks = ", ".join([mark] * len(features.columns))
-    connection.exec_driver_sql(f"INSERT INTO features ({names}) VALUES ({marks})", rows)
 
 
 def committed_ranges(shelf: Shelf, run_id: str) -> list[tuple[int, int]]:

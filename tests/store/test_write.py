@@ -107,8 +107,9 @@ class Breaking:
 def test_a_run_is_begun_once(shelf: Shelf) -> None:
     tokens = builders.fill(shelf)
     arguments = ("tiny", "0-res", tokens.record.id)
-    first = write.begin_run(shelf, *arguments, {"k": 1}, "run-2")
-    assert write.begin_run(shelf, *arguments, {"k": 1}, "run-2") == first
+    settings = {"k": 1, "layers": (1, 2)}
+    first = write.begin_run(shelf, *arguments, settings, "run-2")
+    assert write.begin_run(shelf, *arguments, settings, "run-2") == first
     with pytest.raises(Conflict, match="another SAE, corpus or settings"):
         write.begin_run(shelf, *arguments, {"k": 2}, "run-2")
 
