@@ -42,23 +42,25 @@ def test_readers_see_one_run_or_the_other(shelf_url: str, shelf: Shelf) -> None:
     put_labelled(shelf, tokens, "first")
     done = threading.Event()
 
-    def keep_reading() -> list[tuple[str, ...]]:
-        own, seen = open_shelf(shelf_url), []
+    def keep_reading(own: Shelf) -> list[tuple[str, ...]]:
+        seen = []
         while not done.is_set():
             with contextlib.suppress(Gone):  # a run was switched between two pages
                 seen.append(whole_list(own))
             feature = read.feature(own, "tiny", "0-res", len(seen) % D_SAE)
             assert feature.label == feature.run_id
-        own.close()
         return seen
 
+    other = open_shelf(shelf_url)
+
     with ThreadPoolExecutor() as pool:
-        readers = [pool.submit(keep_reading) for _ in range(2)]
+        readers = [pool.submit(keep_reading, own) for own in (shelf, shelf, other)]
         try:
             for run_id in ("second", "third", "fourth"):
                 put_labelled(shelf, tokens, run_id)
         finally:
             done.set()
+    other.close()
     for reader in readers:
         seen = reader.result()
         assert {len(set(labels)) for labels in seen} == {1}

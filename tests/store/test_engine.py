@@ -4,6 +4,7 @@ import time
 
 import pytest
 from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from app.store import engine, read
 from app.store.engine import Shelf
@@ -18,18 +19,32 @@ def test_sqlite_is_durable_and_checked(sqlite_shelf: Shelf) -> None:
     assert found == ["wal", 2, 1, 2, 8192]
 
 
-def test_a_lookup_survives_a_restart_of_postgres(
-    postgres_shelf: Shelf, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    builders.fill(postgres_shelf)
-    monkeypatch.setattr(engine, "TRUSTED_S", 0)
-    before = read.feature(postgres_shelf, "tiny", "0-res", 3)
-    with postgres_shelf.writer.connect() as connection:
+def cut_connections(shelf: Shelf) -> None:
+    """End all connections of a Postgres shelf, as a restart of the server does."""
+    with shelf.writer.connect() as connection:
         connection.exec_driver_sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE pid <> pg_backend_pid() AND datname = current_database()"
         )
     time.sleep(0.1)
+
+
+def test_a_lookup_notices_that_an_idle_connection_died(
+    postgres_shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builders.fill(postgres_shelf)
+    monkeypatch.setattr(engine, "TRUSTED_S", 0)
+    before = read.feature(postgres_shelf, "tiny", "0-res", 3)
+    cut_connections(postgres_shelf)
+    assert read.feature(postgres_shelf, "tiny", "0-res", 3) == before
+
+
+def test_a_connection_that_died_in_use_fails_once(postgres_shelf: Shelf) -> None:
+    builders.fill(postgres_shelf)
+    before = read.feature(postgres_shelf, "tiny", "0-res", 3)
+    cut_connections(postgres_shelf)
+    with pytest.raises(OperationalError):
+        read.feature(postgres_shelf, "tiny", "0-res", 3)
     assert read.feature(postgres_shelf, "tiny", "0-res", 3) == before
 
 

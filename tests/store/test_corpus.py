@@ -1,0 +1,54 @@
+"""Windows of tokens, when all of a corpus is kept in memory, a part, or nothing."""
+
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from app.errors import Gone
+from app.store import corpus, find, garbage, write
+from app.store.corpus import Corpus
+from app.store.engine import Shelf
+from tests.store import builders
+
+
+def stored(shelf: Shelf, tokens: builders.Tokens) -> Corpus:
+    """The corpus on the shelf, nothing of it in memory."""
+    write.put_corpus(shelf, tokens.record, tokens.flat, tokens.offsets)
+    with shelf.read() as connection:
+        row = find.corpus(connection, tokens.record.id)
+    return Corpus(
+        corpus.StoredCorpus(row.number, row.n_sequences, row.chunk_sequences, row.token_bytes)
+    )
+
+
+@pytest.mark.parametrize("vocab", [5_000, 100_000])
+@pytest.mark.parametrize("kept_bytes", [corpus.KEPT_BYTES, 4_000, 0])
+def test_windows_are_the_tokens_that_were_put(
+    shelf: Shelf, kept_bytes: int, vocab: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus, "KEPT_BYTES", kept_bytes)
+    tokens = builders.corpus(100, vocab=vocab)
+    random, found = np.random.default_rng(0), stored(shelf, tokens)
+    for n in (0, 1, 3, 45, 1, 200):
+        sequences = random.integers(0, 100, n).astype(np.int32)
+        room = np.diff(tokens.offsets)[sequences]
+        offsets = (random.random(n) * room).astype(np.int32)
+        lengths = (random.random(n) * (room - offsets + 1)).astype(np.uint16)
+        starts = tokens.offsets[sequences] + offsets
+        expected = [
+            token
+            for start, length in zip(starts, lengths, strict=True)
+            for token in tokens.flat[start : start + length]
+        ]
+        assert found.windows(shelf.read, sequences, offsets, lengths).tolist() == expected
+
+
+def test_a_corpus_that_was_collected_is_gone(
+    shelf: Shelf, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    found = stored(shelf, builders.corpus())
+    garbage.collect_garbage(shelf, tmp_path_factory.mktemp("data"), timedelta(0))
+    one = np.ones(1, np.int32)
+    with pytest.raises(Gone, match="ask again"):
+        found.windows(shelf.read, one, one, one)
