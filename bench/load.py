@@ -40,9 +40,7 @@ async def run(host: str, port: int, connections: int, paths: list[str]) -> dict[
     headers = f"Host: {host}:{port}\r\nAccept: application/json\r\n\r\n"
     requests = iter([f"GET {path} HTTP/1.1\r\n{headers}".encode() for path in paths])
     start = time.perf_counter()
-    received = await asyncio.gather(
-        *(connection(host, port, requests) for _ in range(connections))
-    )
+    received = await asyncio.gather(*(connection(host, port, requests) for _ in range(connections)))
     return {
         "seconds": time.perf_counter() - start,
         "requests": len(paths),

@@ -22,9 +22,11 @@ CHILDREN = {"app": "app.cli.main", "live": "worker.live.main", "jobs": "worker.j
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One data folder for the module; the tests run in order and leave it running."""
-    service = Service(tmp_path_factory.mktemp("up") / "data").start().wait_ready()
-    yield service
-    service.stop(signal.SIGKILL)
+    service = Service(tmp_path_factory.mktemp("up") / "data").start()
+    try:
+        yield service.wait_ready()
+    finally:
+        service.stop(signal.SIGKILL)
 
 
 def test_a_first_start_ends_with_three_calls_that_work(up: Service) -> None:

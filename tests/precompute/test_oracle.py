@@ -29,10 +29,16 @@ Batches = dict[str, list[FeatureBatch]]
 def run(scene: Scene, folder: Path, settings: Settings, only: list[str] | None = None) -> Batches:
     chosen = [d for d in scene.dictionaries if only is None or d.id in only]
     batches: Batches = {d.id: [] for d in chosen}
-    precompute(
+    report = precompute(
         scene.model, chosen, scene.sequences, spill_dir=folder, settings=settings,
         on_range=lambda name, batch: batches[name].append(batch),
     )  # fmt: skip
+    assert report.tokens == sum(
+        int(token) not in scene.model.special_ids for token in scene.sequences.flat
+    )
+    assert report.entries == {
+        name: sum(int(batch.count.sum()) for batch in made) for name, made in batches.items()
+    }
     return batches
 
 

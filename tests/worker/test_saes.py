@@ -131,10 +131,12 @@ def test_no_tokens_no_features(kind: str, tmp_path: Path) -> None:
     assert dictionary.encode_columns(X[:4], none).shape == (4, 0)
 
 
-@pytest.mark.parametrize("kind", SAE_KINDS)
+@pytest.mark.parametrize("kind", [*SAE_KINDS, *TRANSCODERS])
 def test_it_runs_in_float32(kind: str, tmp_path: Path) -> None:
     dictionary = load_sae("1-test", make(tmp_path, kind))
     half = X.bfloat16()
+    decoded = dictionary.decode(dictionary.encode(half), half)
+    assert torch.equal(decoded, dictionary.decode(dictionary.encode(half), half.float()))
     assert dictionary.encode(half).dtype == torch.float32
     assert torch.equal(dictionary.encode(half), dictionary.encode(half.float()))
 

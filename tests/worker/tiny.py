@@ -186,7 +186,7 @@ def _randomise(sae: SAE) -> None:
         sae.W_enc.data = sae.W_dec.data.T.contiguous() * 1.5
     sae.W_dec.data *= torch.empty(len(sae.W_dec), 1).uniform_(0.2, 2.0)
     for name, parameter in sae.named_parameters():
-        if name.startswith("b_") or name == "r_mag":
+        if name.startswith("b_") or name in ("r_mag", "W_skip"):
             parameter.data.normal_(std=0.1)
         if name == "threshold":
             parameter.data.uniform_(0.0, 0.6)
