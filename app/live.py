@@ -59,7 +59,7 @@ class Live:
     async def steer_events(self, request: SteerRequest) -> AsyncGenerator[SteerEvent, None]:
         """The events of a stream, as they come. A break of the connection is `Unavailable`."""
         async with self._send("POST", "/steer", request) as response:
-            async for line in response.aiter_lines():
+            async for line in _lines(response):
                 yield SteerEvent.model_validate_json(line)
 
     @asynccontextmanager
@@ -108,3 +108,12 @@ class Live:
             f"What answers at {self.url} is not a live worker (status {status}); set "
             "SAESCOPE_LIVE_URL to the address of `saescope worker live`."
         )
+
+
+async def _lines(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    """Lines of a body. httpx' own also end at U+2028 and the like, which JSON strings may hold."""
+    rest = b""
+    async for data in response.aiter_bytes():
+        *whole, rest = (rest + data).split(b"\n")
+        for line in whole:
+            yield line

@@ -65,7 +65,7 @@ def events_of(answer: httpx.Response) -> list[tuple[str, str]]:
     found = []
     for block in answer.read().decode().split("\n\n"):
         fields = dict(
-            line.split(": ", 1) for line in block.splitlines() if not line.startswith(":")
+            line.split(": ", 1) for line in block.split("\n") if line and not line.startswith(":")
         )
         if fields:
             found.append((fields["event"], fields["data"]))

@@ -88,7 +88,7 @@ async def _send(client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> A
     assert response.status_code == 200, response.text
     if not body.get("stream"):
         return response.json()
-    last = SteerEvent.model_validate_json(response.text.splitlines()[-1])
+    last = SteerEvent.model_validate_json(response.content.splitlines()[-1])
     assert last.done is not None
     return last.done.model_dump()
 

@@ -23,7 +23,7 @@ def steer(world: World, prompt: str = TEXTS[0], **fields: Any) -> dict[str, Any]
 def events(live: LiveProcess, body: dict[str, Any]) -> list[SteerEvent]:
     with live.client.stream("POST", "/steer", json=body | {"stream": True}) as response:
         assert response.status_code == 200, response.read()
-        return [SteerEvent.model_validate_json(line) for line in response.iter_lines()]
+        return [SteerEvent.model_validate_json(line) for line in response.read().splitlines()]
 
 
 def test_only_who_holds_the_token_is_answered(live: LiveProcess) -> None:
