@@ -1,6 +1,7 @@
 """The live worker's life as a process: start, idle, stop, and clients that leave."""
 
 import json
+import signal
 import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
@@ -71,6 +72,24 @@ def test_sigterm_ends_it_with_streams_open(own: LiveProcess, world: World) -> No
         lines = response.iter_lines()
         next(lines)
         assert own.stop() == 0
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0])
+def test_sigterm_ends_it_while_it_starts(own: LiveProcess, seconds: float) -> None:
+    own.process = own.spawn()
+    while not catches_sigterm(own.process.pid):
+        time.sleep(0.01)
+    time.sleep(seconds)
+    began = time.monotonic()
+    assert own.stop() == 0
+    assert time.monotonic() - began < 5
+
+
+def catches_sigterm(pid: int) -> bool:
+    """Whether the program has begun to run; before that the signal ends any process (Linux)."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = int(status.split("SigCgt:")[1].split()[0], 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
 
 
 def test_an_address_in_use_is_one_sentence(live: LiveProcess, own: LiveProcess) -> None:

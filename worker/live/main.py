@@ -5,6 +5,7 @@ get a few seconds to complete.
 """
 
 import logging
+import os
 import signal
 import socket
 import sys
@@ -25,6 +26,10 @@ sends a request into a connection that is just being closed."""
 
 def main() -> int:
     """Serve until a signal comes; the exit status is 1 when it cannot start."""
+    # While torch is imported, and once more when uvicorn has closed the connections. A forward or a
+    # load under way is not waited for: nothing is written here.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     settings = Settings()
     try:
@@ -43,11 +48,9 @@ def main() -> int:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
     )
-    # uvicorn raises the signal that ended it once more, for whoever listened before it.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    uvicorn.Server(config).run(sockets=[listener])
-    return 0
+    running = uvicorn.Server(config)
+    running.run(sockets=[listener])
+    os._exit(0 if running.started else 1)
 
 
 def _listen(url: str) -> socket.socket:

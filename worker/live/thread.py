@@ -21,6 +21,8 @@ from worker.live.library import Held, Resident
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+STOP_S = 2.0
+"""Seconds that the turn under way has to end."""
 
 
 class ModelThread:
@@ -39,13 +41,14 @@ class ModelThread:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the turn under way; what runs or waits fails as unavailable."""
+        """End after the turn under way; what runs or waits fails as unavailable. A turn that takes
+        longer than `STOP_S`, such as the load of a large model, is left to end on its own."""
 
         def stop() -> None:
             self._stopping = True
 
         self._inbox.put(stop)
-        self._thread.join()
+        self._thread.join(STOP_S)
 
     def call(self, work: Callable[[], T]) -> "Future[T]":
         """Run something on the model thread, between two turns."""
