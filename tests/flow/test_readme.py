@@ -7,7 +7,7 @@ import pytest
 from tests.flow import readme
 from tests.flow.service import Service
 
-pytestmark = [pytest.mark.xdist_group("service"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.mark.parametrize(("command", "printed"), readme.calls())

@@ -12,17 +12,24 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.flow.conftest import database
 from tests.flow.service import SAESCOPE, Service
 from tests.jobs.place import pid_exists
 
-pytestmark = [pytest.mark.xdist_group("up"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
+DATABASES = [
+    pytest.param(name, marks=pytest.mark.xdist_group(f"up-{name}"))
+    for name in ("sqlite", "postgres")
+]
 CHILDREN = {"app": "app.cli.main", "live": "worker.live.main", "jobs": "worker.jobs.main"}
 
 
-@pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+@pytest.fixture(scope="module", params=DATABASES)
+def up(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
     """One data folder for the module; the tests run in order and leave it running."""
-    service = Service(tmp_path_factory.mktemp("up") / "data").start()
+    service = Service(tmp_path_factory.mktemp("up") / "data", **database(request)).start()
     try:
         yield service.wait_ready()
     finally:
@@ -117,17 +124,23 @@ def test_a_killed_supervisor_leaves_no_orphan(up: Service) -> None:
     up.start().wait_ready()
 
 
-def test_an_interrupted_first_start_goes_on(tmp_path: Path) -> None:
-    service = Service(tmp_path / "data").start()
+@pytest.fixture(params=DATABASES)
+def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]:
+    """A service that was just started for the first time."""
+    service = Service(tmp_path / "data", **database(request)).start()
     try:
-        _until(lambda: "tokens (" in service.printed(), 300)
-        assert service.stop(signal.SIGKILL) == -signal.SIGKILL
-        service.start().wait_ready()
-        jobs = _jobs(service)
-        assert len([job for job in jobs if job[1] == "precompute"]) == 1
-        assert all(state == "done" for _, _, state in jobs)
+        yield service
     finally:
         service.stop()
+
+
+def test_an_interrupted_first_start_goes_on(fresh: Service) -> None:
+    _until(lambda: "tokens (" in fresh.printed(), 300)
+    assert fresh.stop(signal.SIGKILL) == -signal.SIGKILL
+    fresh.start().wait_ready()
+    jobs = _jobs(fresh)
+    assert len([job for job in jobs if job[1] == "precompute"]) == 1
+    assert all(state == "done" for _, _, state in jobs)
 
 
 def _children(service: Service) -> dict[str, int]:
