@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 
 from app.contract.live import ActivationsAnswer, SteerAnswer
 from app.store import read
@@ -125,7 +126,7 @@ def test_units_count_for_more_than_nothing(ask: httpx.Client, world: World) -> N
 
 def test_a_vector_is_counted_raw(ask: httpx.Client, world: World) -> None:
     hook = "blocks.1.hook_resid_post"
-    direction = world.dictionary("1-post").directions([5])[0].tolist()
+    direction = world.dictionary("1-post").directions(torch.tensor([5]))[0].tolist()
     entry = {"hook": hook, "vector": direction, "strength": 60.0}
     by_feature = steer(ask, world, ENTRY | {"unit": "raw", "strength": 60.0})
     assert steer(ask, world, entry)["steered"] == by_feature["steered"]
