@@ -4,11 +4,13 @@ import tempfile
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 CommaList = Annotated[list[str], NoDecode]
+_POSTGRES = ("postgres://", "postgresql://", "postgresql+psycopg://")
 
 
 class Settings(BaseSettings):
@@ -28,12 +30,10 @@ class Settings(BaseSettings):
     """Where the live worker answers; `saescope worker live` binds its host and port."""
     live_device: str = "auto"
     """Device of the live worker: auto (cuda when there is one), cpu, cuda, cuda:1, mps."""
-    jobs_devices: CommaList = ["auto"]
+    jobs_devices: CommaList = Field(default=["auto"], min_length=1)
     """Devices of the jobs worker, one process each."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format in which models run; SAEs always run in float32."""
-    ray_address: str | None = None
-    """An existing Ray cluster for shards of jobs; unset runs them in the worker."""
     cors_origins: CommaList = []
     """Web origins allowed to call the API from a browser; none by default."""
     allowed_hosts: CommaList = ["localhost", "127.0.0.1", "[::1]"]
@@ -69,6 +69,34 @@ class Settings(BaseSettings):
     def _expand(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
+    @field_validator("database_url")
+    @classmethod
+    def _postgres(cls, value: str | None) -> str | None:
+        # The value is not repeated: it may hold a password.
+        if value is not None and not value.startswith(_POSTGRES):
+            raise ValueError(
+                "give a Postgres URL, postgresql://user:password@host/database, or leave it unset "
+                "for SQLite files in SAESCOPE_DATA_DIR"
+            )
+        return value
+
+    @field_validator("live_url")
+    @classmethod
+    def _http(cls, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # a port out of range, half a bracket
+            right = False
+        if not right:
+            raise ValueError("give a URL with scheme, host and port, such as http://127.0.0.1:8001")
+        return value
+
+    @property
+    def bound_host(self) -> str:
+        """`host` as URLs and Host headers write it. The API always answers under this name."""
+        return f"[{self.host}]" if ":" in self.host else self.host
+
     @cached_property
     def shelf_url(self) -> str:
         """SQLAlchemy URL of the shelf."""
@@ -97,9 +125,7 @@ class Settings(BaseSettings):
 
 def _with_driver(url: str | None) -> str | None:
     """Name psycopg 3 as the driver of a plain Postgres URL."""
-    if url and url.startswith(("postgres://", "postgresql://")):
-        return "postgresql+psycopg://" + url.split("://", 1)[1]
-    return url
+    return url and "postgresql+psycopg://" + url.split("://", 1)[1]
 
 
 def writable(folder: Path) -> bool:

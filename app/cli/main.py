@@ -48,6 +48,8 @@ def _invalid(error: ValidationError) -> str:
     name = ".".join(str(part) for part in first["loc"])
     if error.title == "Settings":
         name = f"SAESCOPE_{name.upper()}"
+    if first["type"] == "value_error":  # our own words, and the value may hold a password
+        return f"{name}: {first['ctx']['error']}."
     return f"{name} cannot be {first['input']!r}: {first['msg']}."
 
 

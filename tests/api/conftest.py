@@ -31,8 +31,10 @@ def client_of(settings: Settings) -> TestClient:
 @pytest.fixture
 def settings(tmp_path: Path, shelf_url: str) -> Settings:
     """Settings over a migrated, empty shelf."""
-    migrate(shelf_url)
-    return Settings(data_dir=tmp_path, database_url=shelf_url, live_url=NOBODY)
+    url = None if shelf_url.startswith("sqlite") else shelf_url
+    settings = Settings(data_dir=tmp_path, database_url=url, live_url=NOBODY)
+    migrate(settings.shelf_url)
+    return settings
 
 
 @pytest.fixture

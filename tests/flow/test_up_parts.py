@@ -42,6 +42,25 @@ def test_a_wrong_setting_is_one_sentence(tmp_path: Path, name: str, value: str) 
     assert ran.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(("name", "value", "told"), [
+    ("SAESCOPE_DATABASE_URL", "mysql://me:secret@db/x", "give a Postgres URL, postgresql://"),
+    ("SAESCOPE_DATABASE_URL", "sqlite:////tmp/x.db", "leave it unset for SQLite files"),
+    ("SAESCOPE_LIVE_URL", "http://127.0.0.1:99999", "such as http://127.0.0.1:8001"),
+    ("SAESCOPE_LIVE_URL", "127.0.0.1:8001", "such as http://127.0.0.1:8001"),
+    ("SAESCOPE_LIVE_URL", "http://[", "such as http://127.0.0.1:8001"),
+    ("SAESCOPE_JOBS_DEVICES", "", "at least 1 item"),
+])  # fmt: skip
+def test_a_setting_of_the_wrong_form_is_one_sentence(
+    tmp_path: Path, name: str, value: str, told: str
+) -> None:
+    ran = _saescope("gc", env=clean_env() | {"SAESCOPE_DATA_DIR": str(tmp_path), name: value})
+    assert ran.returncode == 1
+    assert ran.stderr.startswith(f"saescope: {name}")
+    assert told in ran.stderr
+    assert ran.stderr.count("\n") == 1
+    assert "secret" not in ran.stderr
+
+
 def test_a_database_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None:
     env = clean_env() | {
         "SAESCOPE_DATA_DIR": str(tmp_path),
