@@ -20,7 +20,7 @@ from worker.precompute.weights import weight_evidence
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LanguageModel]:
     folder: Path = tmp_path_factory.mktemp("models")
-    kinds: tuple[ModelKind, ...] = ("gpt2", "llama", "gemma2", "neox")
+    kinds: tuple[ModelKind, ...] = ("gpt2", "llama", "gemma2", "gemma3", "neox")
     made = {kind: load_model("tiny", save_model(folder / f"m{i}", kind))
             for i, kind in enumerate(kinds)}  # fmt: skip
     for model in made.values():
@@ -42,10 +42,10 @@ def _through_final_norm(model: LanguageModel, kind: str, d: torch.Tensor) -> tor
         return (d - d.mean(1, keepdim=True)) * hf.transformer.ln_f.weight
     if kind == "neox":
         return (d - d.mean(1, keepdim=True)) * hf.gpt_neox.final_layer_norm.weight
-    return d * (hf.model.norm.weight + (kind == "gemma2"))
+    return d * (hf.model.norm.weight + kind.startswith("gemma"))
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama", "gemma2", "neox"])
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "gemma2", "gemma3", "neox"])
 def test_logits_pass_the_final_norm_and_the_unembedding(
     models: dict[str, LanguageModel], kind: str
 ) -> None:
@@ -78,6 +78,26 @@ def test_projection_is_what_adding_there_does_to_the_stream(
     moved = to_residual(model, hook, vector)
     assert moved is not None
     torch.testing.assert_close((after - before)[0], moved.expand(5, -1), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["gemma2", "gemma3"])
+@pytest.mark.parametrize(
+    ("site", "written"), [("mlp.hook_post", "hook_mlp_out"), ("attn.hook_z", "hook_attn_out")]
+)
+def test_projection_holds_the_gain_of_a_norm_behind_it(
+    models: dict[str, LanguageModel], kind: str, site: str, written: str
+) -> None:
+    """Added so strongly that all else is gone, a vector shows its direction behind the norm."""
+    model = models[kind]
+    hook, out = f"blocks.1.{site}", f"blocks.1.{written}"
+    vector = torch.randn(1, model.site(hook).width, generator=torch.Generator().manual_seed(2))
+    module = model.hf.get_submodule(model.site(hook).module)
+    handle = module.register_forward_pre_hook(lambda _, args: (args[0] + 1e6 * vector, *args[1:]))
+    after = capture(model, torch.arange(5)[None], [out])[out]
+    handle.remove()
+    moved = to_residual(model, hook, vector)
+    assert moved is not None
+    assert torch.cosine_similarity(after[0], moved.expand(5, -1), dim=1).min() > 0.99999
 
 
 def test_other_hook_points_write_nothing(models: dict[str, LanguageModel]) -> None:

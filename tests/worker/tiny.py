@@ -15,6 +15,7 @@ from transformers import (
     AutoModelForCausalLM,
     FalconConfig,
     Gemma2Config,
+    Gemma3TextConfig,
     GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
@@ -25,7 +26,9 @@ from transformers import (
     Qwen2Config,
 )
 
-ModelKind = Literal["gpt2", "llama", "neox", "gemma2", "qwen2", "falcon", "opt", "mixtral"]
+ModelKind = Literal[
+    "gpt2", "llama", "neox", "gemma2", "gemma3", "qwen2", "falcon", "opt", "mixtral"
+]
 MODEL_KINDS: tuple[ModelKind, ...] = ("gpt2", "llama", "neox", "gemma2", "qwen2")
 """Architectures that differ in what matters to most tests. `falcon` goes on writing into tensors
 that it passed on, `opt` flattens batches inside its blocks, `mixtral` has experts for MLPs."""
@@ -112,6 +115,8 @@ def model_config(kind: ModelKind, vocab_size: int) -> PreTrainedConfig:
     common["num_key_value_heads"] = 2
     if kind == "gemma2":
         return Gemma2Config(head_dim=8, sliding_window=16, **common)
+    if kind == "gemma3":
+        return Gemma3TextConfig(head_dim=8, sliding_window=16, **common)
     if kind == "mixtral":
         return MixtralConfig(num_local_experts=4, **common)
     return LlamaConfig(**common) if kind == "llama" else Qwen2Config(**common)

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import nn
 
 from worker.models import LanguageModel
+from worker.precompute.norms import LinearPart, is_norm
 from worker.precompute.settings import LOGITS
 
 _BLOCK = 2**25
@@ -35,7 +36,7 @@ class Unembedding:
 
     def __init__(self, model: LanguageModel) -> None:
         norm = _final_norm(model)
-        self._gain, self._centred = _linear_part(norm, model) if norm else (None, False)
+        self._through_norm = LinearPart(norm, model) if norm else lambda directions: directions
         self._weight = cast(nn.Module, model.hf.get_output_embeddings()).get_parameter("weight")
 
     def promoted(self, directions: Float[torch.Tensor, "features d_model"]) -> Promoted:
@@ -48,13 +49,6 @@ class Unembedding:
             tops.append(logits.topk(n))
             bottoms.append(logits.topk(n, largest=False))
         return Promoted(_joined(tops), _joined(bottoms))
-
-    def _through_norm(
-        self, directions: Float[torch.Tensor, "features d_model"]
-    ) -> Float[torch.Tensor, "features d_model"]:
-        if self._centred:
-            directions = directions - directions.mean(dim=1, keepdim=True)
-        return directions if self._gain is None else directions * self._gain
 
 
 def nothing_promoted(features: int) -> Promoted:
@@ -71,7 +65,7 @@ def _joined(parts: list[torch.return_types.topk]) -> tuple[torch.Tensor, torch.T
 def _final_norm(model: LanguageModel) -> nn.Module | None:
     """The last norm that a forward runs before the unembedding, if there is one."""
     ran: list[nn.Module] = []
-    norms = [module for module in model.hf.modules() if "norm" in type(module).__name__.lower()]
+    norms = [module for module in model.hf.modules() if is_norm(module)]
     handles = [norm.register_forward_hook(lambda module, *_: ran.append(module)) for norm in norms]
     try:
         ids = torch.zeros(1, 1, dtype=torch.long, device=model.device)
@@ -80,17 +74,3 @@ def _final_norm(model: LanguageModel) -> nn.Module | None:
         for handle in handles:
             handle.remove()
     return ran[-1] if ran else None
-
-
-@torch.inference_mode()
-def _linear_part(
-    norm: nn.Module, model: LanguageModel
-) -> tuple[Float[torch.Tensor, " d_model"], bool]:
-    """A norm's gain and whether it centres, read off what it does: architectures store the gain
-    in several forms (Gemma's is 1 + weight), but a vector of +1 and -1 is its own norm."""
-    signs = torch.ones(model.d_model, device=model.device, dtype=model.dtype)
-    signs[1::2] = -1
-    bias = (norm(signs) + norm(-signs)) / 2
-    gain = ((norm(signs) - bias) * signs).float()
-    moved = (norm(signs + 1) - norm(signs)).abs().max()
-    return gain, bool(moved < 0.1 * gain.abs().max())

@@ -1,7 +1,8 @@
 """Feature directions as the residual stream sees them.
 
 What is written at `resid_*`, `attn_out` and `mlp_out` is a residual vector already. What is written
-at `mlp.hook_post` and `hook_z` passes the projection behind that site first (W_out, W_O).
+at `mlp.hook_post` and `hook_z` passes the projection behind that site first (W_out, W_O), and the
+linear part of the norm behind that where there is one (Gemma 2 and 3, OLMo 2).
 """
 
 import re
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from torch import nn
 
 from worker.models import LanguageModel
+from worker.precompute.norms import LinearPart, is_norm
 
 _RESIDUAL = re.compile(r"blocks\.\d+\.hook_(resid_(pre|mid|post)|attn_out|mlp_out)")
 _PROJECTED = re.compile(r"blocks\.\d+\.(mlp\.hook_post|attn\.hook_z)")
@@ -32,10 +34,23 @@ def to_residual(
 
 
 def projection(model: LanguageModel, hook_name: str) -> Float[torch.Tensor, "width d_model"]:
-    """W_out of the layer for `mlp.hook_post`, W_O for `hook_z`; float32, a row a neuron."""
+    """W_out of the layer for `mlp.hook_post`, W_O for `hook_z`, with the gain of a norm behind it;
+    float32, a row a neuron."""
     module = model.hf.get_submodule(model.site(hook_name).module)
     weight = module.get_parameter("weight").float()
-    return weight.T if isinstance(module, nn.Linear) else weight  # else GPT-2's Conv1D
+    rows = weight.T if isinstance(module, nn.Linear) else weight  # else GPT-2's Conv1D
+    norm = _norm_behind(model, hook_name)
+    return rows if norm is None else LinearPart(norm, model)(rows)
+
+
+def _norm_behind(model: LanguageModel, hook_name: str) -> nn.Module | None:
+    """The norm between a projection and the stream: its output is then what the block adds."""
+    block, kind = re.split(r"\.(?=mlp|attn)", hook_name)
+    added = f"{block}.hook_{kind.split('.')[0]}_out"
+    if added not in model.sites:
+        return None
+    module = model.hf.get_submodule(model.sites[added].module)
+    return module if is_norm(module) else None
 
 
 def layers_before(hook_name: str) -> range:
