@@ -33,6 +33,7 @@ from app.live import Live
 from app.secret import shared_token
 from app.settings import Settings
 from app.store.engine import open_shelf
+from app.store.use import using
 
 GZIP_FROM_BYTES = 1_000
 GZIP_LEVEL = 4
@@ -117,4 +118,5 @@ def serve(settings: Settings) -> None:
         )
     )
     app.state.services.stopping = lambda: server.should_exit
-    server.run()
+    with using(settings.data_dir):
+        server.run()

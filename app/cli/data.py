@@ -10,7 +10,7 @@ from app.settings import Settings
 
 def backup(file: Path = typer.Argument(help="New file to write.", metavar="FILE")) -> None:
     """Write models, SAEs, evidence and jobs to one file. Everything may go on running."""
-    from app.store.backup import backup
+    from app.backup.save import backup
 
     backup(_settings(), file)
     say(f"Wrote {file} ({file.stat().st_size / 1e6:,.1f} MB).")
@@ -21,8 +21,8 @@ def restore(
     force: bool = typer.Option(False, "--force", help="Replace what is there."),
 ) -> None:
     """Put a backup into a data folder and database, SQLite or Postgres; nothing may run there."""
+    from app.backup.restore import restore
     from app.errors import Conflict
-    from app.store.backup import restore
     from app.supervisor.lock import jobs_worker_runs, only_one
 
     settings = _settings()

@@ -59,8 +59,17 @@ def copy_sqlite(source: Path, target: Path) -> None:
 
 def single_file(path: Path) -> None:
     """Write a SQLite database's log into it and leave WAL mode, so that the file is all."""
+    _set_journal(path, "DELETE")
+
+
+def use_wal(path: Path) -> None:
+    """Let readers of a SQLite database not wait for its writers; the file remembers it."""
+    _set_journal(path, "WAL")
+
+
+def _set_journal(path: Path, mode: str) -> None:
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA journal_mode=DELETE").fetchone()
+        connection.execute(f"PRAGMA journal_mode={mode}").fetchone()
 
 
 def from_postgres(url: str, folder: Path) -> None:
