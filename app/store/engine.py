@@ -31,6 +31,9 @@ BUSY_TIMEOUT_S = 30
 CORPORA_KEPT = 4
 """Corpora whose tokens a process keeps at once."""
 
+CONNECT_TIMEOUT_S = 3
+"""Seconds in which a Postgres server must have taken a connection."""
+
 TRUSTED_S = 5
 """Seconds for which a Postgres connection is used again without asking whether it lives."""
 
@@ -106,7 +109,7 @@ def autocommitting(url: str) -> Engine:
     """An engine without transactions."""
     if url.startswith("sqlite"):
         return _sqlite(url)
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    engine = _postgres(url, isolation_level="AUTOCOMMIT")
     _check_idle_connections(engine)
     return engine
 
@@ -114,7 +117,7 @@ def autocommitting(url: str) -> Engine:
 def transacting(url: str) -> Engine:
     """An engine whose transactions may write."""
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
+        return _postgres(url, pool_pre_ping=True)
     engine = _sqlite(url)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return engine
@@ -128,6 +131,11 @@ def connected(engine: Engine) -> Iterator[Connection]:
             yield connection
     finally:
         engine.dispose()
+
+
+def _postgres(url: str, **options: Any) -> Engine:
+    # Without a timeout, a server that accepts and never answers would hold a thread for minutes.
+    return create_engine(url, connect_args={"connect_timeout": CONNECT_TIMEOUT_S}, **options)
 
 
 def _sqlite(url: str) -> Engine:

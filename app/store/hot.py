@@ -8,6 +8,7 @@ does SQLAlchemy run it again, to raise its error and mend the pool.
 from typing import Any
 
 from sqlalchemy import Dialect, Engine, PoolProxiedConnection, Select
+from sqlalchemy.exc import OperationalError
 
 _CURSOR = "hot cursor"
 
@@ -23,7 +24,7 @@ class HotStatement:
         """The first row for those values of the statement's parameters."""
         sql, constants, order = self._for(reader.dialect)
         parameters = constants | values
-        connection = reader.raw_connection()
+        connection = _connected(reader)
         try:
             cursor = connection.info.get(_CURSOR) or _open_cursor(connection, reader.dialect)
             cursor.execute(sql, [parameters[name] for name in order] or parameters)
@@ -43,6 +44,14 @@ class HotStatement:
             order = compiled.positiontup or []
             self._compiled[dialect.name] = (str(compiled), dict(compiled.params), order)
         return self._compiled[dialect.name]
+
+
+def _connected(reader: Engine) -> PoolProxiedConnection:
+    """A connection of the pool; when there is none to be had, SQLAlchemy's error."""
+    try:
+        return reader.raw_connection()
+    except reader.dialect.loaded_dbapi.Error as error:
+        raise OperationalError(None, None, error) from error
 
 
 def _open_cursor(connection: PoolProxiedConnection, dialect: Dialect) -> Any:

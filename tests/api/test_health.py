@@ -101,8 +101,12 @@ def value(metrics: str, line: str) -> float:
 
 def test_metrics_count_requests_by_route(stocked: Settings) -> None:
     client = client_of(stocked)
+    saes = "/v1/models/tiny/saes"
     for path in ("/v1/models/tiny", "/v1/models/none", "/v1/models/none", "/nothing"):
         client.get(path)
+    for feature in ("0-res/features/3", "0-res/features/64", "0-res/features/x"):
+        client.get(f"{saes}/{feature}")
+    client.put(f"{saes}/0-res/features/3")
     client.get("/v1/models/tiny", headers={"Host": "evil.example"})
     client.request("BREW", "/v1/models")
     answer = client.get("/metrics")
@@ -117,6 +121,10 @@ def test_metrics_count_requests_by_route(stocked: Settings) -> None:
     brewed = 'method="other",route="/v1/models",status="405"'
     assert value(text, f"saescope_requests_total{{{brewed}}}") == 1
     assert value(text, f'saescope_request_seconds_count{{method="GET",{route}}}') == 3
+    looked_up = 'route="/v1/models/{model}/saes/{sae}/features/{index}"'
+    for method, status in (("GET", 200), ("GET", 404), ("GET", 422), ("PUT", 405)):
+        labels = f'method="{method}",{looked_up},status="{status}"'
+        assert value(text, f"saescope_requests_total{{{labels}}}") == 1
     assert value(text, "process_resident_memory_bytes") > 0
     assert value(text, "saescope_live_up") == 0
 

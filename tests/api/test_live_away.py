@@ -1,9 +1,10 @@
-"""What callers see when the live worker is away, silent, a stranger, or breaks off; and that work
-ends when its caller leaves. The other side is a plain socket."""
+"""What callers see when the live worker is away, silent, a stranger, or breaks off, or the database
+is silent; and that work ends when its caller leaves. The other side is a plain socket."""
 
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -154,3 +155,19 @@ def test_who_leaves_ends_the_work(
         left(listener, STEER | {"stream": stream}, bool(reply))
         assert listener.asked.is_set()
         assert listener.closed.wait(10)
+
+
+def test_a_silent_database_holds_nobody_else_up(tmp_path: Path) -> None:
+    path = "/v1/models/tiny/saes/0-res/features/3"
+    with listening() as listener:
+        database = listener.url.replace("http", "postgresql") + "/shelf"
+        server = ServerProcess(Settings(data_dir=tmp_path, database_url=database)).start()
+        try:
+            with ThreadPoolExecutor() as pool:
+                lookup = pool.submit(server.client.get, path, timeout=20)
+                assert listener.asked.wait(10)
+                assert server.client.get("/healthz", timeout=1).status_code == 200
+                assert not lookup.done()
+                assert "database does not answer" in problem_of(lookup.result(), 503)["detail"]
+        finally:
+            server.stop()

@@ -313,8 +313,9 @@ def test_an_unforeseen_error_tells_nothing_and_is_logged(stocked: Settings) -> N
         TestClient(app, base_url="http://localhost").get("/broken")
 
 
-def test_a_database_that_is_away_is_503(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["/v1/models", FEATURES, f"{FEATURES}/3", "/v1/jobs"])
+def test_a_database_that_is_away_is_503(tmp_path: Path, path: str) -> None:
     away = Settings(data_dir=tmp_path, database_url="postgresql://nobody@127.0.0.1:9/none")
-    answer = client_of(away).get("/v1/models")
+    answer = client_of(away).get(path)
     assert "The database does not answer" in problem_of(answer, 503)["detail"]
     assert int(answer.headers["retry-after"]) > 0
