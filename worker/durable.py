@@ -1,6 +1,7 @@
 """Folders that are either there whole or not at all, also after a power cut."""
 
 import os
+import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,21 +10,58 @@ from pathlib import Path
 def write_folder(final: Path, fill: Callable[[Path], None]) -> None:
     """Let `fill` write files into a new folder beside `final`, bring it to disk, then rename it.
 
-    `final` must not exist. A folder that an earlier attempt left half-written is thrown away.
+    A folder that is there already stays as it is, and counts as used just now. Several may write
+    the same folder at a time: each fills one of its own, and the first to end gives it its name.
     """
-    partial = final.with_name(f".{final.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    fill(partial)
-    for path in [*partial.iterdir(), partial]:
-        _sync(path)
-    os.rename(partial, final)
-    _sync(final.parent)
+    if _is_there(final):
+        return
+    scratch = scratch_name(final)
+    scratch.mkdir(parents=True)
+    try:
+        fill(scratch)
+        for path in [*scratch.iterdir(), scratch]:
+            sync(path)
+        _rename(scratch, final)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    sync(final.parent)
 
 
-def _sync(path: Path) -> None:
+def copy_file(source: Path, final: Path) -> None:
+    """Copy a file, there whole or not at all, over one that has its name."""
+    scratch = scratch_name(final)
+    shutil.copyfile(source, scratch)
+    sync(scratch)
+    scratch.replace(final)
+    sync(final.parent)
+
+
+def scratch_name(final: Path) -> Path:
+    """A name of one's own beside `final`; what a crash leaves under it is nobody's."""
+    return final.with_name(f".{final.name}.{secrets.token_hex(8)}")
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _rename(scratch: Path, final: Path) -> None:
+    try:
+        os.rename(scratch, final)
+    except OSError:
+        if not _is_there(final):
+            raise
+
+
+def _is_there(folder: Path) -> bool:
+    """Whether a folder exists; touches it, so that it is not collected as left alone."""
+    try:
+        os.utime(folder)
+    except FileNotFoundError:
+        return False
+    return folder.is_dir()

@@ -6,6 +6,7 @@ corpus without a run, a folder) goes only when it has been left alone for an hou
 was begun and never finished after thirty days, since its job may be retried until then.
 """
 
+import secrets
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -163,7 +164,9 @@ def _changed(folder: Path) -> float:
 
 
 def _remove(folder: Path) -> int:
-    """Delete a folder; the bytes that its files had."""
-    size = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
-    shutil.rmtree(folder)
+    """Delete a folder, its name first: what bears its name is whole. The bytes its files had."""
+    doomed = folder.with_name(f".{secrets.token_hex(16)}")
+    folder.rename(doomed)
+    size = sum(path.lstat().st_size for path in doomed.rglob("*") if path.is_file())
+    shutil.rmtree(doomed)
     return size

@@ -1,6 +1,7 @@
 """Collecting: what is referred to stays, what is not goes, in slices."""
 
 import os
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def folder(path: Path) -> Path:
 
 def test_what_is_served_stays(shelf: Shelf, tmp_path: Path) -> None:
     tokens = builders.fill(shelf)
-    progress.put_progress(shelf, "job-1", "encode", 0.5)
+    progress.add_job(shelf, "job-1")
     write.begin_run(shelf, "tiny", "0-res", tokens.record.id, {}, "begun")
     write.put_features(shelf, "begun", builders.batch(tokens, 0, 32))
     kept = [
@@ -77,7 +78,7 @@ def test_all_that_a_model_left_goes(shelf: Shelf, tmp_path: Path) -> None:
 
 
 def test_a_deleted_job_leaves_its_folders(shelf: Shelf, tmp_path: Path) -> None:
-    progress.put_progress(shelf, "job-1", "encode", 0.5)
+    progress.add_job(shelf, "job-1")
     spill, checkpoint = folder(tmp_path / "spill/job-1"), folder(tmp_path / "checkpoints/job-1")
     progress.delete_progress(shelf, "job-1")
     assert garbage.collect_garbage(shelf, tmp_path, NOW).folders == 2
@@ -95,6 +96,25 @@ def test_what_a_running_job_may_still_refer_to_stays_for_an_hour(
     os.utime(fresh, (0, 0))
     assert garbage.collect_garbage(shelf, tmp_path) == garbage.Collected(0, 0, 0, 0)
     assert garbage.collect_garbage(shelf, tmp_path, NOW) == garbage.Collected(0, 1, 1, 10)
+
+
+def test_a_folder_loses_its_name_before_its_files(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collection that was interrupted leaves nothing that could be taken for a whole folder."""
+    doomed = folder(tmp_path / "models" / "old")
+
+    def interrupted(path: Path) -> None:
+        (path / "file").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            garbage.collect_garbage(shelf, tmp_path, NOW)
+    assert not doomed.exists()
+    assert garbage.collect_garbage(shelf, tmp_path, NOW).folders == 1
+    assert not any((tmp_path / "models").iterdir())
 
 
 def test_chunks_left_by_an_interrupted_collection_go(shelf: Shelf, tmp_path: Path) -> None:

@@ -7,18 +7,16 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from worker.durable import write_folder
+from worker.durable import copy_file, write_folder
 from worker.progress import Progress
 
 
 def copy_in(files: Sequence[Path], target: Path, report: Progress) -> None:
     """Copy those of `files` that exist into the folder `target`.
 
-    A folder that is there already was copied by somebody before and stays. Reports phase `copy`
-    in bytes.
+    A folder that is there already was copied by somebody before; it gets the files that it lacks.
+    Reports phase `copy` in bytes.
     """
-    if target.is_dir():
-        return
     present = [file for file in files if file.is_file()]
     total = sum(file.stat().st_size for file in present)
 
@@ -30,3 +28,6 @@ def copy_in(files: Sequence[Path], target: Path, report: Progress) -> None:
             done += file.stat().st_size
 
     write_folder(target, fill)
+    for file in present:
+        if not (target / file.name).exists():
+            copy_file(file, target / file.name)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from worker.durable import write_folder
+from worker.durable import sync, write_folder
 from worker.precompute.forward import Encoded, Entries
 from worker.precompute.plan import Shard
 from worker.saes import Dictionary
@@ -94,15 +94,17 @@ class Spill:
     """The complete shards in `folder`."""
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
-        """Shards that belong to another `identity` are thrown away."""
+        """Shards that belong to another `identity` are thrown away, and those half-written."""
         self._folder = folder
         written = json.dumps(identity, sort_keys=True)
         file = folder / "identity.json"
         if folder.exists() and not (file.exists() and file.read_text() == written):
-            shutil.rmtree(folder)
+            _discard(folder, file)
         folder.mkdir(parents=True, exist_ok=True)
         if not file.exists():
             _write_whole(file, written)
+        for left in folder.glob(".shard-*"):
+            shutil.rmtree(left)
 
     def has(self, shard: Shard) -> bool:
         return self._path(shard).is_dir()
@@ -148,8 +150,6 @@ class Spill:
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Of each segment, where its slice begins and how many entries each feature has there."""
         file = self._path(shard) / f"{dictionary.id}.starts"
-        if not file.exists():
-            return
         row = dictionary.d_sae + 1
         with file.open("rb") as starts:
             for segment in range(file.stat().st_size // (START_BYTES * row)):
@@ -164,6 +164,13 @@ def _read(file: BinaryIO, dtype: type[np.number], begin: int, size: int) -> np.n
     """`size` numbers from number `begin` on; never mapped, so that memory stays bounded."""
     file.seek(begin * np.dtype(dtype).itemsize)
     return np.fromfile(file, dtype, size)
+
+
+def _discard(folder: Path, identity: Path) -> None:
+    """Delete `folder`; its identity first, so that no rest of it is ever taken for shards."""
+    identity.unlink(missing_ok=True)
+    sync(folder)
+    shutil.rmtree(folder)
 
 
 def _write_whole(file: Path, text: str) -> None:

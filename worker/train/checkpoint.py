@@ -45,7 +45,8 @@ class Curve:
 
 
 def save(folder: Path, trainer: SAETrainer, recipe: dict[str, Any], curve: Curve) -> None:
-    """Write a checkpoint of `trainer` into `folder` and drop all but the last two."""
+    """Write a checkpoint of `trainer` into `folder` and drop all but the last two, and
+    what kills left half-written."""
 
     def fill(partial: Path) -> None:
         trainer.sae.save_model(partial)
@@ -58,7 +59,7 @@ def save(folder: Path, trainer: SAETrainer, recipe: dict[str, Any], curve: Curve
     final = folder / f"step-{trainer.n_training_steps:09d}"
     shutil.rmtree(final, ignore_errors=True)
     write_folder(final, fill)
-    for old in sorted(folder.glob("step-*"))[:-KEPT]:
+    for old in [*folder.glob(".step-*"), *sorted(folder.glob("step-*"))[:-KEPT]]:
         shutil.rmtree(old)
 
 
