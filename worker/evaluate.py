@@ -11,7 +11,7 @@ computes at the dictionary's output hook and y the reconstruction:
 H is the mean cross-entropy of the next token after each of these tokens: of the model as it is,
 with y in place of x at tokens that are not special, and with zeros in place of x everywhere. That
 is SAELens' `ce_loss_score` (sae_lens/evals.py, special tokens ignored); its `explained_variance`
-is the same formula too.
+is the same formula too. Sums are in float64 on the CPU: not every device has it.
 """
 
 from collections.abc import Callable
@@ -22,6 +22,7 @@ from torch.nn.functional import cross_entropy
 
 from worker.models import LanguageModel
 from worker.progress import Progress, silent
+from worker.resid_mid import find_exact_mid, is_resid_mid, put
 from worker.saes import Dictionary
 from worker.sites import Site, add_hook
 from worker.tokens import Sequences, batches
@@ -41,11 +42,15 @@ def evaluate(
     batch_tokens: int = 2048,
     progress: Progress = silent,
 ) -> dict[str, float | None]:
-    """The four numbers of the module's formulas; None where one is undefined (no variance, or
-    zeros cost nothing). Three forwards a batch; reports phase `evaluate` in tokens."""
+    """The four numbers of the module's formulas; None where one is undefined (no variance, zeros
+    cost nothing, or a resid_mid at which the stream cannot be replaced). Three forwards a batch;
+    reports phase `evaluate` in tokens."""
+    replaceable = not is_resid_mid(dictionary.hook_out) or (
+        dictionary.hook_out in find_exact_mid(model)
+    )
     special = torch.tensor(sorted(model.special_ids), dtype=torch.long, device=model.device)
     reconstruction = _Reconstruction(dictionary, model.site(dictionary.hook_out).width)
-    losses = torch.zeros(3, dtype=torch.float64, device=model.device)
+    losses = torch.zeros(3, dtype=torch.float64)
     done = 0
     for batch in batches(sequences, batch_tokens):
         ids, real = batch.ids.to(model.device), batch.mask.to(model.device)
@@ -56,7 +61,7 @@ def evaluate(
         progress("evaluate", float(done), float(len(sequences.flat)))
     original, replaced, zeroed = losses.tolist()
     gain = zeroed - original
-    score = (zeroed - replaced) / gain if gain else None
+    score = (zeroed - replaced) / gain if gain and replaceable else None
     return {**reconstruction.metrics(), "ce_loss_score": score}
 
 
@@ -64,13 +69,12 @@ class _Reconstruction:
     """Reconstructs tokens, and sums up in float64 what the metrics need."""
 
     def __init__(self, dictionary: Dictionary, width: int) -> None:
-        device = dictionary.scale.device
         self.dictionary = dictionary
         self._tokens = 0
-        self._active = torch.zeros(dictionary.d_sae, dtype=torch.float64, device=device)
-        self._sum = torch.zeros(width, dtype=torch.float64, device=device)
-        self._squares = torch.zeros((), dtype=torch.float64, device=device)
-        self._error = torch.zeros((), dtype=torch.float64, device=device)
+        self._active = torch.zeros(dictionary.d_sae, dtype=torch.long)
+        self._sum = torch.zeros(width, dtype=torch.float64)
+        self._squares = torch.zeros((), dtype=torch.float64)
+        self._error = torch.zeros((), dtype=torch.float64)
 
     def __call__(
         self, x: Float[torch.Tensor, "n d_in"], target: Float[torch.Tensor, "n d_out"]
@@ -84,12 +88,12 @@ class _Reconstruction:
     def _block(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         encoded = self.dictionary.encode(x)
         decoded = self.dictionary.decode(encoded, x)
-        wide = target.double()
+        wide = target.cpu().double()
         self._tokens += len(x)
-        self._active += encoded.count_nonzero(dim=0)
+        self._active += encoded.count_nonzero(dim=0).cpu()
         self._sum += wide.sum(dim=0)
         self._squares += wide.square().sum()
-        self._error += (wide - decoded).square().sum()
+        self._error += (wide - decoded.cpu()).square().sum()
         return decoded.to(target.dtype)
 
     def metrics(self) -> dict[str, float | None]:
@@ -133,7 +137,7 @@ def _loss(
 ) -> Float[torch.Tensor, ""]:
     """Summed cross-entropy of the tokens after those that `predicts` marks."""
     handles = [
-        add_hook(model.hf.get_submodule(site.module), site.side, _in_place(site, visit))
+        add_hook(model.hf.get_submodule(site.module), site.side, _putting(site, visit))
         for site, visit in visits.items()
     ]
     try:
@@ -142,17 +146,14 @@ def _loss(
         for handle in handles:
             handle.remove()
     loss = cross_entropy(logits[predicts].float(), ids[:, 1:][predicts], reduction="sum")
-    return loss.double()
+    return loss.cpu().double()
 
 
-def _in_place(site: Site, visit: Visit) -> Visit:
-    """At resid_mid the block adds the MLP's output to the very tensor that the norm reads; only
-    writing into that tensor changes the residual stream as well."""
-    if not site.hook_name.endswith("hook_resid_mid"):
-        return visit
+def _putting(site: Site, visit: Visit) -> Visit:
+    """`visit`, with what it gives put in the place of what it saw."""
 
-    def write(state: torch.Tensor) -> torch.Tensor | None:
+    def run(state: torch.Tensor) -> torch.Tensor | None:
         new = visit(state)
-        return None if new is None else state.copy_(new)
+        return None if new is None else put(site.hook_name, state, new)
 
-    return write
+    return run

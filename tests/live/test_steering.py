@@ -13,8 +13,8 @@ from tests.live.world import KINDS, SITES, TEXTS, World, entry, run
 from tests.worker.tiny import save_model
 from worker.activations import capture
 from worker.live.answer import Generation
-from worker.live.hooks import find_exact_mid
 from worker.models import load_model
+from worker.resid_mid import find_exact_mid
 from worker.sites import Site
 from worker.tokens import encode_text
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
-from tests.worker.tiny import D_MODEL, SAE_KINDS, ModelKind, save_sae
+from tests.worker.tiny import D_MODEL, SAE_KINDS, ModelKind, save_model, save_sae
 from worker.activations import capture
 from worker.evaluate import evaluate
-from worker.models import LanguageModel
+from worker.models import LanguageModel, load_model
 from worker.saes import Dictionary, load_sae, neuron_dictionary
+from worker.sites import Site
 from worker.tokens import Sequences
 
 POST = "blocks.1.hook_resid_post"
@@ -126,6 +127,20 @@ def test_writing_at_resid_mid_reaches_the_residual_stream(
     expected = (losses[2] - losses[1]) / (losses[2] - losses[0])
     found = evaluate(gpt2, dictionary, sequences)
     assert found["ce_loss_score"] == pytest.approx(float(expected), rel=1e-3)
+
+
+def test_a_resid_mid_that_cannot_be_replaced_has_no_score(
+    tmp_path: Path, sequences: Sequences
+) -> None:
+    """Where the MLP's input is the block's input, writing there leaves the stream as it is."""
+    model = load_model("parallel", save_model(tmp_path / "model", "neox"))
+    name = "blocks.1.hook_resid_mid"
+    module = "gpt_neox.layers.1.post_attention_layernorm"
+    model.sites[name] = Site(name, module, "in", width=D_MODEL)
+    dictionary = load_sae("1-mid", save_sae(tmp_path / "sae", hook_name=name), model=model)
+    found = evaluate(model, dictionary, sequences)
+    assert found["ce_loss_score"] is None
+    assert found["l0"] == 6
 
 
 def test_what_is_undefined_is_none(tmp_path: Path, gpt2: LanguageModel) -> None:

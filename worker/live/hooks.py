@@ -12,14 +12,15 @@ reads one row's activation is recorded for that row alone.
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
 
-from worker.live.steering import Edit, is_resid_mid
+from worker.live.steering import Edit
 from worker.models import LanguageModel
+from worker.resid_mid import put
 from worker.saes import Dictionary
 from worker.sites import add_hook
 
@@ -68,7 +69,6 @@ class SteeredSite:
         self.watched = False
         """Whether a dictionary that writes elsewhere reads its activation here (transcoders)."""
         self._steering = steering
-        self._in_place = is_resid_mid(hook_name)
         site = steering.model.site(hook_name)
         self._width = site.width
         add_hook(steering.model.hf.get_submodule(site.module), site.side, self._run)
@@ -98,8 +98,7 @@ class SteeredSite:
             self._steering.seen[self.name] = steered
         if not ranks:
             return None
-        # The block adds the MLP's output to this very tensor, so the residual is steered as well.
-        return state.copy_(steered) if self._in_place else steered
+        return put(self.name, state, steered)
 
     def _apply(
         self, rank: Rank, h: Float[torch.Tensor, "n t w"], rows: slice, phase: int
@@ -203,43 +202,3 @@ def _read(
     ).view(*x.shape[:2], len(features))
     own = torch.tensor([features.index(feature) for feature in wanted], device=x.device)
     return columns.gather(-1, own[:, None, None].expand(-1, x.shape[1], 1))[..., 0]
-
-
-@torch.inference_mode()
-def find_exact_mid(model: LanguageModel) -> frozenset[str]:
-    """The resid_mid hook points whose in-place edit steers the residual stream itself.
-
-    Probed in one forward: with something added in place at every resid_mid, a sequential block's
-    output is that resid_mid plus mlp_out. A parallel block, or one that keeps a copy, differs.
-    """
-    mids = [name for name in model.sites if is_resid_mid(name)]
-    seen: dict[str, torch.Tensor] = {}
-    handles = [
-        add_hook(model.hf.get_submodule(site.module), site.side, _probe(name, seen))
-        for name, site in model.sites.items()
-    ]
-    try:
-        ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
-        model.hf(input_ids=ids, use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return frozenset(mid for mid in mids if _is_exact(mid, seen))
-
-
-def _probe(name: str, seen: dict[str, torch.Tensor]) -> Callable[[torch.Tensor], None]:
-    def run(state: torch.Tensor) -> None:
-        if is_resid_mid(name):
-            state.add_(state.abs().max() + 1)
-        seen[name] = state.float().clone()
-
-    return run
-
-
-def _is_exact(mid: str, seen: dict[str, torch.Tensor]) -> bool:
-    block = mid.removesuffix("hook_resid_mid")
-    post, mlp_out = seen.get(block + "hook_resid_post"), seen.get(block + "hook_mlp_out")
-    if post is None or mlp_out is None:
-        return False
-    expected = seen[mid] + mlp_out
-    return bool((post - expected).norm() < 0.05 * expected.norm())

@@ -18,8 +18,8 @@ from app.store.records import ModelRecord, SaeRecord, Vocabulary
 from worker.live.capture import CaptureQueue
 from worker.live.engine import BatchEngine, Engine
 from worker.live.forward import BatchForward
-from worker.live.hooks import find_exact_mid
 from worker.models import LanguageModel, load_model, vocabulary
+from worker.resid_mid import find_exact_mid
 from worker.saes import Dictionary, load_sae, neuron_dictionary
 
 

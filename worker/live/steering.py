@@ -23,8 +23,9 @@ from jaxtyping import Float
 from app.contract.steering import Intervention, Positions
 from app.errors import Invalid
 from worker.models import LanguageModel
+from worker.resid_mid import is_resid_mid
 from worker.saes import Dictionary
-from worker.sites import STEERABLE_HOOKS
+from worker.sites import STEERABLE_HOOKS, is_steerable
 
 PREFILL, DECODE = 0, 1
 """Phases of a row: its prompt is processed in a prefill, every later token in a decode step."""
@@ -148,7 +149,7 @@ class _Compiler:
 
     def _check_site(self, hook: str) -> None:
         self.model.site(hook)
-        if hook.split(".", 2)[-1] not in STEERABLE_HOOKS:
+        if not is_steerable(hook):
             allowed = ", ".join(STEERABLE_HOOKS)
             raise Invalid(f"{self.where}: {hook} cannot be steered; these can: {allowed}.")
         if is_resid_mid(hook) and hook not in self.exact_mid:
@@ -156,11 +157,6 @@ class _Compiler:
                 f"{self.where}: {hook} cannot be steered, because this block's output is not "
                 "resid_mid plus mlp_out; steer hook_attn_out or hook_resid_post instead."
             )
-
-
-def is_resid_mid(hook: str) -> bool:
-    """Whether a hook point is the residual stream between attention and MLP."""
-    return hook.endswith(".hook_resid_mid")
 
 
 def check_feature(where: str, dictionary: Dictionary, feature: int) -> None:

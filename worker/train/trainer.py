@@ -31,7 +31,7 @@ def build(settings: Settings, model_id: str, device: torch.device) -> SAETrainer
         total_training_samples=settings.tokens,
         train_batch_size_samples=settings.batch_tokens,
         lr=settings.lr,
-        lr_end=settings.lr / 10,
+        lr_end=settings.lr,  # must be given; the constant schedule and its decay to 0 ignore it
         lr_warm_up_steps=settings.lr_warm_up_steps,
         lr_decay_steps=settings.lr_decay_steps,
         device=str(device),
@@ -73,7 +73,8 @@ def set_scale(trainer: SAETrainer, activations: Float[torch.Tensor, "tokens d_in
     Raises:
         Invalid: the activations are all the same or not finite.
     """
-    mean_norm = activations.norm(dim=-1).mean(dtype=torch.float64).item()
+    # On the CPU: Metal has no float64.
+    mean_norm = activations.norm(dim=-1).cpu().mean(dtype=torch.float64).item()
     if not math.isfinite(mean_norm) or bool((activations == activations[0]).all()):
         what = "all the same" if math.isfinite(mean_norm) else "not finite"
         raise Invalid(
