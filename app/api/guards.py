@@ -25,8 +25,7 @@ class Guards:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
-        bound = f"[{settings.host}]" if ":" in settings.host else settings.host
-        self.hosts = {host.lower() for host in [*settings.allowed_hosts, bound]}
+        self.hosts = {host.lower() for host in [*settings.allowed_hosts, settings.bound_host]}
         self.origins = frozenset(settings.cors_origins)
         self.max_body_bytes = settings.max_body_bytes
 
@@ -63,8 +62,7 @@ class Guards:
         if origin is None:
             foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
         else:
-            # Behind a proxy that ends TLS the scheme differs; host and port are what must agree.
-            ours = urlsplit(origin).netloc == headers.get("host")
+            ours = _netloc(origin) == headers.get("host")
             foreign = not ours and not self.origins & {origin, "*"}
         if foreign:
             raise Forbidden(
@@ -105,6 +103,15 @@ def _hostname(host: str) -> str:
     """The Host header without its port, lower case."""
     name, bracket, _port = host.lower().partition("]")
     return name + bracket if bracket else name.partition(":")[0]
+
+
+def _netloc(origin: str) -> str | None:
+    """Host and port of an origin, None of what is none. Behind a proxy that ends TLS the scheme
+    differs; these are what must agree."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _check_type(headers: Headers) -> None:

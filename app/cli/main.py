@@ -49,7 +49,7 @@ def _invalid(error: ValidationError) -> str:
     if error.title == "Settings":
         name = f"SAESCOPE_{name.upper()}"
     if first["type"] == "value_error":  # our own words, and the value may hold a password
-        return f"{name}: {first['ctx']['error']}."
+        return f"{name}: {first['msg'].removeprefix('Value error, ')}."
     return f"{name} cannot be {first['input']!r}: {first['msg']}."
 
 

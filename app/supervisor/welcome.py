@@ -3,8 +3,7 @@
 import json
 import time
 from collections.abc import Callable
-from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 from app.contract.bundled import BUNDLED_MODEL
 from app.errors import NotFound
@@ -13,15 +12,16 @@ from app.store import read
 from app.store.engine import Shelf
 from app.supervisor.first_start import Stopped, bundled_saes
 
-ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
+ANYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 RARE = 0.02
 """Density below which a feature is likely to stand for something."""
 
 
 def api_url(settings: Settings) -> str:
-    """Where the API can be reached from this machine."""
-    host = ANYWHERE.get(settings.host, settings.host)
-    return f"http://{host}:{settings.port}"
+    """Where the API can be reached from this machine, under a name that it answers for."""
+    loopback = ANYWHERE.get(settings.bound_host)
+    allowed = {loopback, "*"} & set(settings.allowed_hosts)
+    return f"http://{loopback if loopback and allowed else settings.bound_host}:{settings.port}"
 
 
 def when_ready(settings: Settings, path: str, stopping: Callable[[], bool]) -> None:
@@ -86,8 +86,10 @@ def _curl(url: str, path: str, body: dict[str, object] | None = None) -> str:
 
 
 def _answers(url: str) -> bool:
+    # A proxy of the machine is not for the way to our own API.
+    direct = build_opener(ProxyHandler({}))
     try:
-        with urlopen(url, timeout=5) as answer:
+        with direct.open(url, timeout=5) as answer:
             return answer.status == 200
-    except (URLError, OSError):
+    except OSError:
         return False

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,8 @@ from app.supervisor import checks
 from app.supervisor.children import LEASH, Child
 from app.supervisor.leash import watch
 from app.supervisor.lock import jobs_worker_runs, only_one
-from tests.flow.service import SAESCOPE, clean_env
+from app.supervisor.welcome import when_ready
+from tests.flow.service import SAESCOPE, clean_env, free_port
 from tests.jobs.place import pid_exists
 
 
@@ -70,6 +72,36 @@ def test_a_database_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None
     assert ran.returncode == 1
     assert ran.stderr.startswith("saescope: The database does not answer: ")
     assert ran.stderr.count("\n") == 1, ran.stderr
+
+
+@pytest.mark.parametrize("changes", [
+    {},
+    {"host": "0.0.0.0"},
+    {"host": "0.0.0.0", "allowed_hosts": ["sae.example"]},
+    {"host": "::1"},
+    {"host": "::", "allowed_hosts": ["sae.example"]},
+])  # fmt: skip
+def test_the_api_is_found_wherever_it_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    settings = Settings(data_dir=tmp_path, port=free_port(), **changes)
+    env = clean_env() | {
+        "SAESCOPE_DATA_DIR": str(tmp_path),
+        "SAESCOPE_PORT": str(settings.port),
+        "SAESCOPE_HOST": settings.host,
+        "SAESCOPE_ALLOWED_HOSTS": ",".join(settings.allowed_hosts),
+    }
+    deadline = time.monotonic() + 60
+    server = subprocess.Popen([SAESCOPE, "serve"], env=env, stderr=subprocess.DEVNULL)
+    try:
+        when_ready(settings, "/healthz", lambda: time.monotonic() > deadline)
+    finally:
+        server.terminate()
+        server.wait()
 
 
 @pytest.fixture
