@@ -1,4 +1,4 @@
-"""Checks every annotation of the worker, tensor shapes included, while its tests run."""
+"""One small scene for all tests."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Checks every annotation of the worker while these tests run; one planted model for all."""
+"""One planted model for all tests."""
 
 import os
 

@@ -162,6 +162,19 @@ def test_a_diverged_run_says_so(planted: Planted, tmp_path: Path) -> None:
     assert not (tmp_path / "sae").exists()
 
 
+def test_a_run_that_diverges_in_its_last_step_says_so(planted: Planted, tmp_path: Path) -> None:
+    """The loss of that step is still finite; the weights after it are not."""
+    wild = spec(architecture="standard", lr=1e30, training_tokens=256)
+    with pytest.raises(Invalid, match=r"diverged at step 1 .* learning rate below 1e\+30"):
+        run(planted, tmp_path, wild)
+
+
+def test_the_last_step_is_on_the_curve(planted: Planted, tmp_path: Path) -> None:
+    trained = run(planted, tmp_path, spec(training_tokens=401 * 256))
+    curve = json.loads((trained / "curve.json").read_text())
+    assert curve["tokens"][-3:] == [398 * 256, 400 * 256, 401 * 256]
+
+
 def test_constant_activations_are_refused(planted: Planted, tmp_path: Path) -> None:
     flat = planted.sequences.flat.copy()
     flat[flat != 0] = 7

@@ -114,7 +114,8 @@ class _Run:
         trainer.maybe_reset_sparsity()
         output = trainer.step(batch)
         trainer.n_training_steps += 1
-        if trainer.n_training_steps % self._settings.log_every == 0:
+        done = trainer.n_training_steps
+        if done % self._settings.log_every == 0 or done == self._settings.steps:
             self._metrics = metrics(trainer, output)
             self._curve.add(trainer.n_training_samples, self._metrics)
 

@@ -3,7 +3,7 @@
 1. A window is the next `window_batches * batch_tokens` tokens of the stream (`order.py`).
 2. Its sequences run through the model sorted by length, a few thousand padded tokens a forward.
 3. The activation of its j-th token lands in row p(j) of one buffer that stays on the model's
-   device, p drawn from (seed, window). So a batch is a slice, and nothing is copied twice.
+   device, p drawn from (seed, window). So a batch is a slice of it, never a copy.
 
 A sequence that a window's border cuts is run in both windows: whole windows are then a function of
 their number alone, which is what makes a resumed run exact.

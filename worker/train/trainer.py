@@ -93,10 +93,7 @@ def metrics(trainer: SAETrainer, output: TrainStepOutput) -> dict[str, float]:
     """
     logged = trainer.build_train_step_log_dict(output, trainer.n_training_samples)
     if not math.isfinite(logged["losses/overall_loss"]):
-        raise Invalid(
-            f"Training diverged at step {trainer.n_training_steps} (the loss is not finite); "
-            f"use a learning rate below {trainer.cfg.lr:g}."
-        )
+        raise _diverged(trainer, "the loss is")
     return {
         "loss": logged["losses/overall_loss"],
         "mse": logged["losses/mse_loss"],
@@ -109,10 +106,23 @@ def metrics(trainer: SAETrainer, output: TrainStepOutput) -> dict[str, float]:
 def fold(trainer: SAETrainer) -> None:
     """Fold the activation scaler and the decoder norms into the weights, and note L0 and dead
     features in the metadata. The SAE then reads raw activations, and its own activations are in
-    folded units. The trainer cannot train on after it."""
+    folded units. The trainer cannot train on after it.
+
+    Raises:
+        Invalid: the weights are no longer finite.
+    """
     factor = trainer.activation_scaler.scaling_factor
     if factor is not None:
         trainer.sae.fold_activation_norm_scaling_factor(factor)
         trainer.activation_scaler.scaling_factor = None
     trainer.sae.fold_W_dec_norm()
+    if not all(bool(weight.isfinite().all()) for weight in trainer.sae.parameters()):
+        raise _diverged(trainer, "the weights are")
     trainer.set_final_sae_metadata()
+
+
+def _diverged(trainer: SAETrainer, what: str) -> Invalid:
+    return Invalid(
+        f"Training diverged at step {trainer.n_training_steps} ({what} not finite); use a learning "
+        f"rate below {trainer.cfg.lr:g}."
+    )
