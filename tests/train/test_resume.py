@@ -11,6 +11,7 @@ import torch
 
 from app.errors import Conflict
 from tests.train.planted import Planted, spec
+from worker.durable import scratch_name
 from worker.progress import Cancelled
 from worker.train.run import train
 
@@ -110,6 +111,15 @@ def test_two_checkpoints_are_kept(planted: Planted, tmp_path: Path) -> None:
         go(planted, tmp_path, 40)
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert len(names) == 2 and all(name.startswith("step-") for name in names)
+
+
+def test_what_a_killed_save_left_is_thrown_away(planted: Planted, tmp_path: Path) -> None:
+    left = scratch_name(tmp_path / "checkpoints" / "step-000000009")
+    left.mkdir(parents=True)
+    (left / "sae_weights.safetensors").write_bytes(b"half")
+    with pytest.raises(Cancelled):
+        go(planted, tmp_path, 1)
+    assert not left.exists()
 
 
 def damage(checkpoint: Path, how: str) -> None:

@@ -45,8 +45,7 @@ class Curve:
 
 
 def save(folder: Path, trainer: SAETrainer, recipe: dict[str, Any], curve: Curve) -> None:
-    """Write a checkpoint of `trainer` into `folder` and drop all but the last two, and
-    what kills left half-written."""
+    """Write a checkpoint of `trainer` into `folder` and drop all but the last two."""
 
     def fill(partial: Path) -> None:
         trainer.sae.save_model(partial)
@@ -59,18 +58,20 @@ def save(folder: Path, trainer: SAETrainer, recipe: dict[str, Any], curve: Curve
     final = folder / f"step-{trainer.n_training_steps:09d}"
     shutil.rmtree(final, ignore_errors=True)
     write_folder(final, fill)
-    for old in [*folder.glob(".step-*"), *sorted(folder.glob("step-*"))[:-KEPT]]:
+    for old in sorted(folder.glob("step-*"))[:-KEPT]:
         shutil.rmtree(old)
 
 
 def restore(folder: Path, trainer: SAETrainer, recipe: dict[str, Any]) -> Curve:
     """Put the newest undamaged checkpoint into `trainer`; without one leave it as it is.
 
-    Returns the metric curve so far.
+    Throws away what a kill left half-written. Returns the metric curve so far.
 
     Raises:
         Conflict: the checkpoint is of another run (other settings, model or corpus).
     """
+    for left in folder.glob(".step-*"):
+        shutil.rmtree(left)
     for path in _undamaged(folder):
         run = json.loads((path / "run.json").read_text())
         if run["recipe"] != recipe:
