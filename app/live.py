@@ -10,13 +10,14 @@ from typing import Any
 
 import httpx
 import orjson
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from app.contract.live import ActivationsRequest, LiveHealth, SteerEvent, SteerRequest
 from app.errors import Problem, Unavailable, from_body
 
 HEALTH_TIMEOUT_S = 2.0
 PROBLEM_PREFIX = "urn:saescope:problem:"
+EVENTS = "application/x-ndjson"
 IDLE_S = 4.0
 """Connections idle for longer are closed here, before the worker does it (uvicorn: 5 s)."""
 
@@ -58,20 +59,29 @@ class Live:
 
     async def steer_events(self, request: SteerRequest) -> AsyncGenerator[SteerEvent, None]:
         """The events of a stream, as they come. A break of the connection is `Unavailable`."""
-        async with self._send("POST", "/steer", request) as response:
+        async with self._send("POST", "/steer", request, media_type=EVENTS) as response:
             async for line in _lines(response):
                 yield SteerEvent.model_validate_json(line)
 
     @asynccontextmanager
     async def _send(
-        self, method: str, path: str, body: BaseModel | None = None, timeout: float | None = None
+        self,
+        method: str,
+        path: str,
+        body: BaseModel | None = None,
+        timeout: float | None = None,
+        media_type: str = "application/json",
     ) -> AsyncIterator[httpx.Response]:
         self.in_flight += 1
         try:
             async with self._open(method, path, body, timeout) as response:
                 if response.status_code != 200:
                     raise self._problem(response.status_code, await response.aread())
+                if response.headers.get("content-type") != media_type:
+                    raise self._stranger(200)
                 yield response
+        except (ValidationError, httpx.DecodingError):
+            raise self._stranger(200) from None
         except httpx.TimeoutException:
             raise Unavailable(
                 f"The live worker at {self.url} did not answer within "
@@ -104,6 +114,9 @@ class Live:
                 return from_body(told)
         except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError):
             pass  # not one of our problems, whatever it is
+        return self._stranger(status)
+
+    def _stranger(self, status: int) -> Unavailable:
         return Unavailable(
             f"What answers at {self.url} is not a live worker (status {status}); set "
             "SAESCOPE_LIVE_URL to the address of `saescope worker live`."

@@ -1,6 +1,7 @@
 """What callers see when the live worker is away, silent, a stranger, or breaks off, or the database
 is silent; and that work ends when its caller leaves. The other side is a plain socket."""
 
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -13,12 +14,16 @@ import httpx
 import pytest
 
 from app.settings import Settings
+from app.store.migrate import migrate
 from tests.api.conftest import client_of
 from tests.api.server import ServerProcess, events_of
 from tests.api.test_problems import problem_of
 
 STEER = {"model": "tiny", "prompt": "x"}
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKED = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+PAGE = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 14\r\n\r\n<h1>Hello</h1>"
 
 
 def chunk(line: bytes) -> bytes:
@@ -51,13 +56,22 @@ class Listener:
 
     def _answer(self, connection: socket.socket) -> None:
         with connection:
-            connection.recv(65_536)
+            _whole_request(connection)
             connection.sendall(self.reply)
             self.asked.set()
             if self.hold:
                 while connection.recv(65_536):
                     pass
         self.closed.set()
+
+
+def _whole_request(connection: socket.socket) -> None:
+    """Read all of it: closing on unread bytes resets the connection and takes the answer along."""
+    head, _, body = connection.recv(65_536).partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+    missing = int(length[1]) - len(body) if length else 0
+    while missing > 0 and (more := connection.recv(missing)):
+        missing -= len(more)
 
 
 @contextmanager
@@ -90,8 +104,15 @@ def test_silence_is_503_in_time(tmp_path: Path, stream: bool) -> None:
         (b"HTTP/1.1 302 Found\r\nContent-Length: 2\r\n\r\n{}", "is not a live worker"),
         (b"HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\n[]", "is not a live worker"),
         (b"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno", "refused our token; both processes"),
-        (b"SSH-2.0-OpenSSH_9.6\r\n", "cannot be reached (RemoteProtocolError)"),
-        (b"", "cannot be reached (R"),  # reset or closed: whichever the kernel tells first
+        (PAGE, "is not a live worker (status 200)"),
+        (
+            PAGE.replace(b"text/html\r\n", b"application/json\r\nContent-Encoding: gzip\r\n"),
+            "is not a",
+        ),
+        (CHUNKED + chunk(b"<h1>Hello</h1>\n"), "is not a live worker (status 200)"),
+        # strange, reset or closed: whichever the kernel tells first
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "cannot be reached (R"),
+        (b"", "cannot be reached (R"),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
@@ -99,6 +120,17 @@ def test_a_stranger_is_503(tmp_path: Path, reply: bytes, sentence: str, stream: 
     with listening(reply, hold=False) as listener:
         answer = ask(tmp_path, listener.url, STEER | {"stream": stream})
     assert sentence in problem_of(answer, 503)["detail"]
+
+
+def test_a_stranger_is_not_ready(tmp_path: Path) -> None:
+    json = PAGE.replace(b"text/html", b"application/json")
+    for reply in (PAGE, json):
+        with listening(reply, hold=False) as listener:
+            settings = Settings(data_dir=tmp_path, live_url=listener.url)
+            with client_of(settings) as client:
+                migrate(settings.shelf_url)
+                parts = problem_of(client.get("/readyz"), 503)["parts"]
+        assert "is not a live worker (status 200)" in parts["live"]["detail"]
 
 
 def test_an_error_before_the_first_event_is_a_problem(tmp_path: Path) -> None:
