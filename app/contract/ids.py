@@ -5,6 +5,9 @@ from typing import Annotated
 
 from pydantic import StringConstraints
 
+INDEX_MAX = 2**31 - 1
+"""The largest index of a feature."""
+
 ID_PATTERN = r"^[A-Za-z0-9._-]+$"
 
 Id = Annotated[str, StringConstraints(pattern=ID_PATTERN, min_length=1, max_length=128)]
@@ -23,4 +26,4 @@ def neuron_source(layer: int) -> str:
 
 def is_neuron_source(sae_id: str) -> bool:
     """Whether an SAE id is reserved for a layer's neurons."""
-    return re.fullmatch(r"\d+-mlp", sae_id) is not None
+    return re.fullmatch(r"(0|[1-9][0-9]*)-mlp", sae_id) is not None

@@ -4,7 +4,6 @@ The files are copied into the data folder under their fingerprint. What is regis
 after it was loaded once for real.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,14 @@ from worker.jobs.folders import copy_in
 from worker.jobs.job import Bench, Job
 from worker.jobs.paths import model_folder, sae_folder
 from worker.jobs.registered import find_model, find_sae, refuse_other, refuse_reserved
+from worker.jobs.summary import NAME, Summary, read_summary
 from worker.models import LanguageModel, check_model_folder, load_model, vocabulary
 from worker.sae_folder import SaeFacts, check_sae_folder
 from worker.saes import Dictionary, load_sae
 
 MODEL_EXTRAS = ("README.md", "LICENSE", "LICENSE.txt", "LICENSE.md")
 """Carried along with a model: they name its licence."""
-SAE_EXTRAS = ("saescope.json", "sparsity.safetensors", "curve.json", "LICENSE")
+SAE_EXTRAS = (NAME, "sparsity.safetensors", "curve.json", "LICENSE")
 """Carried along with an SAE: what was measured when it was trained."""
 
 
@@ -41,6 +41,7 @@ def check_load(job: Job[LoadSpec]) -> None:
     model = read.model(bench.shelf, spec.model)
     folder = sae_folder(bench.settings, spec.path)
     _check_fits(model, check_sae_folder(folder))
+    read_summary(folder)
     stored_sae = find_sae(bench.shelf, spec.model, spec.sae)
     refuse_other("SAE", stored_sae, fingerprint_sae(folder))
 
@@ -57,7 +58,7 @@ def register_sae(
 
     Neurons have no folder.
     """
-    told = _summary(folder) if folder else {}
+    told = read_summary(folder) if folder else Summary()
     record = SaeRecord(
         model_id=model_id,
         id=dictionary.id,
@@ -70,16 +71,11 @@ def register_sae(
         d_sae=dictionary.d_sae,
         steerable=dictionary.steerable,
         steerable_reason=dictionary.steerable_reason,
-        evaluation=told.get("evaluation", {}),
-        provenance=told.get("provenance", {}),
+        evaluation=told.evaluation,
+        provenance=told.provenance,
     )
     put_sae(bench.shelf, record)
     return record
-
-
-def _summary(folder: Path) -> dict[str, Any]:
-    summary = folder / "saescope.json"
-    return json.loads(summary.read_text()) if summary.is_file() else {}
 
 
 def _load_model(job: Job[LoadSpec]) -> dict[str, Any]:

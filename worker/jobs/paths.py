@@ -1,6 +1,7 @@
 """Which files a job may read: those inside the allowed folders, wherever links lead, and bundled
 ones by name."""
 
+import os
 import re
 from pathlib import Path
 
@@ -16,11 +17,11 @@ def allowed_path(settings: Settings, raw: str) -> Path:
     """The real path of `raw`; relative ones count from where the worker was started.
 
     Raises Forbidden when it leads out of the allowed folders (before looking whether it exists),
-    Invalid when nothing is there.
+    Invalid when nothing is there, or when it can be no path.
     """
-    path = Path(raw).expanduser().resolve()
+    path = _resolved(raw)
     _refuse_outside(settings, path, raw)
-    if not path.exists():
+    if not os.path.exists(path):
         raise Invalid(f"There is nothing at {raw}; check the path.", path=raw)
     return path
 
@@ -29,7 +30,7 @@ def check_inside(settings: Settings, folder: Path) -> None:
     """Refuse a folder with a link that leads out of the allowed folders."""
     for path in folder.rglob("*"):
         if path.is_symlink():
-            _refuse_outside(settings, path.resolve(), str(path))
+            _refuse_outside(settings, _resolved(str(path)), str(path))
 
 
 def model_folder(settings: Settings, raw: str) -> Path:
@@ -59,6 +60,15 @@ def _own_folder(settings: Settings, raw: str) -> Path:
         raise Invalid(f"{raw} is not a folder; give the folder that holds the files.", path=raw)
     check_inside(settings, path)
     return path
+
+
+def _resolved(raw: str) -> Path:
+    try:
+        return Path(raw).expanduser().resolve()
+    except (RuntimeError, ValueError) as error:  # no such user, links in a circle; a NUL
+        raise Invalid(
+            f"{raw!r} cannot be followed ({error}); give the path of a file or folder.", path=raw
+        ) from error
 
 
 def _refuse_outside(settings: Settings, path: Path, raw: str) -> None:
