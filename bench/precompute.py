@@ -187,7 +187,7 @@ def open_run(
     ))  # fmt: skip
     put_corpus(shelf, CorpusRecord(
         id="corpus", model_id=model.id, source="bench", n_sequences=len(sequences),
-        n_tokens=len(sequences.flat), context_size=CONTEXT,
+        n_tokens=len(sequences.flat), context_size=CONTEXT, prepend_bos=True,
     ), sequences.flat, sequences.offsets)  # fmt: skip
     begin_run(shelf, model.id, dictionary.id, "corpus", asdict(Settings()), "run")
     return shelf, "run"

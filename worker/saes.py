@@ -1,6 +1,7 @@
 """Making dictionaries: SAEs from SAELens folders, and the neurons of a layer."""
 
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,22 @@ def load_sae(
     return _dictionary(sae_id, fingerprint_sae(path), facts, sae, centred)
 
 
+def common_bos(told: Iterable[bool | None]) -> bool | None:
+    """Whether SAEs that each tell their `prepend_bos` were trained on texts that begin with BOS;
+    None when none of them says.
+
+    Raises:
+        Invalid: some were and some were not.
+    """
+    settings = set(told) - {None}
+    if len(settings) > 1:
+        raise Invalid(
+            "Some of these SAEs were trained with BOS in front of the text and some without, so "
+            "they need different tokens; ask for them separately."
+        )
+    return next(iter(settings), None)
+
+
 def check_fit(facts: SaeFacts, model: LanguageModel) -> None:
     """Raises `Invalid` where an SAE does not fit a model's hook points."""
     for hook_name, width, what in (
@@ -81,7 +98,7 @@ def neuron_dictionary(model: LanguageModel, layer: int) -> Dictionary:
         steerable_reason=None,
         scale=torch.ones(site.width, device=model.device),
         signed=True,
-        prepend_bos=model.prepend_bos,
+        prepend_bos=None,
         context_size=None,
         encoder=IdentityEncoder(),
         decoder=Decoder(rows=None, bias=None, skip=None),

@@ -1,7 +1,8 @@
 """Tokens of a corpus: ragged sequences of token ids, stored once per corpus, read in batches.
 
-A document is one sequence, or several when it is longer than the context; each sequence begins
-with BOS when the model wants it. `encode_text` is the one place where BOS is put in front of text.
+A document is one sequence, or several when it is longer than the context. `_head_and_body` is the
+one place where BOS is put in front: in a corpus as in a request's text, it is there when the SAEs
+that read the tokens were trained so, and when they do not say, as the model wants it.
 """
 
 import hashlib
@@ -63,13 +64,23 @@ def encode_text(model: LanguageModel, text: str, prepend_bos: bool | None = None
     return head + body
 
 
+def begins_with_bos(model: LanguageModel, prepend_bos: bool | None) -> bool:
+    """Whether a model's texts begin with BOS: as `prepend_bos` or else the model says, and never
+    where the model has none."""
+    wanted = model.prepend_bos if prepend_bos is None else prepend_bos
+    return wanted and model.bos_id is not None
+
+
 def tokenize_corpus(
     model: LanguageModel,
     texts: Iterable[str],
     context_size: int,
     on_progress: Progress = silent,
+    *,
+    prepend_bos: bool | None = None,
 ) -> Sequences:
-    """Tokenize documents and cut them to `context_size` tokens, BOS included.
+    """Tokenize documents and cut them to `context_size` tokens, BOS included, which is put in
+    front of each sequence as `prepend_bos` or else the model says.
 
     Reports phase `tokenize` in documents; the total grows with them where `texts` has no length.
 
@@ -84,7 +95,8 @@ def tokenize_corpus(
     total, documents, started = operator.length_hint(texts), 0.0, time.monotonic()
     stream = iter(texts)
     while group := list(islice(stream, _DOCUMENTS)):
-        cut = [part for ids in _tokenize(model, group) for part in _cut(model, ids, context_size)]
+        whole = _tokenize(model, group)
+        cut = [part for ids in whole for part in _cut(model, ids, context_size, prepend_bos)]
         lengths.extend(map(len, cut))
         flat.append(_checked(model, cut).astype(dtype))
         documents += len(group)
@@ -115,8 +127,7 @@ def save_corpus(corpora: Path, corpus_id: str, sequences: Sequences) -> Path:
         np.save(folder / "offsets.npy", sequences.offsets)
 
     folder = corpora / corpus_id[:16]
-    if not folder.is_dir():
-        write_folder(folder, fill)
+    write_folder(folder, fill)
     return folder
 
 
@@ -173,14 +184,16 @@ def _head_and_body(
     model: LanguageModel, ids: list[int], prepend_bos: bool | None
 ) -> tuple[list[int], list[int]]:
     """BOS where it is wanted, and the text's own tokens without a BOS that it spells out itself."""
-    wanted = model.prepend_bos if prepend_bos is None else prepend_bos
+    wanted = begins_with_bos(model, prepend_bos)
     head = [model.bos_id] if wanted and model.bos_id is not None else []
     return head, ids[1:] if head and ids[:1] == head else ids
 
 
-def _cut(model: LanguageModel, ids: list[int], context_size: int) -> Iterator[list[int]]:
+def _cut(
+    model: LanguageModel, ids: list[int], context_size: int, prepend_bos: bool | None
+) -> Iterator[list[int]]:
     """The document's sequences; none when it has no tokens of its own."""
-    head, body = _head_and_body(model, ids, None)
+    head, body = _head_and_body(model, ids, prepend_bos)
     step = context_size - len(head)
     for start in range(0, len(body), step):
         yield head + body[start : start + step]

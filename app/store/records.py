@@ -89,7 +89,7 @@ class SaeRecord:
 @dataclass(frozen=True)
 class CorpusRecord:
     """Tokens of a corpus as one model's tokenizer cuts it, ragged: one document a sequence, or
-    several when it is longer than the context; each begins with BOS when the model wants it."""
+    several when it is longer than the context."""
 
     id: str
     """Fingerprint: sha256 over the tokens, the context size and the BOS setting."""
@@ -98,6 +98,8 @@ class CorpusRecord:
     n_sequences: int
     n_tokens: int
     context_size: int
+    prepend_bos: bool
+    """Whether each sequence begins with BOS."""
 
 
 @dataclass(frozen=True)

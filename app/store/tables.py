@@ -105,6 +105,7 @@ corpora = Table(
     Column("n_sequences", BigInteger, nullable=False),
     Column("n_tokens", BigInteger, nullable=False),
     Column("context_size", Integer, nullable=False),
+    Column("prepend_bos", Boolean, nullable=False),
     Column("token_bytes", Integer, nullable=False),
     Column("chunk_sequences", Integer, nullable=False),
     Column("complete", Boolean, nullable=False),

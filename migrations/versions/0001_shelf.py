@@ -32,6 +32,7 @@ def upgrade() -> None:
         sa.Column("n_sequences", sa.BigInteger(), nullable=False),
         sa.Column("n_tokens", sa.BigInteger(), nullable=False),
         sa.Column("context_size", sa.Integer(), nullable=False),
+        sa.Column("prepend_bos", sa.Boolean(), nullable=False),
         sa.Column("token_bytes", sa.Integer(), nullable=False),
         sa.Column("chunk_sequences", sa.Integer(), nullable=False),
         sa.Column("complete", sa.Boolean(), nullable=False),

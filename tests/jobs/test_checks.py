@@ -20,6 +20,7 @@ from app.contract.jobs import (
 )
 from app.errors import Conflict, Forbidden, Invalid, NotFound, Problem
 from app.settings import Settings
+from app.store import read
 from app.store.engine import open_shelf
 from app.store.migrate import migrate
 from tests.worker.tiny import save_model, save_sae
@@ -39,6 +40,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_model(root / "other", seed=1)
     save_sae(root / "sae")
     save_sae(root / "other-sae", seed=1)
+    save_sae(root / "bare", seed=2, metadata={"prepend_bos": False})
     save_sae(root / "wide", d_in=64)
     save_sae(root / "elsewhere", hook_name="blocks.7.hook_resid_post")
     (root / "story.txt").write_text("One day.\nAnother day.\n")
@@ -49,7 +51,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bench(root: Path) -> Iterator[Bench]:
-    """A shelf with the model `m` and its SAE `1-sae`, and where jobs may read."""
+    """A shelf with the model `m` and its SAEs `1-sae` and `1-bare`, the latter trained without
+    BOS, and where jobs may read."""
     settings = Settings(data_dir=root / "data", model_roots=[str(root)])
     settings.data_dir.mkdir()
     migrate(settings.shelf_url)
@@ -57,6 +60,7 @@ def bench(root: Path) -> Iterator[Bench]:
     for spec in (
         LoadSpec(model="m", path=str(root / "model")),
         LoadSpec(model="m", sae="1-sae", path=str(root / "sae")),
+        LoadSpec(model="m", sae="1-bare", path=str(root / "bare")),
     ):
         KINDS["load"][1](_job(bench, spec))
     yield bench
@@ -93,6 +97,7 @@ def test_what_can_work_passes(check: Check, root: Path) -> None:
     check(LoadSpec(model="m", sae="1-sae", path=str(root / "sae")))
     check(_train(corpus=CorpusFile(path=str(root / "story.txt"))))
     check(_precompute(saes=["1-sae", "0-mlp"], corpus=CorpusBundled(documents=5)))
+    check(_precompute(saes=["1-bare", "0-mlp"], corpus=CorpusBundled(documents=5)))
 
 
 @pytest.mark.parametrize("spec", [
@@ -100,9 +105,10 @@ def test_what_can_work_passes(check: Check, root: Path) -> None:
     _train(model="nobody"),
     _precompute(model="nobody"),
     _precompute(saes=["1-sae", "1-nobody"]),
+    _precompute(model="m", saes=["1-mlp", "01-mlp"]),
 ])  # fmt: skip
 def test_models_and_saes_must_be_registered(check: Check, spec: JobSpec) -> None:
-    _refused(check, spec, NotFound, "nobody")
+    _refused(check, spec, NotFound, "nobody|01-mlp")
 
 
 def test_hook_points_and_widths_must_fit(check: Check, root: Path) -> None:
@@ -152,6 +158,42 @@ def test_the_context_must_be_one_that_the_model_reads(
     _refused(check, spec(context_size=65), Invalid, "context_size is 65, but m reads at most 64")
 
 
+def test_saes_that_want_different_tokens_are_refused(check: Check) -> None:
+    mixed = _precompute(saes=["1-sae", "0-mlp", "1-bare"])
+    _refused(check, mixed, Invalid, "some without, so they need different tokens; ask for them sep")
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    (b'{"evaluation": null}', "evaluation: Input should be a valid dict"),
+    (b'{"evaluation": {"l0": "many"}}', "evaluation: l0: Input should be a valid number"),
+    (b'{"evaluation": {"l0": true}}', "evaluation: l0: Input should be a valid number"),
+    (b'{"evaluation": {"l0": NaN}}', "expected a JSON value"),
+    (b'{"evaluation": {"l0": 1e999}}', "infinity"),
+    (b'{"provenance": []}', "provenance: Input should be a valid dict"),
+    (b'{"provenance": {"a": "\\ud800"}}', "surrogate"),
+    pytest.param(b'{"provenance": ' + 300 * b'{"a": ' + b"1" + 301 * b"}", "depth", id="deep"),
+    (b"[]", "valid dict"),
+    (b"{", "JSON|unexpected"),
+    (b"\xff", "UTF-8"),
+])  # fmt: skip
+def test_what_a_strangers_folder_tells_is_read_strictly(
+    check: Check, root: Path, tmp_path: Path, text: bytes, words: str
+) -> None:
+    folder = save_sae(root / tmp_path.name)
+    (folder / "saescope.json").write_bytes(text)
+    spec = LoadSpec(model="m", sae="1-told", path=str(folder))
+    _refused(check, spec, Invalid, rf"saescope.json cannot be used \(.*({words})")
+
+
+def test_what_a_folder_tells_is_served(bench: Bench, root: Path) -> None:
+    folder = save_sae(root / "told", seed=9)
+    told = {"evaluation": {"l0": 3, "ce_loss_score": None}, "provenance": {"by": "a friend"}}
+    (folder / "saescope.json").write_text(json.dumps(told | {"more": 1}))
+    KINDS["load"][1](_job(bench, LoadSpec(model="m", sae="1-told", path=str(folder))))
+    record = read.sae(bench.shelf, "m", "1-told")
+    assert {"evaluation": record.evaluation, "provenance": record.provenance} == told
+
+
 def test_broken_files_are_refused(check: Check, root: Path) -> None:
     broken = root / "broken"
     save_model(broken)
@@ -192,6 +234,20 @@ def test_paths_outside_the_roots_are_refused(check: Check, root: Path, tmp_path:
         _refused(check, LoadSpec(model="o", path=str(path)), Forbidden, "outside the folders")
     corpus = CorpusFile(path=str(tmp_path / "secret.txt"))
     _refused(check, _train(corpus=corpus), Forbidden, "outside")
+
+
+@pytest.mark.parametrize("path", ["~nobodyxyz/x", "a\0b", "circle/x"])
+def test_what_can_be_no_path_is_refused(check: Check, root: Path, path: str) -> None:
+    circle = root / "circle"
+    circle.unlink(missing_ok=True)
+    circle.symlink_to(circle)
+    path = path.replace("circle", str(circle))
+    for spec in (LoadSpec(model="o", path=path), _train(corpus=CorpusFile(path=path))):
+        _refused(check, spec, Invalid, "cannot be followed")
+
+
+def test_a_name_that_is_too_long_names_nothing(check: Check, root: Path) -> None:
+    _refused(check, LoadSpec(model="o", path=str(root / ("x" * 300))), Invalid, "nothing at")
 
 
 @pytest.mark.parametrize("path", [

@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from app.errors import Invalid
 from app.store.records import FeatureBatch
 from tests.precompute.committed import Committed
 from tests.precompute.killed import SETTINGS, dictionaries
@@ -131,3 +133,11 @@ def test_shards_of_another_run_are_not_used(scene: Scene, tmp_path: Path, change
         )  # fmt: skip
     assert again.first("tokens") == 0
     assert [name for name, _ in batches] == [first.id, *(one.id for one in chosen)]
+
+
+def test_dictionaries_of_one_id_are_refused(scene: Scene, tmp_path: Path) -> None:
+    """They would write to the same files."""
+    both = [scene.dictionaries[0], replace(scene.dictionaries[1], id=scene.dictionaries[0].id)]
+    with pytest.raises(Invalid, match="Two dictionaries have the id 1-relu"):
+        precompute(scene.model, both, scene.sequences, spill_dir=tmp_path, on_range=lambda *_: None)
+    assert not any(tmp_path.iterdir())

@@ -78,7 +78,7 @@ def corpus(
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     dtype = np.uint16 if vocab <= 2**16 else np.int32
     flat = np.exp(random.random(offsets[-1]) * np.log(vocab - 1)).astype(dtype)
-    record = CorpusRecord(id, "tiny", "here", n_sequences, len(flat), longest)
+    record = CorpusRecord(id, "tiny", "here", n_sequences, len(flat), longest, True)
     return Tokens(record, flat, offsets)
 
 

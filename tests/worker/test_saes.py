@@ -232,6 +232,7 @@ def test_neurons_are_a_dictionary(gpt2: LanguageModel) -> None:
     x = capture(gpt2, torch.arange(9)[None], [neurons.hook_name])[neurons.hook_name][0]
     assert (neurons.id, neurons.hook_name) == ("1-mlp", "blocks.1.mlp.hook_post")
     assert neurons.signed
+    assert neurons.prepend_bos is None
     assert neurons.steerable
     assert torch.equal(neurons.encode(x), x)
     assert neurons.encode(x).data_ptr() != x.data_ptr()

@@ -12,6 +12,7 @@ from worker.models import LanguageModel, load_model
 from worker.tokens import (
     Sequences,
     batches,
+    begins_with_bos,
     corpus_fingerprint,
     encode_text,
     load_corpus,
@@ -68,6 +69,18 @@ def test_a_long_document_is_several_sequences(model: LanguageModel) -> None:
     assert all(part[0] == model.bos_id and 2 <= len(part) <= 7 for part in cut)
     assert [token for part in cut[:half] for token in part[1:]] == whole[1:]
     assert listed(tokenize_corpus(model, [TEXT[0]], len(whole))) == [whole]
+
+
+def test_bos_is_left_out_where_it_is_not_wanted(model: LanguageModel, bare: LanguageModel) -> None:
+    plain = model.tokenizer(TEXT[0], add_special_tokens=False)["input_ids"]
+    sequences = tokenize_corpus(model, TEXT[:1], 8, prepend_bos=False)
+    assert sequences.flat.tolist() == plain
+    assert listed(tokenize_corpus(model, TEXT[:1], 8, prepend_bos=True)) == listed(
+        tokenize_corpus(model, TEXT[:1], 8)
+    )
+    told = (None, True, False)
+    assert [begins_with_bos(model, one) for one in told] == [True, True, False]
+    assert [begins_with_bos(bare, one) for one in told] == [False] * 3
 
 
 def test_tokenizing_streams_and_reports(model: LanguageModel) -> None:

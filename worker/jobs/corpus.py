@@ -19,6 +19,7 @@ from worker.models import LanguageModel
 from worker.text import read_texts
 from worker.tokens import (
     Sequences,
+    begins_with_bos,
     corpus_fingerprint,
     load_corpus,
     save_corpus,
@@ -33,6 +34,8 @@ class StoredCorpus(NamedTuple):
     source: str
     """Where the text came from, as the user wrote it."""
     context_size: int
+    prepend_bos: bool
+    """Whether each sequence begins with BOS."""
     sequences: Sequences
 
 
@@ -64,20 +67,25 @@ def check_context(context_size: int | None, model_context: int, model_id: str) -
         )
 
 
-def open_corpus(job: Job[Any], corpus: Corpus, model: LanguageModel) -> StoredCorpus:
-    """The job's tokens, made at its first start. Reports phase `tokenize`."""
+def open_corpus(
+    job: Job[Any], corpus: Corpus, model: LanguageModel, prepend_bos: bool | None = None
+) -> StoredCorpus:
+    """The job's tokens, made at its first start, with BOS as `prepend_bos` or else the model says.
+    Reports phase `tokenize`."""
     settings = job.bench.settings
     context = job.spec.context_size or model.context_size
     note = job.checkpoints / "corpus.json"
     corpora = settings.data_dir / "corpora"
-    corpus_id = json.loads(note.read_text())["id"] if note.is_file() else ""
+    bos = begins_with_bos(model, prepend_bos)
+    corpus_id = _noted(note, bos)
     if not corpus_id or not (corpora / corpus_id[:16]).is_dir():
-        made = tokenize_corpus(model, _texts(settings, corpus), context, job.report)
-        corpus_id = corpus_fingerprint(made, context, model.prepend_bos)
+        texts = _texts(settings, corpus)
+        made = tokenize_corpus(model, texts, context, job.report, prepend_bos=bos)
+        corpus_id = corpus_fingerprint(made, context, bos)
         save_corpus(corpora, corpus_id, made)
-        _write(note, {"id": corpus_id})
+        _write(note, {"id": corpus_id, "prepend_bos": bos})
     sequences = load_corpus(corpora / corpus_id[:16])
-    return StoredCorpus(corpus_id, source_of(corpus), context, sequences)
+    return StoredCorpus(corpus_id, source_of(corpus), context, bos, sequences)
 
 
 def source_of(corpus: Corpus) -> str:
@@ -91,6 +99,13 @@ def _texts(settings: Settings, corpus: Corpus) -> Any:
     if isinstance(corpus, CorpusBundled):
         return _Bundled(corpus)
     return read_texts(allowed_path(settings, corpus.path), corpus.text_field)
+
+
+def _noted(note: Path, prepend_bos: bool) -> str:
+    """The corpus of an earlier start, unless an SAE that wants other tokens has taken the place
+    of the one that it was made for."""
+    noted = json.loads(note.read_text()) if note.is_file() else {}
+    return noted["id"] if noted.get("prepend_bos") == prepend_bos else ""
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

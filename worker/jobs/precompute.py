@@ -1,9 +1,13 @@
 """`precompute`: the evidence of some SAEs' features, in one pass over a corpus.
 
 Each SAE gets a run of its own; its evidence is served once the whole run is on the shelf. Ids of
-runs derive from the job's, so a job that goes on finds the ranges that it had committed.
+runs derive from the job's and from all that decides the evidence, so a job that goes on finds the
+ranges that it had committed, if it would still compute the same. The tokens begin with BOS if the
+SAEs were trained so, as those of live requests do.
 """
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,8 @@ from worker.jobs.load import register_sae
 from worker.models import LanguageModel, load_model
 from worker.precompute.run import Report, precompute
 from worker.precompute.settings import Settings
-from worker.saes import Dictionary, load_sae, neuron_dictionary
+from worker.sae_folder import SaeFacts, check_sae_folder
+from worker.saes import Dictionary, common_bos, load_sae, neuron_dictionary
 
 
 def check_precompute(job: Job[PrecomputeSpec]) -> None:
@@ -28,10 +33,10 @@ def check_precompute(job: Job[PrecomputeSpec]) -> None:
     model = read.model(bench.shelf, spec.model)
     if len(set(spec.saes)) < len(spec.saes):
         raise Invalid("An SAE is named twice in `saes`; name each once.")
-    for sae_id in spec.saes:
-        if not is_neuron_source(sae_id):
-            read.sae(bench.shelf, spec.model, sae_id)
-        elif f"blocks.{_layer(sae_id)}.mlp.hook_post" not in model.hook_points:
+    facts = [_facts(job, sae_id) for sae_id in spec.saes if not is_neuron_source(sae_id)]
+    common_bos(one.prepend_bos for one in facts)
+    for sae_id in filter(is_neuron_source, spec.saes):
+        if f"blocks.{_layer(sae_id)}.mlp.hook_post" not in model.hook_points:
             raise Invalid(f"The model {model.id} has no neurons in layer {_layer(sae_id)}.")
     check_context(spec.context_size, model.context_size, model.id)
     check_corpus(bench.settings, spec.corpus)
@@ -42,10 +47,11 @@ def precompute_features(job: Job[PrecomputeSpec]) -> dict[str, Any]:
     shelf = job.bench.shelf
     model = _open_model(job)
     dictionaries = [_open(job, model, sae_id) for sae_id in job.spec.saes]
-    corpus = open_corpus(job, job.spec.corpus, model)
+    prepend_bos = common_bos(one.prepend_bos for one in dictionaries)
+    corpus = open_corpus(job, job.spec.corpus, model, prepend_bos)
     _put_corpus(job, corpus)
     settings = Settings()
-    runs = {d.id: _begin(job, d, corpus, settings) for d in dictionaries}
+    runs = {d.id: _begin(job, d, corpus, _record(settings, model)) for d in dictionaries}
 
     def on_range(sae_id: str, batch: FeatureBatch) -> None:
         put_features(shelf, runs[sae_id], batch)
@@ -63,6 +69,11 @@ def precompute_features(job: Job[PrecomputeSpec]) -> dict[str, Any]:
     for sae_id, run in runs.items():
         finish_run(shelf, run, _statistics(report, sae_id))
     return {"model": model.id, "runs": runs, "corpus": corpus.id}
+
+
+def _facts(job: Job[PrecomputeSpec], sae_id: str) -> SaeFacts:
+    record = read.sae(job.bench.shelf, job.spec.model, sae_id)
+    return check_sae_folder(Path(record.path))
 
 
 def _open_model(job: Job[PrecomputeSpec]) -> LanguageModel:
@@ -92,15 +103,36 @@ def _put_corpus(job: Job[PrecomputeSpec], corpus: StoredCorpus) -> None:
         n_sequences=len(sequences),
         n_tokens=len(sequences.flat),
         context_size=corpus.context_size,
+        prepend_bos=corpus.prepend_bos,
     )
     put_corpus(job.bench.shelf, record, sequences.flat, sequences.offsets)
 
 
+def _record(settings: Settings, model: LanguageModel) -> dict[str, Any]:
+    """Everything that decides the evidence besides dictionary and corpus."""
+    return {
+        **settings.record(),
+        "model": model.fingerprint,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": model.device.type,
+    }
+
+
 def _begin(
-    job: Job[PrecomputeSpec], dictionary: Dictionary, corpus: StoredCorpus, settings: Settings
+    job: Job[PrecomputeSpec],
+    dictionary: Dictionary,
+    corpus: StoredCorpus,
+    settings: dict[str, Any],
 ) -> str:
-    run_id = f"{job.id}.{dictionary.id}"
-    begin_run(job.bench.shelf, job.spec.model, dictionary.id, corpus.id, settings.record(), run_id)
+    """Begin the job's run for a dictionary, or go on with it.
+
+    Its id says all that decides the evidence, so that a job that goes on with another number
+    format or on another kind of device begins a new run, and none mixes the two.
+    """
+    computed = json.dumps([dictionary.fingerprint, corpus.id, settings], sort_keys=True)
+    digest = hashlib.sha256(computed.encode()).hexdigest()
+    run_id = f"{job.id}.{dictionary.id}.{digest[:12]}"
+    begin_run(job.bench.shelf, job.spec.model, dictionary.id, corpus.id, settings, run_id)
     return run_id
 
 

@@ -41,7 +41,7 @@ def train_sae(job: Job[TrainSpec]) -> dict[str, Any]:
     job.report("open", 0, 1)
     model = load_model(record.id, Path(record.path), device=bench.device, dtype=bench.dtype)
     check(spec, model)
-    corpus = open_corpus(job, spec.corpus, model)
+    corpus = open_corpus(job, spec.corpus, model, model.prepend_bos)
     trained = job.checkpoints / "sae"
     train(
         spec,

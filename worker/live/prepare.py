@@ -17,7 +17,7 @@ from worker.live.library import Held
 from worker.live.sampling import Sampling
 from worker.live.steering import check_feature, compile_edits
 from worker.models import LanguageModel
-from worker.saes import Dictionary
+from worker.saes import Dictionary, common_bos
 from worker.tokens import encode_text
 
 
@@ -40,7 +40,7 @@ def prepare_capture(request: ActivationsRequest, held: Held, settings: Settings)
         if sae not in request.saes:
             raise Invalid(f"features names {sae}, which is not in saes; add it there.")
     readings = [_reading(request, sae, held.dictionaries[sae]) for sae in held.dictionaries]
-    prepend_bos = _common_bos(held.dictionaries)
+    prepend_bos = common_bos(d.prepend_bos for d in held.dictionaries.values())
     model = held.resident.model
     texts = [encode_text(model, text, prepend_bos) for text in request.texts]
     _check_texts(texts, model, settings.max_request_tokens)
@@ -48,13 +48,17 @@ def prepare_capture(request: ActivationsRequest, held: Held, settings: Settings)
 
 
 def prepare_generation(request: SteerRequest, held: Held, settings: Settings) -> Generation:
-    """The generation of a steering request: the steered answer and, if wanted, the baseline."""
+    """The generation of a steering request: the steered answer and, if wanted, the baseline.
+
+    BOS is put in front of a prompt as the SAEs were trained, or as the model says when they do
+    not, or when they differ: it is one prompt for all of them.
+    """
     _check_sampling(request)
     resident = held.resident
     edits = compile_edits(
         request.interventions, resident.model, held.dictionaries, resident.exact_mid
     )
-    prompt = _prompt(request, resident.model)
+    prompt = _prompt(request, resident.model, held.dictionaries)
     _check_room(len(prompt), request.max_new_tokens, held)
     answers = [("steered", edits)]
     if request.baseline:
@@ -86,17 +90,6 @@ def _reading(request: ActivationsRequest, sae: str, dictionary: Dictionary) -> R
     return Reading(sae, dictionary, columns, request.top_k)
 
 
-def _common_bos(dictionaries: dict[str, Dictionary]) -> bool | None:
-    """Whether the SAEs were trained on texts that begin with BOS; None when none of them says."""
-    settings = {d.prepend_bos for d in dictionaries.values() if d.prepend_bos is not None}
-    if len(settings) > 1:
-        raise Invalid(
-            "Some of these SAEs were trained with BOS in front of the text and some without, so "
-            "they need different tokens; ask for them in separate requests."
-        )
-    return next(iter(settings), None)
-
-
 def _check_texts(texts: list[list[int]], model: LanguageModel, limit: int) -> None:
     for i, ids in enumerate(texts):
         _check_ids(f"texts[{i}]", ids, model)
@@ -122,11 +115,14 @@ def _check_ids(where: str, ids: list[int], model: LanguageModel) -> None:
         )
 
 
-def _prompt(request: SteerRequest, model: LanguageModel) -> list[int]:
+def _prompt(
+    request: SteerRequest, model: LanguageModel, dictionaries: dict[str, Dictionary]
+) -> list[int]:
     if (request.prompt is None) == (request.messages is None):
         raise Invalid("Give either prompt or messages.")
     if request.prompt is not None:
-        ids = encode_text(model, request.prompt)
+        told = {one.prepend_bos for one in dictionaries.values()} - {None}
+        ids = encode_text(model, request.prompt, told.pop() if len(told) == 1 else None)
     else:
         # The template itself says where BOS goes.
         ids = encode_text(model, _render(request, model), prepend_bos=False)

@@ -16,7 +16,10 @@
 7. `logits`, `neighbors`, `neurons`: what follows from weights alone. `labels` names the feature.
 8. The range is handed to the caller, who commits it: a range is the other unit of resume.
 
-Memory is bounded by the settings, whatever the corpus. Everything is a function of model,
-dictionaries, tokens and settings, so a run that was killed and resumed gives the same bytes.
+Memory is bounded by the settings but for two things that grow with the corpus: numbers for each
+sequence, and the entries of a single feature, which are merged in memory however many they are: a
+feature that is active on every token has as many as the corpus has tokens. Everything is a function
+of model, dictionaries, tokens and settings, so a run that was killed and resumed gives the same
+bytes.
 `run` is where it starts.
 """

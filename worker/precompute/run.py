@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from app.errors import Invalid
 from app.store.records import FeatureBatch
 from worker.models import LanguageModel, vocabulary
 from worker.precompute.evidence import Corpus, evidence
@@ -72,15 +73,24 @@ def precompute(
     tokens (metrics: mean active features a token, `l0/<id>`), then `features` in features.
 
     Raises:
+        Invalid: two dictionaries have the same id.
         Unavailable: the disk of `spill_dir` has no room for the intermediate files.
         Cancelled: out of `on_progress`; complete shards and committed ranges stay.
     """
+    _check_ids(dictionaries)
     settings = settings or Settings()
     done = done_ranges or {}
     run = _Run(model, dictionaries, sequences, spill_dir, settings, on_progress)
     run.spill_tokens()
     run.finish_features(done, on_range)
     return run.report
+
+
+def _check_ids(dictionaries: Sequence[Dictionary]) -> None:
+    ids = [one.id for one in dictionaries]
+    for name in ids:
+        if ids.count(name) > 1:
+            raise Invalid(f"Two dictionaries have the id {name}; give each an id of its own.")
 
 
 class _Run:

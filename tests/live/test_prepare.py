@@ -1,0 +1,60 @@
+"""Which tokens a request becomes: BOS as the SAEs were trained, else as the model wants it."""
+
+from typing import Any
+
+import pytest
+
+from app.contract.live import ActivationsRequest
+from app.errors import Invalid
+from app.settings import Settings
+from tests.live.world import SITES, TEXTS, World, entry
+from tests.worker.tiny import save_model, save_sae
+from worker.live.prepare import prepare_capture
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A model with an SAE that was trained with BOS, one without, one that does not say."""
+    folder = tmp_path_factory.mktemp("trained")
+    saes = {
+        f"1-{name}": save_sae(
+            folder / name, hook_name=SITES["post"], metadata={"prepend_bos": prepend_bos}
+        )
+        for name, prepend_bos in (("with", True), ("without", False), ("silent", None))
+    }
+    return World("tiny", save_model(folder / "model"), saes)
+
+
+def captured(world: World, *saes: str) -> list[int]:
+    request = ActivationsRequest(model=world.id, saes=list(saes), texts=[TEXTS[0]])
+    return prepare_capture(request, world.held(*saes), Settings()).texts[0]
+
+
+def steered(world: World, *saes: str, **request: Any) -> list[int]:
+    interventions = [entry(sae=sae, feature=0) for sae in saes]
+    held = world.held(*saes)
+    made = world.generation(held, TEXTS[0], interventions=interventions, baseline=True, **request)
+    prompts = [answer.prompt for answer in made.answers]
+    assert len(prompts) == 2 and prompts[0] == prompts[1]
+    return prompts[0]
+
+
+@pytest.mark.parametrize(("saes", "bos"), [
+    (["1-with"], True),
+    (["1-without"], False),
+    (["1-silent"], True),
+    (["2-mlp"], True),
+    (["1-without", "2-mlp", "1-silent"], False),
+    (["1-with", "2-mlp"], True),
+])  # fmt: skip
+def test_bos_as_the_saes_were_trained(trained: World, saes: list[str], bos: bool) -> None:
+    for ids in (captured(trained, *saes), steered(trained, *saes)):
+        assert (ids[0] == trained.model.bos_id) is bos
+
+
+def test_saes_that_differ_are_steered_together_on_the_models_tokens(trained: World) -> None:
+    saes = ["1-without", "1-with"]
+    assert steered(trained, *saes)[0] == trained.model.bos_id
+    assert steered(trained)[0] == trained.model.bos_id
+    with pytest.raises(Invalid, match="need different tokens; ask for them separately"):
+        captured(trained, *saes)
