@@ -8,12 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.disconnect import unless_disconnected
 from app.api.limits import at_most, check_text
-from app.api.params import INDEX_MAX
 from app.api.problems import documented
 from app.api.state import Use
 from app.contract import live as wire
 from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
-from app.contract.ids import Id
+from app.contract.ids import INDEX_MAX, Id
 
 router = APIRouter(tags=["live"])
 

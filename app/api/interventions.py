@@ -17,6 +17,8 @@ from app.store.engine import Shelf
 from app.store.records import SaeRecord
 
 UNITLESS = frozenset({"orthogonal", "ablate"})
+FLOAT32_MAX = 3.4e38
+"""The live worker counts in 32 bits."""
 
 
 def resolve(shelf: Shelf, model_id: str, entries: Sequence[SteeringEntry]) -> list[Intervention]:
@@ -49,6 +51,12 @@ def _intervention(
         _check(entry, sae, where)
     unit = _unit(shelf, entry, sae, where)
     amount = 0.0 if entry.method == "ablate" else entry.strength * unit
+    if abs(amount) > FLOAT32_MAX:
+        raise invalid(
+            f"{where}.strength",
+            f"is {entry.strength:g}, which times the unit is more than 32-bit numbers hold",
+            f"up to {FLOAT32_MAX / unit:.3g} either way",
+        )
     return Intervention(**entry.model_dump(exclude={"strength", "unit"}), amount=amount)
 
 

@@ -6,10 +6,8 @@ from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
-from app.contract.ids import ID_PATTERN
+from app.contract.ids import ID_PATTERN, INDEX_MAX
 from app.store.pages import MAX_LIMIT
-
-INDEX_MAX = 2**31 - 1
 
 
 def _example(value: object) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class SteerRequest(BaseModel):
         default=0.0, ge=0, le=10, allow_inf_nan=False, description="0 is greedy."
     )
     top_p: float = Field(default=1.0, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=1)
+    top_k: int | None = Field(default=None, ge=1, le=1_000_000)
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Same seed, same text.")
     stop: list[Annotated[str, Field(min_length=1, max_length=256)]] = Field(
         default_factory=list, max_length=16, description="The text ends before any of these."

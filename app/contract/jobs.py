@@ -11,10 +11,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from app.contract.ids import Id
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+SEED_MAX = 2**63 - 1
+WIDTH_MAX = 10**7
 
 
 class _Spec(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class CorpusFile(_Spec):
@@ -31,7 +33,9 @@ class CorpusBundled(_Spec):
 
     bundled: Literal["storyworld"] = "storyworld"
     documents: int = Field(default=4_000, ge=1, le=10_000_000, description="Texts to generate.")
-    seed: int = Field(default=1, ge=0, description="The same seed gives the same text.")
+    seed: int = Field(
+        default=1, ge=0, le=SEED_MAX, description="The same seed gives the same text."
+    )
 
 
 Corpus = CorpusFile | CorpusBundled
@@ -66,16 +70,24 @@ class TrainSpec(_Spec):
     architecture: Literal["topk", "standard"] = Field(
         default="topk", description="`topk`: the k strongest stay; `standard`: ReLU and L1."
     )
-    d_sae: int | None = Field(default=None, ge=2, description="Width; 8 times d_in when absent.")
-    k: int = Field(default=16, ge=1, description="Active features a token (topk).")
+    d_sae: int | None = Field(
+        default=None, ge=2, le=WIDTH_MAX, description="Width; 8 times d_in when absent."
+    )
+    k: int = Field(default=16, ge=1, le=WIDTH_MAX, description="Active features a token (topk).")
     l1_coefficient: float = Field(
         default=1.0, ge=0, description="Weight of the L1 term (standard)."
     )
-    training_tokens: int = Field(default=1_000_000, ge=1, description="Tokens to learn from.")
-    train_batch_tokens: int = Field(default=2_048, ge=1, description="Tokens in one step.")
+    training_tokens: int = Field(
+        default=1_000_000, ge=1, le=10**12, description="Tokens to learn from."
+    )
+    train_batch_tokens: int = Field(
+        default=2_048, ge=1, le=10**7, description="Tokens in one step."
+    )
     lr: float = Field(default=1e-3, gt=0, description="Learning rate.")
-    context_size: int | None = Field(default=None, ge=2, description="The model's own when absent.")
-    seed: int = Field(default=0, ge=0)
+    context_size: int | None = Field(
+        default=None, ge=2, le=10**7, description="The model's own when absent."
+    )
+    seed: int = Field(default=0, ge=0, le=SEED_MAX)
 
 
 class PrecomputeSpec(_Spec):
@@ -85,7 +97,9 @@ class PrecomputeSpec(_Spec):
     model: Id = Field(examples=["storyworld"])
     saes: list[Id] = Field(min_length=1, max_length=64, examples=[["2-res-topk"]])
     corpus: Corpus = Field(default=CorpusBundled())
-    context_size: int | None = Field(default=None, ge=2, description="The model's own when absent.")
+    context_size: int | None = Field(
+        default=None, ge=2, le=10**7, description="The model's own when absent."
+    )
 
 
 JobSpec = Annotated[LoadSpec | TrainSpec | PrecomputeSpec, Field(discriminator="kind")]

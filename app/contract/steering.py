@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.contract.ids import Id
+from app.contract.ids import INDEX_MAX, Id
 
 Method = Literal["add", "clamp", "ablate", "orthogonal", "cap"]
 Positions = Literal["all", "prompt", "generated"]
@@ -25,7 +25,11 @@ class SteeringEntry(BaseModel):
         default=None, description="SAE of `feature`, or a layer's neurons.", examples=["2-res-topk"]
     )
     feature: int | None = Field(
-        default=None, ge=0, description="Index of the feature in `sae`.", examples=[12]
+        default=None,
+        ge=0,
+        le=INDEX_MAX,
+        description="Index of the feature in `sae`.",
+        examples=[12],
     )
     hook: str | None = Field(
         default=None, description="Hook point of `vector`, a TransformerLens name."
