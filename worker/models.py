@@ -21,6 +21,7 @@ from transformers.utils import logging
 
 from app.errors import Invalid
 from app.store.records import Vocabulary
+from worker.building import one_at_a_time
 from worker.fingerprint import fingerprint_model
 from worker.folders import one_line
 from worker.model_folder import ModelFacts, check_model_folder
@@ -180,6 +181,7 @@ def _load_tokenizer(path: Path) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
+@one_at_a_time
 def _load_weights(path: Path, device: torch.device | str, dtype: torch.dtype) -> PreTrainedModel:
     logging.disable_progress_bar()
     loader: Any = AutoModelForCausalLM

@@ -10,6 +10,7 @@ from sae_lens import SAE
 from sae_lens.loading.pretrained_sae_loaders import handle_config_defaulting
 
 from app.errors import Invalid
+from worker.building import one_at_a_time
 from worker.folders import check_folder, one_line, read_config, refuse_pickles, tensor_shapes
 
 ARCHITECTURES = (
@@ -170,6 +171,7 @@ def _check_shapes(path: Path, config: dict[str, Any]) -> None:
             )
 
 
+@one_at_a_time
 def _expected_shapes(path: Path, config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     """Shapes of a SAELens module of this configuration, made without memory."""
     try:

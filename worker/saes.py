@@ -11,6 +11,7 @@ from sae_lens import SAE
 
 from app.contract.ids import neuron_source
 from app.errors import Invalid
+from worker.building import one_at_a_time
 from worker.dictionary import Decoder, Dictionary
 from worker.encoders import (
     Encoder,
@@ -105,6 +106,7 @@ def neuron_dictionary(model: LanguageModel, layer: int) -> Dictionary:
     )
 
 
+@one_at_a_time
 def _load(path: Path, device: torch.device) -> SAE[Any]:
     """SAELens' own module, in float32."""
     try:

@@ -20,6 +20,7 @@ from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_f
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from app.errors import Invalid
+from worker.building import one_at_a_time
 from worker.folders import one_line
 
 STEERABLE_HOOKS = (
@@ -109,6 +110,7 @@ def add_hook(
     return module.register_forward_hook(after)
 
 
+@one_at_a_time
 def learn_anatomy(config: PreTrainedConfig) -> Anatomy:
     """Ask the Bridge where the hook points of an architecture are; takes no memory for weights.
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,17 @@ def test_loading_changes_no_weight(
     loaded = gpt2.hf.state_dict()
     for name, tensor in load_file(folder_of("gpt2") / "model.safetensors").items():
         assert torch.equal(loaded[name], tensor)
+
+
+def test_models_that_are_loaded_at_the_same_time(folder_of: Callable[[ModelKind], Path]) -> None:
+    def load(kind: ModelKind) -> dict[str, torch.Tensor]:
+        return load_model("m", folder_of(kind)).hf.state_dict()
+
+    kinds: list[ModelKind] = ["gpt2", "llama"]
+    alone = {kind: load(kind) for kind in kinds}
+    with ThreadPoolExecutor(3) as threads:
+        for kind, weights in zip(kinds * 6, threads.map(load, kinds * 6), strict=True):
+            assert all(torch.equal(weights[name], alone[kind][name]) for name in weights)
 
 
 def test_a_tokenizer_without_bos(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from sae_lens.saes.sae import SAEMetadata, TrainingSAE, TrainStepOutput
 from sae_lens.training.sae_trainer import SAETrainer
 
 from app.errors import Invalid
+from worker.building import one_at_a_time
 from worker.train.settings import Settings
 
 
@@ -41,6 +42,7 @@ def build(settings: Settings, model_id: str, device: torch.device) -> SAETrainer
     return SAETrainer(config, _sae(settings, model_id, device), data_provider=iter(()))
 
 
+@one_at_a_time
 def _sae(settings: Settings, model_id: str, device: torch.device) -> TrainingSAE[Any]:
     sae_class, config_class = get_sae_training_class(settings.architecture)
     metadata = SAEMetadata(
