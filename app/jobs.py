@@ -5,7 +5,6 @@ from DBOS' tables, its progress from the shelf, where the worker reports it abou
 """
 
 import asyncio
-import hashlib
 import secrets
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -22,12 +21,12 @@ from dbos import (
 from dbos import error as dbos_errors
 from sqlalchemy import create_engine, make_url, text
 
-from app.contract.jobs import JobSpec, JobState, JobView
+from app.contract.jobs import FINAL, JobSpec, JobState, JobView
 from app.contract.queues import APPLICATION, MAX_STARTS, QUEUE_OF_KIND, VERSION
 from app.errors import Conflict, NotFound, Problem
-from app.store import pages
+from app.store import pages, progress
 from app.store.engine import Shelf
-from app.store.progress import JobProgress, delete_progress, get_progress
+from app.store.progress import JobProgress
 
 STATES: dict[str, JobState] = {
     "ENQUEUED": "queued",
@@ -39,7 +38,6 @@ STATES: dict[str, JobState] = {
     "CANCELLED": "cancelled",
 }
 KINDS = list(QUEUE_OF_KIND)
-FINAL: frozenset[JobState] = frozenset({"done", "failed", "cancelled"})
 POLL_S = 0.5
 JobPage = tuple[list[JobView], str | None]
 """Jobs, and the cursor of the next page, None at the end."""
@@ -80,8 +78,17 @@ class Jobs:
     def submit(self, spec: JobSpec, idempotency_key: str | None = None) -> JobView:
         """Queue a job. The same key answers with the job that it first made; with another
         specification it is a `Conflict`."""
+        while True:
+            job_id = progress.add_job(self._shelf, secrets.token_hex(8), idempotency_key)
+            # The job was deleted meanwhile? Its id must not be used again: files may bear it.
+            with progress.kept(self._shelf, job_id) as is_there:
+                if is_there:
+                    self._enqueue(job_id, spec)
+                    return self.get(job_id)
+
+    def _enqueue(self, job_id: str, spec: JobSpec) -> None:
+        """Queue a job, unless it was queued before."""
         body = spec.model_dump(mode="json")
-        job_id = _job_id(idempotency_key)
         options: EnqueueOptions = {
             "workflow_name": spec.kind,
             "queue_name": QUEUE_OF_KIND[spec.kind],
@@ -97,7 +104,6 @@ class Jobs:
                     "This Idempotency-Key was already used for another job; send a new key.",
                     job=job_id,
                 ) from None
-        return self.get(job_id)
 
     def get(self, job_id: str) -> JobView:
         """The job as it stands; `NotFound` when there is none of this id."""
@@ -167,8 +173,9 @@ class Jobs:
         state = self.get(job_id).state
         if state not in FINAL:
             raise Conflict(f"The job is {state}; cancel it first.", job=job_id)
+        # First: a key must not lead to a job that is gone.
+        progress.delete_progress(self._shelf, job_id)
         self._client.delete_workflow(job_id)
-        delete_progress(self._shelf, job_id)
 
     async def events(self, job_id: str) -> AsyncIterator[JobView]:
         """Every change of a job as it is seen, until it has ended or was deleted.
@@ -188,19 +195,12 @@ class Jobs:
                 yield view
 
 
-def _job_id(idempotency_key: str | None) -> str:
-    """16 hex digits: random, or those that the key gives every time."""
-    if idempotency_key is None:
-        return secrets.token_hex(8)
-    return hashlib.sha256(idempotency_key.encode()).hexdigest()[:16]
-
-
 def _views(shelf: Shelf, found: list[WorkflowStatus]) -> list[JobView]:
-    progress = get_progress(shelf, [status.workflow_id for status in found])
-    return [_view(status, progress.get(status.workflow_id)) for status in found]
+    reports = progress.get_progress(shelf, [status.workflow_id for status in found])
+    return [_view(status, reports.get(status.workflow_id)) for status in found]
 
 
-def _view(status: WorkflowStatus, progress: JobProgress | None) -> JobView:
+def _view(status: WorkflowStatus, report: JobProgress | None) -> JobView:
     state = STATES[status.status]
     created, updated = _time(status.created_at), _time(status.updated_at)
     view = JobView(
@@ -214,14 +214,14 @@ def _view(status: WorkflowStatus, progress: JobProgress | None) -> JobView:
         created_at=created,
         updated_at=updated,
     )
-    if progress is None or state == "queued":
+    if report is None or state == "queued":
         return view
-    view.metrics = progress.metrics
-    view.updated_at = max(updated, progress.updated_at or updated)
+    view.metrics = report.metrics
+    view.updated_at = max(updated, report.updated_at or updated)
     if state != "done":
-        view.progress, view.phase = progress.done, progress.phase
+        view.progress, view.phase = report.done, report.phase
     if state == "running":
-        view.rate, view.eta = progress.rate, progress.eta
+        view.rate, view.eta = report.rate, report.eta
     return view
 
 
@@ -243,7 +243,10 @@ def _error(status: WorkflowStatus) -> dict[str, Any]:
 
 def _instant(milliseconds: int) -> str:
     """ISO time half a millisecond later: DBOS parses it as a float and cuts."""
-    return datetime.fromtimestamp((milliseconds + 0.5) / 1000, UTC).isoformat()
+    try:
+        return datetime.fromtimestamp((milliseconds + 0.5) / 1000, UTC).isoformat()
+    except (ValueError, OverflowError, OSError):  # no list made a cursor with such a time
+        raise pages.refused() from None
 
 
 def _time(milliseconds: int | None) -> datetime:

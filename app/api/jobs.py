@@ -13,10 +13,9 @@ from app.api.params import JobId, PageQuery
 from app.api.problems import documented
 from app.api.state import Use
 from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
-from app.contract.jobs import JobSpec, JobState, JobView
+from app.contract.jobs import FINAL, JobSpec, JobState, JobView
 
 router = APIRouter(tags=["jobs"])
-FINAL = ("done", "failed", "cancelled")
 _ENDED = "ended"
 """Id of a job's last event; who has seen it need not connect again."""
 

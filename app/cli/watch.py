@@ -7,8 +7,8 @@ from contextlib import contextmanager
 import typer
 
 from app.console import Bar, fail, out, say
-from app.contract.jobs import JobView
-from app.jobs import FINAL, POLL_S, Jobs
+from app.contract.jobs import FINAL, JobView
+from app.jobs import POLL_S, Jobs
 from app.settings import Settings
 from app.store.engine import open_shelf
 from app.store.migrate import migrate

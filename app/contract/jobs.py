@@ -11,6 +11,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from app.contract.ids import Id
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+FINAL: frozenset[JobState] = frozenset({"done", "failed", "cancelled"})
+"""States of jobs that have ended."""
 SEED_MAX = 2**63 - 1
 WIDTH_MAX = 10**7
 

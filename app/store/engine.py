@@ -147,12 +147,7 @@ def _sqlite(url: str) -> Engine:
 def _prepare_sqlite(connection: SqliteConnection, _record: object) -> None:
     # The driver's own transaction handling would begin deferred and commit before DDL.
     connection.isolation_level = None
-    for pragma in (
-        "page_size=8192",
-        "auto_vacuum=INCREMENTAL",
-        "synchronous=FULL",
-        "foreign_keys=ON",
-    ):
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

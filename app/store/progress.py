@@ -1,10 +1,16 @@
-"""How far each job is, and who wants it to stop. One small row a job, replaced as it goes."""
+"""How far each job is: one small row a job, from before it is queued until it is deleted.
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+The row also holds the key under which the job was submitted, so that the same request, sent again,
+finds it.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
 from app.store.engine import Shelf
 from app.store.tables import job_progress
@@ -23,8 +29,38 @@ class JobProgress:
     eta: float | None = None
     """Seconds left in this phase."""
     metrics: dict[str, float] = field(default_factory=dict)
-    cancel_requested: bool = False
     updated_at: datetime | None = None
+
+
+_COLUMNS = [job_progress.c[one.name] for one in fields(JobProgress)]
+
+
+def add_job(shelf: Shelf, job_id: str, key: str | None = None) -> str:
+    """Make room for a job; its id, which is an earlier job's when the key is in use."""
+    row = {
+        "job_id": job_id,
+        "idempotency_key": key,
+        "done": 0.0,
+        "metrics": {},
+        "updated_at": _now(),
+    }
+    added = (
+        shelf.insert(job_progress)
+        .values(row)
+        # Changes nothing, but gives the row back.
+        .on_conflict_do_update(index_elements=["idempotency_key"], set_={"idempotency_key": key})
+        .returning(job_progress.c.job_id)
+    )
+    with shelf.write() as connection:
+        return connection.execute(added).scalar_one()
+
+
+@contextmanager
+def kept(shelf: Shelf, job_id: str) -> Iterator[bool]:
+    """Whether there is such a job; nobody deletes it meanwhile."""
+    query = select(job_progress.c.job_id).where(job_progress.c.job_id == job_id)
+    with shelf.write() as connection:
+        yield connection.execute(query.with_for_update()).first() is not None
 
 
 def put_progress(
@@ -36,46 +72,29 @@ def put_progress(
     eta: float | None = None,
     metrics: dict[str, float] | None = None,
 ) -> None:
-    """Report how far a job is. About once a second is often enough."""
-    _put(shelf, job_id, phase=phase, done=done, rate=rate, eta=eta, metrics=metrics or {})
+    """Report how far a job is; of a job that was deleted nothing is kept.
+
+    About once a second is often enough.
+    """
+    values: dict[str, Any] = {"phase": phase, "done": done, "rate": rate, "eta": eta}
+    values |= {"metrics": metrics or {}, "updated_at": _now()}
+    with shelf.write() as connection:
+        row = update(job_progress).where(job_progress.c.job_id == job_id)
+        connection.execute(row.values(values))
 
 
 def get_progress(shelf: Shelf, job_ids: Sequence[str]) -> dict[str, JobProgress]:
-    """Reports by job id; jobs that never reported are left out."""
-    query = select(job_progress).where(job_progress.c.job_id.in_(job_ids))
+    """Progress by job id."""
+    query = select(*_COLUMNS).where(job_progress.c.job_id.in_(job_ids))
     with shelf.read() as connection:
-        rows = connection.execute(query)
-        return {row.job_id: JobProgress(**row._mapping) for row in rows}
-
-
-def request_cancel(shelf: Shelf, job_id: str) -> None:
-    """Ask a job to stop at its next safe point."""
-    _put(shelf, job_id, cancel_requested=True)
-
-
-def clear_cancel(shelf: Shelf, job_id: str) -> None:
-    """Take the request back, before the job is tried again."""
-    _put(shelf, job_id, cancel_requested=False)
-
-
-def cancel_requested(shelf: Shelf, job_id: str) -> bool:
-    """Whether somebody asked the job to stop."""
-    found = get_progress(shelf, [job_id]).get(job_id)
-    return found is not None and found.cancel_requested
+        return {row.job_id: JobProgress(**row._mapping) for row in connection.execute(query)}
 
 
 def delete_progress(shelf: Shelf, job_id: str) -> None:
-    """Forget a job. What it left in the data folder is collected later."""
+    """Forget a job and free its key. What it left in the data folder is collected later."""
     with shelf.write() as connection:
         connection.execute(delete(job_progress).where(job_progress.c.job_id == job_id))
 
 
-def _put(shelf: Shelf, job_id: str, **values: object) -> None:
-    values["updated_at"] = datetime.now(UTC)
-    fresh = {"job_id": job_id, "done": 0.0, "metrics": {}, "cancel_requested": False}
-    with shelf.write() as connection:
-        connection.execute(
-            shelf.insert(job_progress)
-            .values(fresh | values)
-            .on_conflict_do_update(index_elements=["job_id"], set_=values)
-        )
+def _now() -> datetime:
+    return datetime.now(UTC)

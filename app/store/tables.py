@@ -191,11 +191,11 @@ job_progress = Table(
     "job_progress",
     metadata,
     Column("job_id", String, primary_key=True),
+    Column("idempotency_key", String, unique=True),
     Column("phase", String),
     Column("done", Double, nullable=False),
     Column("rate", Double),
     Column("eta", Double),
     Column("metrics", JSON, nullable=False),
-    Column("cancel_requested", Boolean, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
 )

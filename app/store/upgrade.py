@@ -14,6 +14,9 @@ from app.store.engine import autocommitting, connected, transacting
 _LOCK = 0x5AE5C0BE
 """Key of the Postgres advisory lock; any constant that nobody else uses."""
 
+_OF_A_FILE = ("page_size=8192", "auto_vacuum=INCREMENTAL", "journal_mode=WAL")
+"""What a SQLite file remembers, in this order. Not for every connection: the second one writes."""
+
 
 def configuration(connection: Connection) -> Config:
     """Alembic's configuration over an open connection."""
@@ -31,7 +34,8 @@ def exclusive(url: str) -> Iterator[Connection]:
         if engine.dialect.name == "sqlite":
             with _file_lock(make_url(url).database):
                 with connected(autocommitting(url)) as connection:
-                    connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+                    for pragma in _OF_A_FILE:
+                        connection.exec_driver_sql(f"PRAGMA {pragma}")
                 with engine.connect() as connection:
                     yield connection
         else:

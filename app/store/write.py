@@ -140,7 +140,8 @@ def begin_run(
     settings: dict[str, Any],
     run_id: str,
 ) -> RunRecord:
-    """Begin a run, or find it begun. Conflict when `run_id` is another SAE's or corpus' run."""
+    """Begin a run, or find it begun. Conflict when `run_id` is another SAE's or corpus' run, or
+    superseded."""
     with shelf.write() as connection:
         sae = find.sae(connection, model_id, sae_id)
         stored_corpus = find.corpus(connection, corpus_id)
@@ -162,6 +163,11 @@ def begin_run(
     if any(getattr(run, name) != row[name] for name in identity):
         raise Conflict(
             f"Run '{run_id}' was begun for another SAE, corpus or settings; use another run id."
+        )
+    if run.state == "superseded":
+        raise Conflict(
+            f"Run '{run_id}' cannot go on: a later one took its place, or its SAE was deleted. Begin "
+            "another run."
         )
     return RunRecord(run.id, model_id, sae_id, corpus_id, run.state, run.settings, run.created_at)
 

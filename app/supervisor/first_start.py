@@ -11,9 +11,9 @@ from pathlib import Path
 
 from app.console import Bar
 from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
-from app.contract.jobs import JobSpec, JobView, LoadSpec, PrecomputeSpec
+from app.contract.jobs import FINAL, JobSpec, JobView, LoadSpec, PrecomputeSpec
 from app.errors import NotFound, Problem, from_body
-from app.jobs import FINAL, POLL_S, Jobs
+from app.jobs import POLL_S, Jobs
 from app.store import read
 from app.store.engine import Shelf
 from app.store.records import SaeRecord

@@ -55,14 +55,15 @@ def upgrade() -> None:
     op.create_table(
         "job_progress",
         sa.Column("job_id", sa.String(), nullable=False),
+        sa.Column("idempotency_key", sa.String(), nullable=True),
         sa.Column("phase", sa.String(), nullable=True),
         sa.Column("done", sa.Double(), nullable=False),
         sa.Column("rate", sa.Double(), nullable=True),
         sa.Column("eta", sa.Double(), nullable=True),
         sa.Column("metrics", sa.JSON(), nullable=False),
-        sa.Column("cancel_requested", sa.Boolean(), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("job_id", name=op.f("pk_job_progress")),
+        sa.UniqueConstraint("idempotency_key", name=op.f("uq_job_progress_idempotency_key")),
     )
     op.create_table(
         "models",

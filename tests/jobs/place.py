@@ -1,6 +1,5 @@
 """A data folder and database of its own, with a real jobs worker that can be killed."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -8,8 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from app.contract.jobs import JobSpec, JobView
-from app.jobs import FINAL, Jobs
+from app.contract.jobs import FINAL, JobSpec, JobView
+from app.jobs import Jobs
 from app.settings import Settings
 from app.store.engine import open_shelf
 from app.store.migrate import migrate
@@ -86,4 +85,4 @@ def pid_exists(pid: int) -> bool:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return False
-    return state != "Z" and os.path.exists(f"/proc/{pid}")
+    return state != "Z"

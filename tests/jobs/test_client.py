@@ -1,6 +1,7 @@
 """The jobs client without a worker: what is queued can be seen, paged and changed."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -8,6 +9,7 @@ from sqlalchemy import create_engine, text
 from app.contract.jobs import JobView, LoadSpec, TrainSpec
 from app.errors import BadRequest, Conflict, Invalid, NotFound
 from app.jobs import Jobs
+from app.store import progress
 from tests.jobs.place import Place
 
 LOAD = LoadSpec(model="m", path="folder")
@@ -108,11 +110,26 @@ def test_cancel_retry_and_delete(idle: Place) -> None:
     assert idle.jobs.list() == ([], None)
 
 
-def test_a_deleted_jobs_key_is_free_again(idle: Place) -> None:
+def test_a_deleted_jobs_key_is_free_again_and_its_id_is_not(idle: Place) -> None:
     first = idle.jobs.submit(LOAD, "key")
     idle.jobs.cancel(first.id)
     idle.jobs.delete(first.id)
-    assert idle.jobs.submit(TRAIN, "key").state == "queued"
+    second = idle.jobs.submit(TRAIN, "key")
+    assert second.state == "queued"
+    assert second.id != first.id
+
+
+def test_a_submission_that_was_interrupted_is_healed_by_the_next(idle: Place) -> None:
+    noted = progress.add_job(idle.shelf, "noted", "key")
+    assert idle.jobs.submit(LOAD, "key").id == noted
+    assert len(idle.jobs.list()[0]) == 1
+
+
+def test_the_same_key_at_once_makes_one_job(idle: Place) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        made = {view.id for view in pool.map(lambda _: idle.jobs.submit(LOAD, "key"), range(8))}
+    assert len(made) == 1
+    assert len(idle.jobs.list()[0]) == 1
 
 
 def test_events_tell_changes_until_the_end(idle: Place) -> None:

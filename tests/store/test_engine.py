@@ -19,6 +19,15 @@ def test_sqlite_is_durable_and_checked(sqlite_shelf: Shelf) -> None:
     assert found == ["wal", 2, 1, 2, 8192]
 
 
+def test_readers_connect_while_a_writer_works(sqlite_shelf: Shelf) -> None:
+    builders.fill(sqlite_shelf)
+    with sqlite_shelf.write():
+        sqlite_shelf.reader.dispose()
+        began = time.monotonic()
+        assert read.models(sqlite_shelf).items
+        assert time.monotonic() - began < engine.BUSY_TIMEOUT_S / 2
+
+
 def cut_connections(shelf: Shelf) -> None:
     """End all connections of a Postgres shelf, as a restart of the server does."""
     with shelf.writer.connect() as connection:

@@ -194,6 +194,10 @@ def test_a_deleted_sae_is_gone_at_once_and_its_jobs_are_refused(shelf: Shelf) ->
         read.feature(shelf, "tiny", "0-res", 0)
     with pytest.raises(Conflict, match="it is superseded"):
         write.put_features(shelf, "run-2", builders.batch(tokens, 0, 8))
+    write.put_sae(shelf, builders.sae_record())
+    with pytest.raises(Conflict, match="its SAE was deleted"):
+        write.begin_run(shelf, "tiny", "0-res", tokens.record.id, {}, "run-2")
+    write.delete_sae(shelf, "tiny", "0-res")
     write.put_sae(shelf, builders.sae_record(fingerprint="b" * 64))
     with pytest.raises(Conflict, match="it is superseded"):
         write.finish_run(shelf, "run-2", {})
