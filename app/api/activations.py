@@ -66,7 +66,7 @@ class ActivationsRequest(BaseModel):
     "/v1/activations",
     summary="See which features fire on a text",
     response_model=wire.ActivationsAnswer,
-    responses=documented(403, 404, 413, 415, 422, 503),
+    responses=documented(400, 403, 404, 413, 415, 422, 503),
 )
 async def get_activations(
     request: Request,

@@ -51,7 +51,7 @@ class FeatureQuery(PageQuery):
     "/v1/models/{model}/saes/{sae}/features",
     summary="List an SAE's features",
     response_model=FeatureList,
-    responses=documented(400, 404, 410, 422),
+    responses=documented(400, 404, 410, 422, 503),
 )
 def list_features(
     request: Request,
@@ -78,7 +78,7 @@ def list_features(
     "/v1/models/{model}/saes/{sae}/features/{index}",
     summary="Look a feature up",
     response_model=Feature,
-    responses=documented(404, 422),
+    responses=documented(404, 410, 422, 503),
 )
 async def get_feature(
     request: Request, services: Use, model: ModelId, sae: SaeId, index: FeatureIndex

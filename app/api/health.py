@@ -15,7 +15,6 @@ from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
 from app.errors import NotFound, Problem, Unavailable
 from app.store import read
 from app.store.engine import Shelf
-from app.store.pages import MAX_LIMIT
 
 logger = logging.getLogger(__name__)
 router = APIRouter(tags=["service"])
@@ -95,12 +94,20 @@ async def _live(services: Services) -> str:
 
 def _evidence(shelf: Shelf) -> str:
     try:
-        saes = read.saes(shelf, BUNDLED_MODEL, limit=MAX_LIMIT).items
+        none = not read.saes(shelf, BUNDLED_MODEL, limit=1).items
     except NotFound:
         return "The bundled model is not registered; nothing to wait for."
-    if not saes:
+    if none:
         raise Unavailable(f"No SAE of {BUNDLED_MODEL} is registered yet.")
-    waiting = [sae.id for sae in saes if sae.id in BUNDLED_SAES and sae.status != "ready"]
+    waiting = [sae_id for sae_id in BUNDLED_SAES if _waits(shelf, sae_id)]
     if waiting:
         raise Unavailable(f"The evidence of {', '.join(waiting)} is not committed yet.")
     return "The evidence of the bundled SAEs is committed."
+
+
+def _waits(shelf: Shelf, sae_id: str) -> bool:
+    """Whether a bundled SAE is registered and has no evidence yet."""
+    try:
+        return read.sae(shelf, BUNDLED_MODEL, sae_id).status != "ready"
+    except NotFound:
+        return False

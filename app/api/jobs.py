@@ -82,7 +82,7 @@ class JobQuery(PageQuery):
     "/v1/jobs",
     summary="Submit a job",
     status_code=202,
-    responses=documented(403, 409, 413, 415, 422, 503),
+    responses=documented(400, 403, 409, 413, 415, 422, 503),
 )
 async def submit_job(
     services: Use,
@@ -111,7 +111,7 @@ async def submit_job(
     return view
 
 
-@router.get("/v1/jobs", summary="List the jobs", responses=documented(400, 422))
+@router.get("/v1/jobs", summary="List the jobs", responses=documented(400, 422, 503))
 async def list_jobs(services: Use, query: Annotated[JobQuery, Query()]) -> JobList:
     """All jobs that were not deleted, newest first."""
     jobs = await services.jobs()
@@ -119,7 +119,7 @@ async def list_jobs(services: Use, query: Annotated[JobQuery, Query()]) -> JobLi
     return JobList(items=items, next_cursor=next_cursor)
 
 
-@router.get("/v1/jobs/{job}", summary="Look a job up", responses=documented(404, 422))
+@router.get("/v1/jobs/{job}", summary="Look a job up", responses=documented(404, 422, 503))
 async def get_job(services: Use, job: JobId) -> JobView:
     """A job as it stands: state, progress from 0 to 1, phase, rate and time left; the result when
     it is done, the problem when it failed."""
@@ -134,7 +134,7 @@ async def get_job(services: Use, job: JobId) -> JobView:
     responses={
         200: {"content": _EVENTS, "description": "Server-sent events until the job has ended."},
         204: {"description": "The job's end was already sent (Last-Event-ID); stop connecting."},
-        **documented(404, 422),
+        **documented(404, 422, 503),
     },
 )
 async def watch_job(
@@ -166,7 +166,7 @@ def _frame(view: JobView) -> bytes:
 
 
 @router.post(
-    "/v1/jobs/{job}/cancel", summary="Cancel a job", responses=documented(403, 404, 409, 422)
+    "/v1/jobs/{job}/cancel", summary="Cancel a job", responses=documented(403, 404, 409, 422, 503)
 )
 async def cancel_job(services: Use, job: JobId) -> JobView:
     """Stop a job. What it has committed stays, and a retry goes on from there."""
@@ -175,7 +175,7 @@ async def cancel_job(services: Use, job: JobId) -> JobView:
 
 
 @router.post(
-    "/v1/jobs/{job}/retry", summary="Retry a job", responses=documented(403, 404, 409, 422)
+    "/v1/jobs/{job}/retry", summary="Retry a job", responses=documented(403, 404, 409, 422, 503)
 )
 async def retry_job(services: Use, job: JobId) -> JobView:
     """Queue a failed or cancelled job again; it goes on from its last committed unit."""
@@ -188,7 +188,7 @@ async def retry_job(services: Use, job: JobId) -> JobView:
     summary="Delete a job",
     status_code=204,
     response_class=Response,
-    responses=documented(403, 404, 409, 422),
+    responses=documented(403, 404, 409, 422, 503),
 )
 async def delete_job(services: Use, job: JobId) -> None:
     """Forget a job that has ended. What it made stays."""

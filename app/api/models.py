@@ -21,7 +21,7 @@ OWNER = "saescope"
     "/v1/models",
     summary="List the models",
     response_model=ModelList,
-    responses=documented(400, 422),
+    responses=documented(400, 422, 503),
 )
 def list_models(request: Request, services: Use, page: Page) -> Response:
     """The language models that are registered here, by id.
@@ -38,7 +38,7 @@ def list_models(request: Request, services: Use, page: Page) -> Response:
     "/v1/models/{model}",
     summary="Look a model up",
     response_model=ModelDetail,
-    responses=documented(404, 422),
+    responses=documented(404, 422, 503),
 )
 def get_model(request: Request, services: Use, model: ModelId) -> Response:
     """One model: its sizes, its context, and its hook points with their widths."""
@@ -52,7 +52,7 @@ def get_model(request: Request, services: Use, model: ModelId) -> Response:
     summary="Delete a model",
     status_code=204,
     response_class=Response,
-    responses=documented(403, 404, 422),
+    responses=documented(403, 404, 422, 503),
 )
 def delete_model(services: Use, model: DoomedModelId) -> None:
     """Take a model, its SAEs and their evidence off the shelf, at once.

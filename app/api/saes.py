@@ -19,7 +19,7 @@ router = APIRouter(tags=["saes"])
     "/v1/models/{model}/saes",
     summary="List a model's SAEs",
     response_model=SaeList,
-    responses=documented(400, 404, 422),
+    responses=documented(400, 404, 422, 503),
 )
 def list_saes(request: Request, services: Use, model: ModelId, page: Page) -> Response:
     """The sparse autoencoders of a model, by id, with their quality and where they came from.
@@ -35,7 +35,7 @@ def list_saes(request: Request, services: Use, model: ModelId, page: Page) -> Re
     "/v1/models/{model}/saes/{sae}",
     summary="Look an SAE up",
     response_model=Sae,
-    responses=documented(404, 422),
+    responses=documented(404, 422, 503),
 )
 def get_sae(request: Request, services: Use, model: ModelId, sae: SaeId) -> Response:
     """One SAE: where it reads, how large and how good it is, whether it can steer, and what its
@@ -49,7 +49,7 @@ def get_sae(request: Request, services: Use, model: ModelId, sae: SaeId) -> Resp
     summary="Delete an SAE",
     status_code=204,
     response_class=Response,
-    responses=documented(403, 404, 422),
+    responses=documented(403, 404, 422, 503),
 )
 def delete_sae(services: Use, model: DoomedModelId, sae: DoomedSaeId) -> None:
     """Take an SAE and its evidence off the shelf, at once.

@@ -48,16 +48,23 @@ def decode(
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         digest, run, position = orjson.loads(base64.urlsafe_b64decode(padded))
-        if digest != _digest(query) or tuple(map(type, position)) != types:
-            raise ValueError(digest)
+        right = digest == _digest(query) and tuple(map(type, position)) == types
     except (ValueError, TypeError):
-        raise BadRequest(
-            "`cursor` was not given out for this list; keep the other parameters as they were, or "
-            "start without it."
-        ) from None
+        raise refused() from None
+    # Postgres takes no text with a NUL, and no id has one.
+    if not right or any("\0" in part for part in position if isinstance(part, str)):
+        raise refused()
     if run != run_id:
         raise Gone("Newer evidence has replaced this list; start again without `cursor`.")
     return position
+
+
+def refused() -> BadRequest:
+    """The problem with a cursor that no list made."""
+    return BadRequest(
+        "`cursor` was not given out for this list; keep the other parameters as they were, or "
+        "start without it."
+    )
 
 
 def _digest(query: list[Any]) -> str:

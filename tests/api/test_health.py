@@ -70,6 +70,8 @@ def test_ready_when_the_bundled_evidence_is_there(running: TestClient, empty: Sh
     write.put_model(empty, bundled, builders.vocabulary())
     assert waits_for() == f"evidence: No SAE of {BUNDLED_MODEL} is registered yet."
     first = builders.sae_record(BUNDLED_SAES[0], model_id=BUNDLED_MODEL)
+    for number in range(101):  # a page holds a hundred
+        write.put_sae(empty, replace(first, id=f"1-{number}", fingerprint=f"{number:064}"))
     write.put_sae(empty, first)
     expected = f"evidence: The evidence of {BUNDLED_SAES[0]} is not committed yet."
     assert waits_for() == expected

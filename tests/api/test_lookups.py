@@ -1,5 +1,6 @@
 """Models, SAEs and features as they are served, against what was put on the shelf."""
 
+import re
 from typing import Any
 
 import httpx
@@ -147,8 +148,23 @@ def test_bounds_and_words(client: TestClient) -> None:
     assert [row["index"] for row in found] == expected
     assert 0 < len(expected) < 64
     words = checked(FeatureList, client.get(FEATURES, params={"q": "fires tok12"}))
-    assert 12 in [row["index"] for row in words["items"]]
-    assert all("tok12" in row["label"] or row["index"] != 12 for row in words["items"])
+    assert [row["index"] for row in words["items"]] == found_by(client, "fires", "tok12")
+
+
+def found_by(client: TestClient, *prefixes: str) -> list[int]:
+    """Indices of features that have, for every prefix, a word that begins so: in the label, the
+    promoted tokens, or the tokens of the five highest peaks."""
+    found = []
+    for index in range(64):
+        body = client.get(f"{FEATURES}/{index}").json()
+        texts = [body["label"], *(pair["token"] for pair in body["logits"]["top"])]
+        top = body["bands"][0]["examples"][:5] if body["bands"] else []
+        texts += [example["tokens"][example["peak"]] for example in top]
+        words = [word for text in texts for word in re.findall("[a-z0-9]+", text.lower())]
+        if all(any(word.startswith(prefix) for word in words) for prefix in prefixes):
+            found.append(index)
+    assert 0 < len(found) < 64
+    return found
 
 
 def test_a_cursor_of_an_old_run_is_gone(client: TestClient, shelf: Shelf) -> None:

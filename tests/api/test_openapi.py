@@ -73,7 +73,13 @@ def test_errors_are_documented_as_problems(document: dict[str, Any]) -> None:
             if status >= "400":
                 assert list(response["content"]) == ["application/problem+json"], (row, status)
         if row.partition(" ")[2].startswith("/v1"):
-            assert "422" in operation["responses"], row
+            assert {"422", "503"} <= set(operation["responses"]), row
+        if "requestBody" in operation:
+            assert {"400", "413", "415"} <= set(operation["responses"]), row
+        if any(parameter["name"] == "cursor" for parameter in operation.get("parameters", [])):
+            assert "400" in operation["responses"], row
+        if "/features" in row:
+            assert "410" in operation["responses"], row
         if row.startswith(("POST", "DELETE")):
             assert "403" in operation["responses"], row
     assert "HTTPValidationError" not in document["components"]["schemas"]

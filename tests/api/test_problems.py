@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 from app.api.problems import ProblemBody
 from app.main import create_app
 from app.settings import Settings
+from app.store import pages
 from tests.api.conftest import client_of
 
 FEATURES = "/v1/models/tiny/saes/0-res/features"
@@ -247,6 +248,41 @@ def test_get(reader: TestClient, path: str, status: int, sentence: str) -> None:
 @pytest.mark.parametrize(("path", "body", "status", "sentence"), POSTS)
 def test_post(reader: TestClient, path: str, body: Any, status: int, sentence: str) -> None:
     assert sentence in problem_of(reader.post(path, json=body), status)["detail"]
+
+
+CURSORS = [
+    # path, what its cursors belong to, a position that no list gave out
+    ("/v1/models", ["models"], ["a\0b"]),
+    ("/v1/models", ["models"], [["a"]]),
+    ("/v1/models", ["models"], 7),
+    ("/v1/models/tiny/saes", ["saes", "tiny"], ["a\0b"]),
+    ("/v1/jobs", ["jobs", None, None], [2**63, []]),
+    ("/v1/jobs", ["jobs", None, None], [-(2**63), []]),
+    ("/v1/jobs", ["jobs", None, None], [10**15, []]),
+    ("/v1/jobs", ["jobs", None, None], [True, []]),
+]
+
+
+@pytest.mark.parametrize(("path", "query", "position"), CURSORS)
+def test_a_crafted_cursor_is_400(
+    reader: TestClient, path: str, query: list[Any], position: list[Any]
+) -> None:
+    crafted = pages.encode(query, position)
+    for cursor in (crafted, "é", "A", "%00", "bnVsbA", "WzEsMiwzXQ"):
+        body = problem_of(reader.get(path, params={"cursor": cursor}), 400)
+        assert "`cursor` was not given out for this list" in body["detail"]
+
+
+@pytest.mark.parametrize("sort", ["index", "density", "max_activation"])
+def test_a_crafted_cursor_of_features_is_no_500(reader: TestClient, sort: str) -> None:
+    run = reader.get("/v1/models/tiny/saes/0-res").json()["provenance"]["run_id"]
+    query = ["tiny", "0-res", sort, "asc", None, None, None, None, None]
+    for index in (2**64 - 1, -(2**63), 2**40):
+        for value in (1e308, -1e308, 5e-324):
+            position = [index] if sort == "index" else [value, index]
+            cursor = pages.encode(query, position, run)
+            answer = reader.get(FEATURES, params={"sort": sort, "cursor": cursor})
+            assert answer.status_code in (200, 400), answer.text
 
 
 @pytest.mark.parametrize("path", ["/v1/models/none", "/v1/models/tiny/saes/none", "/v1/jobs/none"])
