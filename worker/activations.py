@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int
 
+from app.errors import Invalid
 from worker.models import LanguageModel
 from worker.sites import add_hook
 
@@ -23,7 +24,6 @@ def capture(
     model: LanguageModel,
     ids: Int[torch.Tensor, "batch sequence"],
     hooks: Sequence[str],
-    attention_mask: Int[torch.Tensor, "batch sequence"] | None = None,
 ) -> dict[str, Float[torch.Tensor, "batch sequence _"]]:
     """What the model computes at `hooks`, in its own device and number format.
 
@@ -32,7 +32,6 @@ def capture(
     Raises:
         Invalid: the model has no such hook point.
     """
-    mask = None if attention_mask is None else attention_mask.to(model.device)
     sites = [model.site(name) for name in dict.fromkeys(hooks)]
     found: dict[str, torch.Tensor] = {}
 
@@ -52,10 +51,18 @@ def capture(
         for site in sites
     ]
     try:
-        model.hf(input_ids=ids.to(model.device), attention_mask=mask, use_cache=False)
+        model.hf(input_ids=ids.to(model.device), use_cache=False)
     except _AllSeen:
         pass
     finally:
         for handle in handles:
             handle.remove()
     return found
+
+
+def not_finite(model: LanguageModel, hook_name: str) -> Invalid:
+    """What is said of activations that are infinite or no numbers."""
+    return Invalid(
+        f"The model {model.id} gives numbers that are not finite at {hook_name}; check its weights, "
+        "or run it with SAESCOPE_DTYPE=float32."
+    )

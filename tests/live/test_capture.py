@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from app.errors import Invalid
 from tests.live.world import KINDS, SITES, TEXTS, World
 from worker.live.capture import CaptureJob, CaptureQueue, Reading
 from worker.live.strongest import Strongest, strongest
@@ -151,3 +152,24 @@ def test_what_an_sae_raises_fails_the_jobs_that_read_it(world: World) -> None:
     finish(world, bad, good, budget=1000)
     assert bad.answer.exception() is not None
     assert good.answer.exception() is None
+
+
+def test_numbers_that_are_not_finite_fail_the_jobs_whose_texts_have_them(world: World) -> None:
+    """A token whose embedding is NaN spoils its text from there on, and no other."""
+    poisoned = World(world.id, world.folder, world.saes)
+    good, bad = ids(world, TEXTS[1], TEXTS[0])
+    (token, *_) = set(bad) - set(good)
+    next(poisoned.model.hf.parameters())[token] = torch.nan
+    readings = {
+        "top": reading(poisoned, "1-standard"),
+        "columns": reading(poisoned, "1-standard", (1, 2)),
+    }
+    jobs = {name: CaptureJob([bad], [one]) for name, one in readings.items()}
+    other = CaptureJob([good], [*readings.values()][:1])
+    assert finish(poisoned, *jobs.values(), other, budget=1000) == 1
+    for job in jobs.values():
+        error = job.answer.exception()
+        assert isinstance(error, Invalid)
+        assert "not finite at blocks.1.hook_resid_post" in error.detail
+        assert "SAESCOPE_DTYPE=float32" in error.detail
+    assert other.answer.exception() is None

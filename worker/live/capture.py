@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 
 from app.errors import Problem
-from worker.activations import capture
+from worker.activations import capture, not_finite
 from worker.live.strongest import Strongest, strongest
 from worker.models import LanguageModel
 from worker.saes import Dictionary
@@ -131,13 +131,27 @@ class CaptureQueue:
         for row, (job, _) in enumerate(pieces):
             for reading in job.readings:
                 wanted.setdefault(reading.dictionary, []).append((row, reading))
+        broken = {hook: _not_finite(state, pieces) for hook, state in states.items()}
         for dictionary, members in wanted.items():
+            hook = dictionary.hook_name
+            for row in broken[hook].intersection(row for row, _ in members):
+                _fail(pieces[row][0], not_finite(self._model, hook))
+            members = [member for member in members if member[0] not in broken[hook]]
             try:
-                _encode(dictionary, states[dictionary.hook_name], pieces, members)
+                _encode(dictionary, states[hook], pieces, members)
             except Exception as error:  # whatever it is, only who reads this dictionary caused it
                 log.exception("Encoding by %s failed", dictionary.id)
                 for row, _ in members:
                     _fail(pieces[row][0], error)
+
+
+def _not_finite(state: Float[torch.Tensor, "n t w"], pieces: list[Piece]) -> set[int]:
+    """Rows with numbers that are not finite; what is at the padding does not count."""
+    finite = state.isfinite()
+    if bool(finite.all()):
+        return set()
+    rows = finite.all(dim=-1)
+    return {row for row, piece in enumerate(pieces) if not rows[row, : _length(piece)].all()}
 
 
 def _encode(

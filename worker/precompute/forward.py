@@ -6,8 +6,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 
-from app.errors import Invalid
-from worker.activations import capture
+from worker.activations import capture, not_finite
 from worker.models import LanguageModel
 from worker.saes import Dictionary
 from worker.tokens import Batch
@@ -60,10 +59,7 @@ class Forward:
         for hook in self._hooks:
             found[hook] = captured[hook].flatten(0, 1).index_select(0, rows).float()
             if not found[hook].isfinite().all():
-                raise Invalid(
-                    f"The model {self._model.id} gives numbers that are not finite at {hook}; check "
-                    "its weights, or run it with SAESCOPE_DTYPE=float32."
-                )
+                raise not_finite(self._model, hook)
         return found
 
     def encode(self, batch: Batch, first: int, bits: int) -> Iterator[Encoded]:
