@@ -264,7 +264,6 @@ def make_dictionary(model: LanguageModel, d_sae: int) -> Dictionary:
         scale=torch.ones(d_sae),
         signed=False,
         prepend_bos=None,
-        context_size=None,
         encoder=ThresholdEncoder(rows.T.contiguous(), torch.full((d_sae,), -limit), None),
         decoder=Decoder(rows=rows, bias=torch.zeros(model.d_model), skip=None),
     )

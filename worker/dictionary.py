@@ -63,8 +63,7 @@ class Dictionary:
     signed: bool
     """Whether activations can be negative (neurons, abstopk)."""
     prepend_bos: bool | None
-    context_size: int | None
-    """Whether BOS was there in training, and how long its texts were; None where unknown."""
+    """Whether BOS was there in training; None where unknown."""
     encoder: Encoder
     decoder: Decoder
     b_dec: Float[torch.Tensor, " d_in"] | None = None

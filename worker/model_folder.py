@@ -1,6 +1,5 @@
 """What a Hugging Face model folder is, and whether it can be loaded: read in seconds."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,6 @@ class ModelFacts:
 
     architecture: str
     """Hugging Face class: `LlamaForCausalLM`."""
-    model_type: str
-    n_parameters: int
-    """Numbers in all weight files."""
     license: str | None
     """From the front matter of README.md."""
     anatomy: Anatomy
@@ -42,12 +38,10 @@ def check_model_folder(path: Path) -> ModelFacts:
     check_folder(path, _WHAT)
     config = read_config(path / "config.json", _WHAT)
     architecture = _check_architecture(path, config)
-    shapes = _check_weights(path)
+    _check_weights(path)
     _check_tokenizer(path)
     return ModelFacts(
         architecture=architecture,
-        model_type=config["model_type"],
-        n_parameters=sum(math.prod(shape) for shape in shapes.values()),
         license=_license(path / "README.md"),
         anatomy=learn_anatomy(_load_config(path)),
     )
@@ -85,8 +79,8 @@ def _check_architecture(path: Path, config: dict[str, Any]) -> str:
     return architecture
 
 
-def _check_weights(path: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of all tensors, over all shards."""
+def _check_weights(path: Path) -> None:
+    """Read the headers of all shards; each listed tensor must be in one."""
     listed = _listed_weights(path)
     files = sorted({path / name for name in listed.values()} or path.glob("*.safetensors"))
     if not files:
@@ -96,14 +90,12 @@ def _check_weights(path: Path) -> dict[str, tuple[int, ...]]:
             ".save_pretrained(new_folder)`, and load the new folder.",
         )
         raise Invalid(f"{path} has no *.safetensors file; give the folder that holds {_WHAT}.")
-    shapes = {name: shape for file in files for name, shape in tensor_shapes(file).items()}
-    missing = sorted(listed.keys() - shapes.keys())
+    missing = sorted(listed.keys() - {name for file in files for name in tensor_shapes(file)})
     if missing:
         raise Invalid(
             f"{path / _INDEX} lists the tensor {missing[0]}, which {listed[missing[0]]} does not "
             "hold; copy the folder again."
         )
-    return shapes
 
 
 def _listed_weights(path: Path) -> dict[str, str]:

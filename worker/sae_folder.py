@@ -33,8 +33,6 @@ NORMALISATIONS = ("none", "layer_norm", "constant_norm_rescale")
 _METADATA: dict[str, type] = {
     "hook_name_out": str,
     "prepend_bos": bool,
-    "context_size": int,
-    "model_name": str,
     "model_from_pretrained_kwargs": dict,
 }
 """Fields of the metadata that are used, each of which may be absent."""
@@ -59,12 +57,7 @@ class SaeFacts:
     d_out: int
     d_sae: int
     architecture: str
-    dtype: str
-    """Number format of the configuration; it runs in float32."""
     prepend_bos: bool | None
-    context_size: int | None
-    model_name: str | None
-    """Name of the model that it was trained on, as its author wrote it."""
     processing: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments that the author's model was loaded with."""
 
@@ -91,10 +84,7 @@ def check_sae_folder(path: Path) -> SaeFacts:
         d_out=config.get("d_out", config["d_in"]),
         d_sae=config["d_sae"],
         architecture=config["architecture"],
-        dtype=config.get("dtype", "float32"),
         prepend_bos=metadata.get("prepend_bos"),
-        context_size=metadata.get("context_size"),
-        model_name=metadata.get("model_name"),
         processing=metadata.get("model_from_pretrained_kwargs") or {},
     )
 

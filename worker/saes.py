@@ -100,7 +100,6 @@ def neuron_dictionary(model: LanguageModel, layer: int) -> Dictionary:
         scale=torch.ones(site.width, device=model.device),
         signed=True,
         prepend_bos=None,
-        context_size=None,
         encoder=IdentityEncoder(),
         decoder=Decoder(rows=None, bias=None, skip=None),
     )
@@ -143,7 +142,6 @@ def _dictionary(
         scale=torch.ones_like(lengths) if rescaled else lengths,
         signed=facts.architecture == "abstopk",
         prepend_bos=facts.prepend_bos,
-        context_size=facts.context_size,
         encoder=_encoder(facts.architecture, sae, weights, lengths),
         decoder=_decoder(facts.architecture, weights, lengths, subtracted),
         b_dec=weights["b_dec"] if subtracted else None,

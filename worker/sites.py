@@ -60,11 +60,6 @@ class Site:
     width: int
     """Length of the vector at every token; heads are flattened."""
 
-    @property
-    def steerable(self) -> bool:
-        """Whether what is written here reaches the model as an intervention at this hook point."""
-        return is_steerable(self.hook_name)
-
 
 @dataclass(frozen=True)
 class Anatomy:

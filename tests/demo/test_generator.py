@@ -1,6 +1,5 @@
 """storyworld's text: reproducible, in its genre, and labelled with what is true of it."""
 
-import json
 import os
 import re
 import subprocess
@@ -12,8 +11,7 @@ from random import Random
 import pytest
 
 from worker.demo.concepts import BY_NAME, CONCEPTS, LEXICON
-from worker.demo.corpus import write_corpus
-from worker.demo.generator import CORPUS_START, GENRES, document, document_of, documents
+from worker.demo.generator import GENRES, document, document_of, documents
 from worker.demo.genre_classifier import GenreClassifier
 from worker.demo.scribe import Document, Scribe
 from worker.demo.words import COUNTRY_OF, MOODS, TOPICS
@@ -180,16 +178,6 @@ def test_a_classifier_tells_the_genre(genre: str):
     classifier = GenreClassifier(seed=0)
     texts = [document_of(genre, 1, index).text for index in range(50)]
     assert sum(classifier(text) == genre for text in texts) >= 49
-
-
-def test_the_corpus_is_the_documents_as_json_lines(tmp_path):
-    for name in ("first.jsonl", "second.jsonl"):
-        write_corpus(tmp_path / name, seed=5, count=30)
-    first = (tmp_path / "first.jsonl").read_bytes()
-    assert first == (tmp_path / "second.jsonl").read_bytes()
-    texts = [json.loads(line)["text"] for line in first.decode().splitlines()]
-    assert texts == [d.text for d in documents(5, CORPUS_START, 30)]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["first.jsonl", "second.jsonl"]
 
 
 def test_a_scribe_fills_slots_and_marks_regions():

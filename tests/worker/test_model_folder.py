@@ -34,10 +34,7 @@ def refused(folder: Path, sentence: str) -> None:
 def test_a_good_folder(folder: Path) -> None:
     (folder / "README.md").write_text("---\nlanguage: en\nlicense: mit\n---\nA model.\n")
     facts = check_model_folder(folder)
-    tensors = load_file(folder / "model.safetensors").values()
     assert facts.architecture == "GPT2LMHeadModel"
-    assert facts.model_type == "gpt2"
-    assert facts.n_parameters == sum(tensor.numel() for tensor in tensors)
     assert facts.license == "mit"
 
 
@@ -71,7 +68,7 @@ def test_code_of_its_own(folder: Path) -> None:
 def test_code_is_not_run_where_the_library_has_the_architecture(folder: Path) -> None:
     edit(folder / "config.json", auto_map={"AutoConfig": "code.Mine", "AutoModel": "code.Mine"})
     (folder / "code.py").write_text("raise SystemExit('ran')")
-    assert check_model_folder(folder).model_type == "gpt2"
+    assert check_model_folder(folder).architecture == "GPT2LMHeadModel"
 
 
 @pytest.mark.parametrize("model_type", ["mine", "vit", "t5", None])

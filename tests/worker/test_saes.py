@@ -12,7 +12,7 @@ from sae_lens import SAE
 from safetensors.torch import load_file, save_file
 
 from app.errors import Invalid
-from tests.worker.tiny import CONTEXT, D_MLP, D_MODEL, SAE_KINDS, ModelKind, save_sae
+from tests.worker.tiny import D_MLP, D_MODEL, SAE_KINDS, ModelKind, save_sae
 from worker.activations import capture
 from worker.models import LanguageModel, load_model
 from worker.saes import Dictionary, load_sae, neuron_dictionary
@@ -182,7 +182,7 @@ def test_what_a_dictionary_knows(tmp_path: Path, gpt2: LanguageModel) -> None:
     assert dictionary.hook_name == dictionary.hook_out == "blocks.2.hook_attn_out"
     assert (dictionary.architecture, dictionary.signed) == ("abstopk", True)
     assert (dictionary.d_in, dictionary.d_sae) == (D_MODEL, 96)
-    assert (dictionary.prepend_bos, dictionary.context_size) == (True, CONTEXT)
+    assert dictionary.prepend_bos is True
     assert (dictionary.steerable, dictionary.steerable_reason) == (True, None)
     assert not load_sae("1-x", make(tmp_path / "other", "topk")).signed
 
