@@ -71,6 +71,15 @@ def begins_with_bos(model: LanguageModel, prepend_bos: bool | None) -> bool:
     return wanted and model.bos_id is not None
 
 
+def check_context(context_size: int | None, model_context: int, model_id: str) -> None:
+    """Raises Invalid for a context that does not suit a model; None is the model's own."""
+    if context_size is not None and not 2 <= context_size <= model_context:
+        raise Invalid(
+            f"context_size is {context_size}, but {model_id} reads 2 to {model_context} tokens; "
+            "choose one within or leave it out."
+        )
+
+
 def tokenize_corpus(
     model: LanguageModel,
     texts: Iterable[str],
@@ -88,7 +97,7 @@ def tokenize_corpus(
         Invalid: no document gives a token, the context size does not suit the model, or the
             tokenizer gives an id that the model has no embedding for.
     """
-    _check_context(model, context_size)
+    check_context(context_size, model.context_size, model.id)
     dtype = np.uint16 if model.vocab_size <= 2**16 else np.int32
     flat: list[np.ndarray] = []
     lengths: list[int] = []
@@ -207,11 +216,3 @@ def _checked(model: LanguageModel, cut: list[list[int]]) -> np.ndarray:
             f"{model.vocab_size} ids only; register the model with its own tokenizer."
         )
     return ids
-
-
-def _check_context(model: LanguageModel, context_size: int) -> None:
-    if not 2 <= context_size <= model.context_size:
-        raise Invalid(
-            f"context_size is {context_size}, but {model.id} reads 2 to {model.context_size} "
-            "tokens; choose one within or leave it out."
-        )

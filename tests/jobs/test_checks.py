@@ -155,7 +155,7 @@ def test_a_corpus_must_be_readable(
 def test_the_context_must_be_one_that_the_model_reads(
     check: Check, spec: Callable[..., JobSpec]
 ) -> None:
-    _refused(check, spec(context_size=65), Invalid, "context_size is 65, but m reads at most 64")
+    _refused(check, spec(context_size=65), Invalid, "context_size is 65, but m reads 2 to 64")
 
 
 def test_saes_that_want_different_tokens_are_refused(check: Check) -> None:

@@ -14,8 +14,11 @@ from worker.train.check import check
         ({"k": 129}, "k is 129 but the SAE has only 128 features"),
         ({"k": 300, "d_sae": None}, "only 256 features"),
         ({"training_tokens": 255}, r"training_tokens \(255\) is less than one batch \(256\)"),
-        ({"context_size": 65}, "reads at most 64 tokens"),
-        ({"d_sae": 10**9}, r"needs about .* GB but cpu has .* GB; lower d_sae"),
+        ({"context_size": 65}, "reads 2 to 64 tokens"),
+        (
+            {"d_sae": 10**7, "train_batch_tokens": 15_360},
+            r"needs about .* GB but cpu has .* GB; lower d_sae",
+        ),
     ],
 )
 def test_refused(planted: Planted, changes: dict, sentence: str) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from app.contract.jobs import Corpus, CorpusBundled
-from app.errors import Invalid
 from app.settings import Settings
 from worker.demo.generator import CORPUS_START, documents
 from worker.jobs.job import Job
@@ -58,15 +57,6 @@ def check_corpus(settings: Settings, corpus: Corpus) -> None:
     next(iter(_texts(settings, corpus)))
 
 
-def check_context(context_size: int | None, model_context: int, model_id: str) -> None:
-    """Raises Invalid for a context that the model cannot read."""
-    if context_size is not None and context_size > model_context:
-        raise Invalid(
-            f"context_size is {context_size}, but {model_id} reads at most {model_context} tokens; "
-            "lower it or leave it out."
-        )
-
-
 def open_corpus(
     job: Job[Any], corpus: Corpus, model: LanguageModel, prepend_bos: bool | None = None
 ) -> StoredCorpus:
@@ -82,8 +72,8 @@ def open_corpus(
         texts = _texts(settings, corpus)
         made = tokenize_corpus(model, texts, context, job.report, prepend_bos=bos)
         corpus_id = corpus_fingerprint(made, context, bos)
+        _write(note, {"id": corpus_id, "prepend_bos": bos})  # first: gc keeps what is noted
         save_corpus(corpora, corpus_id, made)
-        _write(note, {"id": corpus_id, "prepend_bos": bos})
     sequences = load_corpus(corpora / corpus_id[:16])
     return StoredCorpus(corpus_id, source_of(corpus), context, bos, sequences)
 

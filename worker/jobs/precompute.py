@@ -17,7 +17,7 @@ from app.errors import Invalid
 from app.store import read
 from app.store.records import CorpusRecord, FeatureBatch
 from app.store.write import begin_run, committed_ranges, finish_run, put_corpus, put_features
-from worker.jobs.corpus import StoredCorpus, check_context, check_corpus, open_corpus
+from worker.jobs.corpus import StoredCorpus, check_corpus, open_corpus
 from worker.jobs.job import Job
 from worker.jobs.load import register_sae
 from worker.models import LanguageModel, load_model
@@ -25,6 +25,7 @@ from worker.precompute.run import Report, precompute
 from worker.precompute.settings import Settings
 from worker.sae_folder import SaeFacts, check_sae_folder
 from worker.saes import Dictionary, common_bos, load_sae, neuron_dictionary
+from worker.tokens import check_context
 
 
 def check_precompute(job: Job[PrecomputeSpec]) -> None:

@@ -7,13 +7,14 @@ from app.contract.jobs import TrainSpec
 from app.errors import Conflict, Invalid
 from app.store import read
 from worker.fingerprint import fingerprint_sae
-from worker.jobs.corpus import check_context, check_corpus, open_corpus
+from worker.jobs.corpus import check_corpus, open_corpus
 from worker.jobs.folders import copy_in
 from worker.jobs.job import Job
 from worker.jobs.load import register_sae
 from worker.jobs.registered import find_sae, refuse_reserved
 from worker.models import describe_hooks, load_model
 from worker.saes import load_sae
+from worker.tokens import check_context
 from worker.train.check import check
 from worker.train.run import train
 

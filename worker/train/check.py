@@ -7,6 +7,7 @@ import torch
 from app.contract.jobs import TrainSpec
 from app.errors import Invalid
 from worker.models import LanguageModel
+from worker.tokens import check_context
 from worker.train.settings import width
 
 
@@ -28,11 +29,7 @@ def check(spec: TrainSpec, model: LanguageModel) -> None:
             f"training_tokens ({spec.training_tokens:,}) is less than one batch "
             f"({spec.train_batch_tokens:,}); raise it or lower train_batch_tokens."
         )
-    if spec.context_size and spec.context_size > model.context_size:
-        raise Invalid(
-            f"context_size is {spec.context_size} but {model.id} reads at most "
-            f"{model.context_size} tokens; lower it or leave it out."
-        )
+    check_context(spec.context_size, model.context_size, model.id)
     _check_memory(d_in, d_sae, spec.train_batch_tokens, model.device)
 
 
