@@ -3,17 +3,21 @@
 Rows first, in transactions of a fraction of a second, runs before the corpora that they name; then
 folders. Evidence goes when its run is superseded. What a job may still be about to refer to (a
 corpus without a run, a folder) goes only when it has been left alone for an hour, and a run that
-was begun and never finished after thirty days, since its job may be retried until then.
+was begun and never finished after thirty days, since its job may be retried until then. Corpora
+that a job has noted among its checkpoints stay with them.
 """
 
+import math
 import secrets
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 from sqlalchemy import Column, and_, bindparam, delete, func, or_, select, update
 
 from app.store import search
@@ -30,9 +34,12 @@ from app.store.tables import (
     runs,
     saes,
 )
+from app.store.use import using
 
 LEFT_ALONE = timedelta(hours=1)
 ABANDONED = timedelta(days=30)
+_KINDS = ("checkpoints", "spill", "models", "saes", "corpora")
+"""Folders of folders, corpora after the checkpoints that name them."""
 _ROWS_A_TRANSACTION = 1_000
 _FREED_PAGES_A_TRANSACTION = 2_000
 
@@ -50,11 +57,15 @@ class Collected:
 def collect_garbage(shelf: Shelf, data_dir: Path, left_alone: timedelta = LEFT_ALONE) -> Collected:
     """Free what nobody refers to and nobody touched for `left_alone`."""
     before = datetime.now(UTC) - left_alone
-    n_features = sum(_collect_run(shelf, number) for number in _dead_runs(shelf))
-    n_corpora = _collect_corpora(shelf, before)
-    if shelf.is_sqlite:
-        _shrink(shelf)
-    sizes = [_remove(folder) for folder in _dead_folders(shelf, data_dir, before.timestamp())]
+    with using(data_dir):
+        n_features = sum(_collect_run(shelf, number) for number in _dead_runs(shelf))
+        n_corpora = _collect_corpora(shelf, before)
+        if shelf.is_sqlite:
+            _shrink(shelf)
+        sizes = []
+        for folder in _dead_folders(shelf, data_dir, before.timestamp()):
+            with suppress(FileNotFoundError):  # whose it was has just removed it
+                sizes.append(_remove(folder))
     return Collected(n_features, n_corpora, len(sizes), sum(sizes))
 
 
@@ -120,27 +131,40 @@ def _delete_owned(shelf: Shelf, id: Column[int], owner: int) -> int:
 
 def _shrink(shelf: Shelf) -> None:
     """Give a SQLite file's free pages back to the disk."""
+    left, free = None, _free_some(shelf)
+    while free != left:
+        left, free = free, _free_some(shelf)
     with shelf.read() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
+
+
+def _free_some(shelf: Shelf) -> int:
+    """Free some pages; how many there are still to free."""
+    with shelf.write() as connection:
         driver: Any = connection.connection.dbapi_connection
-        left = None
-        while (free := driver.execute("PRAGMA freelist_count").fetchone()[0]) != left:
-            left = free
-            # Frees a page for every row that is fetched, and the rows have no columns.
-            driver.execute(f"PRAGMA incremental_vacuum({_FREED_PAGES_A_TRANSACTION})").fetchall()
-        driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        # Frees a page for every row that is fetched, and the rows have no columns.
+        driver.execute(f"PRAGMA incremental_vacuum({_FREED_PAGES_A_TRANSACTION})").fetchall()
+        return driver.execute("PRAGMA freelist_count").fetchone()[0]
 
 
 def _dead_folders(shelf: Shelf, data_dir: Path, before: float) -> Iterator[Path]:
-    """Folders of the data folder that no row names and that nothing changed in since `before`."""
-    for kind, names in _referred(shelf).items():
-        parent = data_dir / kind
-        for folder in parent.iterdir() if parent.is_dir() else ():
-            if folder.is_dir() and folder.name not in names and _changed(folder) <= before:
+    """Folders of the data folder that nobody refers to and that nothing changed in since `before`,
+    each looked at once more when it is its turn."""
+    for kind in _KINDS:
+        names = _referred(shelf, data_dir)[kind]
+        for folder in (data_dir / kind).glob("*"):
+            if not folder.is_dir() or folder.name in names:
+                continue
+            if folder.name not in _referred(shelf, data_dir)[kind] and _changed(folder) <= before:
                 yield folder
+    for left_by_restore in data_dir.glob(".restore-*"):
+        if _changed(left_by_restore) <= before:
+            yield left_by_restore
 
 
-def _referred(shelf: Shelf) -> dict[str, set[str]]:
-    """Names of folders that rows refer to, by the folder that they are in."""
+def _referred(shelf: Shelf, data_dir: Path) -> dict[str, set[str]]:
+    """Names of folders that something refers to, by the folder that they are in."""
+    noted = _noted_corpora(data_dir)
     with shelf.snapshot() as connection:
 
         def column(of: Column[str]) -> list[str]:
@@ -148,24 +172,36 @@ def _referred(shelf: Shelf) -> dict[str, set[str]]:
 
         jobs = set(column(job_progress.c.job_id))
         return {
-            "models": {Path(path).name for path in column(models.c.path)},
-            "saes": {Path(path).name for path in column(saes.c.path)},
-            "corpora": {id[:16] for id in column(corpora.c.id)},
             "checkpoints": jobs,
             "spill": jobs,
+            "models": {Path(path).name for path in column(models.c.path)},
+            "saes": {Path(path).name for path in column(saes.c.path)},
+            "corpora": {id[:16] for id in [*column(corpora.c.id), *noted]},
         }
+
+
+def _noted_corpora(data_dir: Path) -> list[str]:
+    """Ids of the corpora that jobs work on, as `worker.jobs.corpus` notes them."""
+    found = []
+    for note in (data_dir / "checkpoints").glob("*/corpus.json"):
+        with suppress(FileNotFoundError):  # its job has just ended
+            found.append(orjson.loads(note.read_bytes())["id"])
+    return found
 
 
 def _changed(folder: Path) -> float:
     """Unix time of the newest change in a folder. Copies keep their times of modification, so
-    that the times of their inodes count as well."""
-    stats = [path.lstat() for path in [folder, *folder.rglob("*")]]
+    that the times of their inodes count as well. A file that vanishes is a change."""
+    try:
+        stats = [path.lstat() for path in [folder, *folder.rglob("*")]]
+    except FileNotFoundError:
+        return math.inf
     return max(max(stat.st_mtime, stat.st_ctime) for stat in stats)
 
 
 def _remove(folder: Path) -> int:
     """Delete a folder, its name first: what bears its name is whole. The bytes its files had."""
-    doomed = folder.with_name(f".{secrets.token_hex(16)}")
+    doomed = folder.with_name(f".{folder.name.lstrip('.')}.{secrets.token_hex(8)}")
     folder.rename(doomed)
     size = sum(path.lstat().st_size for path in doomed.rglob("*") if path.is_file())
     shutil.rmtree(doomed)

@@ -1,7 +1,12 @@
 """Collecting: what is referred to stays, what is not goes, in slices."""
 
+import contextlib
 import os
+import secrets
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -96,6 +101,64 @@ def test_what_a_running_job_may_still_refer_to_stays_for_an_hour(
     os.utime(fresh, (0, 0))
     assert garbage.collect_garbage(shelf, tmp_path) == garbage.Collected(0, 0, 0, 0)
     assert garbage.collect_garbage(shelf, tmp_path, NOW) == garbage.Collected(0, 1, 1, 10)
+
+
+def test_the_corpus_of_a_job_stays_as_long_as_its_checkpoints(shelf: Shelf, tmp_path: Path) -> None:
+    corpus = folder(tmp_path / "corpora" / ("d" * 16))
+    checkpoints = folder(tmp_path / "checkpoints" / "job-1")
+    (checkpoints / "corpus.json").write_text(f'{{"id": "{"d" * 64}"}}')
+    progress.add_job(shelf, "job-1")
+    assert garbage.collect_garbage(shelf, tmp_path, NOW).folders == 0
+    progress.delete_progress(shelf, "job-1")
+    assert garbage.collect_garbage(shelf, tmp_path, NOW).folders == 2
+    assert not corpus.exists()
+
+
+def test_a_folder_that_is_put_to_use_meanwhile_stays(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another is removed first; while that goes on, a job registers one of these and touches the
+    other."""
+    for kind, name in (("checkpoints", "first"), ("models", "f" * 16), ("saes", "touched")):
+        folder(tmp_path / kind / name)
+    remove, future = shutil.rmtree, time.time() + 60
+
+    def meanwhile(path: Path) -> None:
+        remove(path)
+        write.put_model(shelf, builders.model_record(), builders.vocabulary())
+        os.utime(tmp_path / "saes" / "touched", (future, future))
+
+    monkeypatch.setattr(shutil, "rmtree", meanwhile)
+    assert garbage.collect_garbage(shelf, tmp_path, NOW).folders == 1
+    assert (tmp_path / "models" / ("f" * 16)).exists()
+    assert (tmp_path / "saes" / "touched").exists()
+
+
+def test_folders_may_vanish_by_themselves(shelf: Shelf, tmp_path: Path) -> None:
+    """Jobs that end remove their folders while they are looked at."""
+    stop = threading.Event()
+
+    def come_and_go() -> None:
+        while not stop.is_set():
+            made = folder(tmp_path / "checkpoints" / secrets.token_hex(4))
+            shutil.rmtree(made, ignore_errors=True)
+
+    with ThreadPoolExecutor(1) as pool:
+        jobs = pool.submit(come_and_go)
+        try:
+            for _ in range(50):
+                garbage.collect_garbage(shelf, tmp_path, NOW)
+        finally:
+            stop.set()
+        with contextlib.suppress(FileNotFoundError):  # its folder was collected before it was full
+            jobs.result()
+
+
+def test_what_a_killed_restore_left_goes(shelf: Shelf, tmp_path: Path) -> None:
+    left = folder(tmp_path / ".restore-x" / "models" / "a").parents[1]
+    assert garbage.collect_garbage(shelf, tmp_path).folders == 0
+    assert garbage.collect_garbage(shelf, tmp_path, NOW).folders == 1
+    assert not left.exists()
 
 
 def test_a_folder_loses_its_name_before_its_files(
