@@ -51,7 +51,10 @@ def _workflow(
     def run(body: dict[str, Any]) -> dict[str, Any]:
         job_id = DBOS.workflow_id
         assert job_id is not None
-        report = Report(bench.shelf, job_id, kind, lambda: still_running(client, job_id))
+        ours = turn(client, job_id)
+        report = Report(
+            bench.shelf, job_id, kind, lambda: ours is not None and turn(client, job_id) == ours
+        )
         spec: Any = TypeAdapter(JobSpec).validate_python(body)
         job = Job(job_id, spec, bench, report)
         DBOS.run_step({"name": "check"}, _guarded, check, job)
@@ -68,10 +71,16 @@ def clean(job: Job[Any]) -> None:
     shutil.rmtree(job.spill, ignore_errors=True)
 
 
-def still_running(client: DBOSClient, job_id: str) -> bool:
-    """Whether nobody has cancelled (or cancelled and queued again, or deleted) the job."""
+def turn(client: DBOSClient, job_id: str) -> tuple[str | None, int | None] | None:
+    """Which worker took the job from its queue, and when; None when nobody works on it.
+
+    It changes when the job is cancelled or deleted, also when it was queued again meanwhile and
+    another worker has it.
+    """
     found = client.list_workflows(workflow_ids=[job_id], load_input=False, load_output=False)
-    return bool(found) and found[0].status == "PENDING"
+    if not found or found[0].status != "PENDING":
+        return None
+    return found[0].executor_id, found[0].dequeued_at
 
 
 def _guarded(step: Callable[[Job[Any]], Any], job: Job[Any]) -> Any:
