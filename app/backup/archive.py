@@ -5,7 +5,6 @@ matches its checksum. They are unpacked into an empty folder, which is nobody's 
 is known.
 """
 
-import gzip
 import hashlib
 import tarfile
 import zlib
@@ -79,14 +78,17 @@ def unpack(source: Path, folder: Path) -> dict[str, Any]:
                 if file is None:
                     raise _damaged(source, f"{member.name!r} is not a plain file of a backup")
                 checksums[member.name] = _save(file, folder / member.name)
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
         raise _damaged(source, str(error)) from error
     if checksums.pop(MANIFEST, None) is None:
         raise _damaged(source, "its list of checksums is missing")
-    facts = orjson.loads((folder / MANIFEST).read_bytes())
-    if facts.pop("format") != FORMAT:
+    try:
+        facts = orjson.loads((folder / MANIFEST).read_bytes())
+        version, expected = facts.pop("format"), dict(facts.pop("sha256"))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _damaged(source, "its list of checksums cannot be read") from error
+    if version != FORMAT:
         raise Invalid(f"{source} was written by another version; use that version to restore it.")
-    expected = facts.pop("sha256")
     for name in sorted(expected.keys() | checksums.keys()):
         if expected.get(name) != checksums.get(name):
             raise _damaged(source, f"{name} does not match its checksum")
@@ -109,4 +111,4 @@ def _save(file: IO[bytes], target: Path) -> str:
 
 
 def _damaged(source: Path, why: str) -> Invalid:
-    return Invalid(f"{source} cannot be restored: {why}. Nothing was changed; use another backup.")
+    return Invalid(f"{source} cannot be restored: {why}. Nothing was changed.")

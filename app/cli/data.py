@@ -11,7 +11,10 @@ from app.settings import Settings
 def backup(file: Path = typer.Argument(help="New file to write.", metavar="FILE")) -> None:
     """Write models, SAEs, evidence and jobs to one file. Everything may go on running."""
     from app.backup.save import backup
+    from app.errors import NotFound
 
+    if not file.parent.is_dir():
+        raise NotFound(f"There is no folder {file.parent}; make it, or choose another.")
     backup(_settings(), file)
     say(f"Wrote {file} ({file.stat().st_size / 1e6:,.1f} MB).")
 
@@ -22,9 +25,11 @@ def restore(
 ) -> None:
     """Put a backup into a data folder and database, SQLite or Postgres; nothing may run there."""
     from app.backup.restore import restore
-    from app.errors import Conflict
+    from app.errors import Conflict, NotFound
     from app.supervisor.lock import jobs_worker_runs, only_one
 
+    if not file.is_file():
+        raise NotFound(f"There is no file {file}.")
     settings = _settings()
     with only_one(settings):
         if jobs_worker_runs(settings):

@@ -1,56 +1,18 @@
-"""`saescope`: its commands, and errors as one sentence with exit code 1."""
+"""The way into `saescope`, which says what is not installed before it needs it."""
 
 import sys
 
-import typer
-from pydantic import ValidationError
-from sqlalchemy.exc import DBAPIError
-
-from app.cli import data, jobs, service, submit
-from app.console import fail
-from app.errors import Problem
-
-app = typer.Typer(
-    help="Gets neurons out of superposition and serves what it finds.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-app.command("up")(service.up)
-app.command("serve")(service.serve)
-app.add_typer(service.worker, name="worker")
-app.command("load")(submit.load)
-app.command("train")(submit.train)
-app.command("precompute")(submit.precompute)
-app.add_typer(jobs.app, name="jobs")
-app.command("backup")(data.backup)
-app.command("restore")(data.restore)
-app.command("gc")(data.gc)
+from app.dependencies import missing, not_installed
 
 
 def main() -> None:
     """Run the command line."""
     try:
-        app()
-    except Problem as problem:
-        fail(problem.detail)
-    except ValidationError as error:
-        fail(_invalid(error))
-    except DBAPIError as error:
-        fail(f"The database does not answer: {str(error.orig).strip().splitlines()[0]}")
-    sys.exit(1)
+        from app.cli.commands import run
 
-
-def _invalid(error: ValidationError) -> str:
-    """The first thing that is wrong with a setting or an option."""
-    first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"])
-    if error.title == "Settings":
-        name = f"SAESCOPE_{name.upper()}"
-    if first["type"] == "value_error":  # our own words, and the value may hold a password
-        return f"{name}: {first['msg'].removeprefix('Value error, ')}."
-    return f"{name} cannot be {first['input']!r}: {first['msg']}."
+        run()
+    except ModuleNotFoundError as error:
+        sys.exit(f"saescope: {not_installed(missing() or [str(error.name)])}")
 
 
 if __name__ == "__main__":

@@ -1,24 +1,17 @@
 """What can be wrong before anything is started, each in one sentence."""
 
 import socket
-import sys
-from importlib.util import find_spec
 from urllib.parse import urlsplit
 
+from app.dependencies import missing, not_installed
 from app.errors import Unavailable
 from app.settings import Settings, writable
-
-NEEDED = ("torch", "transformers", "transformer_lens", "sae_lens", "dbos", "uvicorn")
 
 
 def check_dependencies() -> None:
     """Raises Unavailable when a package is missing; imports none of them."""
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        raise Unavailable(
-            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed for "
-            f"{sys.executable}; run `make install`, which makes an environment in .venv."
-        )
+    if names := missing():
+        raise Unavailable(not_installed(names))
 
 
 def check_data_dir(settings: Settings) -> None:

@@ -174,7 +174,23 @@ def headless(member: tarfile.TarInfo, body: bytes) -> bytes | None:
     return None if member.name == "manifest.json" else body
 
 
-@pytest.mark.parametrize("change", [flip, drop, escape, headless])
+def garbled(member: tarfile.TarInfo, body: bytes) -> bytes:
+    """Put something else where the checksums are."""
+    return b"not JSON" if member.name == "manifest.json" else body
+
+
+def unlisted(member: tarfile.TarInfo, body: bytes) -> bytes:
+    """Put JSON that is no list of checksums in its place."""
+    return b'{"format": 1, "sha256": 3}' if member.name == "manifest.json" else body
+
+
+def twice(member: tarfile.TarInfo, body: bytes) -> bytes:
+    """Give every file the name of the first."""
+    member.name = "shelf.db"
+    return body
+
+
+@pytest.mark.parametrize("change", [flip, drop, escape, headless, garbled, unlisted, twice])
 def test_a_changed_archive_is_refused_and_nothing_is_touched(
     settings: Settings, tmp_path: Path, change: Callable
 ) -> None:

@@ -5,13 +5,16 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import app
 from app.errors import Conflict, Unavailable
 from app.settings import Settings
 from app.supervisor import checks
@@ -61,6 +64,26 @@ def test_a_setting_of_the_wrong_form_is_one_sentence(
     assert told in ran.stderr
     assert ran.stderr.count("\n") == 1
     assert "secret" not in ran.stderr
+
+
+@pytest.mark.parametrize(("command", "told"), [
+    (["restore", "/nowhere.tgz"], "There is no file /nowhere.tgz."),
+    (["backup", "/nowhere/all.tgz"], "There is no folder /nowhere; make it, or choose another."),
+    (["backup", "x" * 300], f"{'x' * 300}: File name too long."),
+])  # fmt: skip
+def test_a_file_that_cannot_be_is_one_sentence(
+    tmp_path: Path, command: list[str], told: str
+) -> None:
+    ran = _saescope(*command, env=clean_env() | {"SAESCOPE_DATA_DIR": str(tmp_path)})
+    assert (ran.returncode, ran.stderr) == (1, f"saescope: {told}\n")
+
+
+def test_a_database_that_answers_is_not_said_to_be_away(tmp_path: Path) -> None:
+    (tmp_path / "shelf.db").write_text("something else, longer than the header of a database" * 99)
+    ran = _saescope("gc", env=clean_env() | {"SAESCOPE_DATA_DIR": str(tmp_path)})
+    assert ran.returncode == 1
+    assert "file is not a database" in ran.stderr
+    assert "does not answer" not in ran.stderr
 
 
 def test_a_database_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None:
@@ -128,11 +151,30 @@ def test_free_ports_are_found_unless_they_are_named() -> None:
     assert (named.port, named.live_url) == (found.port, found.live_url)
 
 
-def test_a_missing_dependency_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    checks.check_dependencies()
-    monkeypatch.setattr(checks, "NEEDED", (*checks.NEEDED, "no_such_package"))
-    with pytest.raises(Unavailable, match=r"^no_such_package is not installed for .*make install"):
-        checks.check_dependencies()
+RUN = "import sys; sys.path[:0] = {path!r}; from app.cli.main import main; main()"
+
+
+@pytest.mark.parametrize(("package", "command"), [
+    ("typer", "gc"), ("sqlalchemy", "gc"), ("pydantic-settings", "gc"), ("fastapi", "serve"),
+    ("torch", "up"), ("jinja2", "up"),
+])  # fmt: skip
+def test_a_missing_dependency_is_named(tmp_path: Path, package: str, command: str) -> None:
+    without = {file.parts[0] for file in files(package) or []}
+    for entry in Path(sysconfig.get_path("purelib")).iterdir():
+        if entry.name not in without:
+            (tmp_path / entry.name).symlink_to(entry)
+    code = RUN.format(path=[str(tmp_path), str(Path(app.__file__).parents[1])])
+    ran = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, command],
+        env=clean_env() | {"SAESCOPE_DATA_DIR": str(tmp_path / "data")},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.startswith(f"saescope: {package} is not installed for {sys.executable}; run")
+    assert ran.stderr.count("\n") == 1
 
 
 def test_the_data_folder_has_one_holder(tmp_path: Path) -> None:

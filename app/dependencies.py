@@ -1,0 +1,30 @@
+"""Which of the packages that saescope needs are not there. Standard library only, for that."""
+
+import re
+import sys
+from importlib.metadata import PackageNotFoundError, distribution, requires
+
+
+def missing() -> list[str]:
+    """Names of required packages that are not installed, by saescope's own metadata."""
+    if not _installed("saescope"):
+        return ["saescope"]
+    needed = [line for line in requires("saescope") or [] if "extra ==" not in line]
+    names = [re.split(r"[^A-Za-z0-9._-]", line)[0] for line in needed]
+    return [name for name in names if not _installed(name)]
+
+
+def not_installed(names: list[str]) -> str:
+    """The sentence about missing packages."""
+    return (
+        f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not installed for "
+        f"{sys.executable}; run `make install`, which makes an environment in .venv."
+    )
+
+
+def _installed(name: str) -> bool:
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True
