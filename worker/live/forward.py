@@ -54,16 +54,17 @@ class BatchForward:
             self._steering.put(row, own)
         ids, lengths = _padded(prompts, self.model.device)
         place = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-        even = len(set(map(len, prompts))) == 1
+        different = sorted({len(prompt) for prompt in prompts})
         self._position[first : first + n] = lengths
         self._cache.begin_prefill(
-            first, n, ids.shape[1], None if even else place < lengths[:, None]
+            first, n, ids.shape[1], None if len(different) == 1 else place < lengths[:, None]
         )
         # The model takes one set of positions for all rows: the union of their last ones.
-        kept, own_kept = torch.unique(lengths - 1, return_inverse=True)
+        kept = torch.tensor(different, device=ids.device) - 1
+        own = torch.tensor([different.index(len(prompt)) for prompt in prompts], device=ids.device)
         with self._steering.during(slice(first, first + n), PREFILL):
             logits = self._run(input_ids=ids, position_ids=place, logits_to_keep=kept)
-        return logits[torch.arange(n, device=ids.device), own_kept]
+        return logits[torch.arange(n, device=ids.device), own]
 
     def decode(self, n: int, span: int) -> Float[torch.Tensor, "n v"]:
         """Process the last token of rows 0 .. n-1, the longest of which has `span` tokens."""

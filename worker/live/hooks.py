@@ -11,13 +11,13 @@ reads one row's activation is recorded for that row alone.
 """
 
 import logging
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
 
+from worker.live.rank import Rank
 from worker.live.steering import Edit
 from worker.models import LanguageModel
 from worker.resid_mid import put
@@ -25,39 +25,6 @@ from worker.saes import Dictionary
 from worker.sites import add_hook
 
 log = logging.getLogger(__name__)
-
-
-class Rank:
-    """The k-th edit of every row at one site."""
-
-    def __init__(self, slots: int, width: int, device: torch.device) -> None:
-        self.direction = torch.zeros(slots, width, device=device)
-        self.terms = torch.zeros(2, 5, slots, 1, device=device)
-        """By phase, in the order of `Terms.values`."""
-        self.edits: list[Edit | None] = [None] * slots
-        self._uses: dict[int, tuple[bool, bool, bool]] = {}
-
-    def put(self, row: int, edit: Edit | None) -> None:
-        """Set or clear a row's edit."""
-        self.edits[row] = edit
-        self._uses.clear()
-        if edit is None:
-            self.direction[row] = 0
-            self.terms[:, :, row] = 0
-            return
-        self.direction[row] = edit.direction
-        values = torch.tensor(edit.terms.values)
-        for phase, acts in enumerate(edit.phases):
-            self.terms[phase, :, row, 0] = values.to(self.terms.device) * acts
-
-    def uses(self, phase: int) -> tuple[bool, bool, bool]:
-        """Whether in this phase any row acts, needs h·d, needs an activation."""
-        if phase not in self._uses:
-            acting = [edit for edit in self.edits if edit and edit.phases[phase]]
-            dots = any(edit.terms.turn or edit.terms.cut for edit in acting)
-            reads = any(edit.dictionary for edit in acting)
-            self._uses[phase] = (bool(acting), dots, reads)
-        return self._uses[phase]
 
 
 class SteeredSite:
@@ -120,13 +87,14 @@ class SteeredSite:
     ) -> Float[torch.Tensor, "n t"]:
         """Activations that edits of this rank read, 0 for rows that read none."""
         activations = torch.zeros(h.shape[:2], device=h.device)
-        for dictionary, members in _readers(rank, rows, phase).items():
+        for reader in rank.readers(rows, phase):
+            dictionary = reader.dictionary
             x = h if dictionary.hook_name == self.name else self._seen(dictionary, h)
             try:
-                activations[members] = _read(dictionary, x[members], rank, members, rows.start)
+                activations[reader.rows] = reader.read(x)
             except Exception as error:  # whatever it is, only these rows caused it
                 log.exception("Reading %s failed", dictionary.id)
-                self._steering.failed.update({rows.start + i: error for i in members})
+                self._steering.failed.update({rows.start + i: error for i in reader.members})
         return activations
 
     def _seen(self, dictionary: Dictionary, h: torch.Tensor) -> torch.Tensor:
@@ -176,29 +144,3 @@ class Steering:
         if hook_name not in self._sites:
             self._sites[hook_name] = SteeredSite(self, hook_name)
         return self._sites[hook_name]
-
-
-def _readers(rank: Rank, rows: slice, phase: int) -> dict[Dictionary, list[int]]:
-    """Rows, counted from the first of `rows`, by the dictionary whose activation they read."""
-    readers: dict[Dictionary, list[int]] = defaultdict(list)
-    for i, edit in enumerate(rank.edits[rows]):
-        if edit and edit.dictionary and edit.phases[phase]:
-            readers[edit.dictionary].append(i)
-    return readers
-
-
-def _read(
-    dictionary: Dictionary,
-    x: Float[torch.Tensor, "n t w"],
-    rank: Rank,
-    members: list[int],
-    first: int,
-) -> Float[torch.Tensor, "n t"]:
-    """Each row's activation of its own feature."""
-    wanted = [edit.feature for i in members if (edit := rank.edits[first + i])]
-    features = sorted(set(wanted))
-    columns = dictionary.encode_columns(
-        x.flatten(0, 1).float(), torch.tensor(features, device=x.device)
-    ).view(*x.shape[:2], len(features))
-    own = torch.tensor([features.index(feature) for feature in wanted], device=x.device)
-    return columns.gather(-1, own[:, None, None].expand(-1, x.shape[1], 1))[..., 0]
