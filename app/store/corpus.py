@@ -4,8 +4,8 @@ A row of `corpus_chunks` holds a few whole sequences, about `CHUNK_TOKENS` token
 costs one small read: uint32 [sequences], the byte of the row at which each begins, then the tokens
 as uint16, or int32 where the vocabulary needs it.
 
-A process keeps the sequences that it read in one array and their places in another, so that all
-windows of a feature are gathered at once. When the array is full it is forgotten and filled anew.
+A process keeps the rows that it read, one after another in one array, so that all windows of a
+feature are gathered at once. When the array is full it is forgotten and filled anew.
 """
 
 from collections.abc import Callable, Iterator
@@ -52,7 +52,6 @@ class StoredCorpus(NamedTuple):
     """What must be known of a corpus: columns of `corpora`."""
 
     number: int
-    n_sequences: int
     chunk_sequences: int
     token_bytes: int
 
@@ -67,7 +66,8 @@ class Corpus:
         self._lock = Lock()
         self._kept = np.empty(KEPT_BYTES // self._dtype.itemsize, self._dtype)
         self._n_kept = 0
-        self._place = np.full(stored.n_sequences, -1, np.int64)
+        self._places: dict[int, np.ndarray] = {}
+        """Where each sequence of a row begins in what is kept, by number of the row."""
 
     def windows(
         self,
@@ -78,28 +78,27 @@ class Corpus:
     ) -> np.ndarray:
         """Token ids of E windows (int [E] each), one after another. Gone when the corpus is."""
         ends = np.cumsum(lengths, dtype=np.int64)
+        rows, within = np.divmod(sequences, self._per_chunk)
+        asked = list(zip(rows.tolist(), within.tolist(), strict=True))
         with self._lock:
-            places = self._place[sequences]
-            if places.size and places.min() < 0:
-                self._load(connect, sequences)
-                places = self._place[sequences]
+            self._load(connect, {row for row, _ in asked})
+            places = np.array([self._places[row][n] for row, n in asked], np.int64)
             first = np.repeat(places + offsets - ends + lengths, lengths)
             return self._kept[first + np.arange(len(first))]
 
-    def _load(self, connect: Connect, sequences: np.ndarray) -> None:
-        """Keep these sequences, and those that share their rows."""
-        rows = self._read(connect, sequences[self._place[sequences] < 0])
+    def _load(self, connect: Connect, wanted: set[int]) -> None:
+        """Keep these rows."""
+        rows = self._read(connect, wanted - self._places.keys())
         if self._n_kept + self._size(rows) > len(self._kept):
-            rows = self._read(connect, sequences)
-            self._place[:], self._n_kept = -1, 0
+            rows = self._read(connect, wanted)
+            self._places, self._n_kept = {}, 0
             if self._size(rows) > len(self._kept):
                 self._kept = np.empty(self._size(rows), self._dtype)
-        for chunk, row in rows.items():
+        for number, row in rows.items():
             n_sequences = int.from_bytes(row[:4], "little") // 4
             starts = np.frombuffer(row, "<u4", n_sequences) // self._dtype.itemsize
             tokens = np.frombuffer(row, self._dtype, offset=4 * n_sequences)
-            first = chunk * self._per_chunk
-            self._place[first : first + n_sequences] = self._n_kept + starts - starts[0]
+            self._places[number] = self._n_kept + starts - starts[0]
             self._kept[self._n_kept : self._n_kept + len(tokens)] = tokens
             self._n_kept += len(tokens)
 
@@ -107,15 +106,17 @@ class Corpus:
         """Tokens that rows hold at most."""
         return sum(map(len, rows.values())) // self._dtype.itemsize
 
-    def _read(self, connect: Connect, sequences: np.ndarray) -> dict[int, bytes]:
-        """The rows with these sequences, by number of the chunk."""
+    def _read(self, connect: Connect, wanted: set[int]) -> dict[int, bytes]:
+        """Rows by their numbers."""
+        if not wanted:
+            return {}
         base, rows = packed_id(self._number, 0), {}
-        wanted = [base + chunk for chunk in np.unique(sequences // self._per_chunk).tolist()]
+        ids = [base + number for number in sorted(wanted)]
         with connect() as connection:
-            for first in range(0, len(wanted), _IDS_A_QUERY):
-                ids = wanted[first : first + _IDS_A_QUERY]
-                query = select(corpus_chunks).where(corpus_chunks.c.id.in_(ids))
+            for first in range(0, len(ids), _IDS_A_QUERY):
+                some = ids[first : first + _IDS_A_QUERY]
+                query = select(corpus_chunks).where(corpus_chunks.c.id.in_(some))
                 rows |= {id - base: tokens for id, tokens in connection.execute(query)}
-        if len(rows) < len(wanted):
+        if len(rows) < len(ids):
             raise Gone("The corpus of this evidence was deleted meanwhile; ask again.")
         return rows

@@ -9,9 +9,10 @@ from app.store.corpus import StoredCorpus
 from app.store.tables import corpora, models, run_ranges, runs, saes
 
 
-def model(connection: Connection, model_id: str) -> Row:
-    """The model's row."""
-    row = connection.execute(select(models).where(models.c.id == model_id)).first()
+def model(connection: Connection, model_id: str, *, lock: bool = False) -> Row:
+    """The model's row; `lock` keeps other writers from it until the transaction ends."""
+    query = select(models).where(models.c.id == model_id)
+    row = connection.execute(_locked(query, lock)).first()
     if row is None:
         raise NotFound(f"There is no model '{model_id}'; GET /v1/models lists what there is.")
     return row

@@ -57,7 +57,6 @@ class _Stored(NamedTuple):
     run_id: str
     fingerprint: str
     number: int
-    n_sequences: int
     chunk_sequences: int
     token_bytes: int
     label: str
@@ -73,7 +72,6 @@ _FEATURE = HotStatement(
         t.runs.c.id.label("run_id"),
         t.models.c.fingerprint,
         t.corpora.c.number,
-        t.corpora.c.n_sequences,
         t.corpora.c.chunk_sequences,
         t.corpora.c.token_bytes,
         t.features.c.label,
@@ -267,7 +265,7 @@ def _windows(shelf: Shelf, row: _Stored, evidence: codec.Evidence) -> Windows:
         peak=evidence.peak,
         start=(ends - length).tolist(),
         stop=ends.tolist(),
-        token_ids=shelf.corpus(StoredCorpus(*row[2:6])).windows(
+        token_ids=shelf.corpus(StoredCorpus(*row[2:5])).windows(
             shelf.read, evidence.sequence, evidence.offset, length
         ),
         values=evidence.values,

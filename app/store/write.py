@@ -52,7 +52,7 @@ def put_model(shelf: Shelf, record: ModelRecord, tokens: Vocabulary) -> None:
     packed = vocabulary.pack(tokens)
     with shelf.write() as connection:
         connection.execute(shelf.insert(models).values(row).on_conflict_do_nothing())
-        stored = find.model(connection, record.id)
+        stored = find.model(connection, record.id, lock=True)
         _same_fingerprint(f"Model id '{record.id}'", stored.fingerprint, record.fingerprint)
         connection.execute(
             shelf.insert(vocabularies)
@@ -66,7 +66,7 @@ def put_sae(shelf: Shelf, record: SaeRecord) -> None:
     row = {**asdict(record), "created_at": record.created_at or _now()}
     del row["status"], row["run_id"]
     with shelf.write() as connection:
-        find.model(connection, record.model_id)
+        find.model(connection, record.model_id, lock=True)
         connection.execute(shelf.insert(saes).values(row).on_conflict_do_nothing())
         stored = find.sae(connection, record.model_id, record.id)
         _same_fingerprint(
@@ -263,7 +263,7 @@ def _set_state(connection: Connection, numbers: list[int], state: str, **columns
 def delete_model(shelf: Shelf, model_id: str) -> None:
     """Take a model and its SAEs off the shelf at once; what they leave is collected later."""
     with shelf.write() as connection:
-        find.model(connection, model_id)
+        find.model(connection, model_id, lock=True)
         _supersede(connection, runs.c.model_id == model_id)
         connection.execute(delete(saes).where(saes.c.model_id == model_id))
         connection.execute(delete(models).where(models.c.id == model_id))

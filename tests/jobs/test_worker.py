@@ -3,12 +3,13 @@
 One worker a database serves the whole module, so the tests of a database run in order.
 """
 
+import json
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from app.contract.jobs import CorpusBundled, LoadSpec, PrecomputeSpec, TrainSpec
 from app.store import read
@@ -102,8 +103,9 @@ def test_precompute_goes_on_after_a_kill_and_ends_in_the_same_rows(place: Place)
     place.kill_worker()
     complete = _shards(spill)
     place.start_worker()
-    place.wait(killed, lambda view: view.phase == "features" and view.progress > 0.8)
+    place.wait(killed, lambda view: _committed(place, killed) > 0)
     place.kill_worker()
+    assert _committed(place, killed) < 3_000, "all evidence was there when the worker was killed"
     place.start_worker()
     done = place.wait(killed)
     assert done.state == "done", done.error
@@ -112,6 +114,23 @@ def test_precompute_goes_on_after_a_kill_and_ends_in_the_same_rows(place: Place)
     assert len(rows) == 3_000
     assert _evidence(place, "1-b") == rows
     assert not spill.exists()
+
+
+def test_a_deleted_job_leaves_nothing_to_the_next_with_its_key(place: Place) -> None:
+    first = PrecomputeSpec(model="m", saes=["1-a"], corpus=CorpusBundled(documents=1_200, seed=7))
+    second = first.model_copy(update={"corpus": CorpusBundled(documents=20, seed=8)})
+    job = place.jobs.submit(first, "key").id
+    note = place.settings.data_dir / "checkpoints" / job / "corpus.json"
+    place.wait(job, lambda view: note.exists())
+    place.jobs.cancel(job)
+    place.jobs.delete(job)
+    done = place.wait(place.jobs.submit(second, "key").id)
+    assert done.state == "done", done.error
+    assert done.result
+    same = place.run(second).result
+    assert same and done.result["corpus"] == same["corpus"]
+    assert read.sae(place.shelf, "m", "1-a").provenance["corpus"] == same["corpus"]
+    assert json.loads(note.read_text())["id"] != same["corpus"]
 
 
 def test_a_cancelled_job_stops_and_a_retry_goes_on(place: Place) -> None:
@@ -158,6 +177,13 @@ def _trains(view: Any) -> bool:
 
 def _shards(spill: Path) -> list[Path]:
     return [path for path in spill.glob("*") if not path.name.startswith(".")]
+
+
+def _committed(place: Place, job_id: str) -> int:
+    """Features that a job has put on the shelf."""
+    query = select(func.count()).select_from(features).join(runs)
+    with place.shelf.read() as connection:
+        return connection.execute(query.where(runs.c.id.startswith(job_id))).scalar_one()
 
 
 def _evidence(place: Place, sae_id: str) -> list[tuple[Any, ...]]:

@@ -4,10 +4,13 @@ import contextlib
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
-from app.errors import Gone
+import pytest
+from sqlalchemy import Connection, event
+
+from app.errors import Gone, NotFound
 from app.store import read, write
 from app.store.engine import Shelf, open_shelf
 from app.store.records import FeatureBatch
@@ -120,6 +123,25 @@ def check_index(shelf: Shelf) -> None:
             connection.exec_driver_sql(
                 "INSERT INTO search_features(search_features, rank) VALUES ('integrity-check', 1)"
             )
+
+
+def test_an_sae_that_comes_while_its_model_is_deleted_is_refused(
+    shelf_url: str, shelf: Shelf
+) -> None:
+    builders.fill(shelf)
+    other, late = open_shelf(shelf_url), []
+    with ThreadPoolExecutor() as pool:
+
+        def put(_connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+            if statement.startswith("DELETE FROM saes"):
+                late.append(pool.submit(write.put_sae, other, builders.sae_record("late")))
+                wait(late, timeout=1)
+
+        event.listen(shelf.writer, "after_cursor_execute", put)
+        write.delete_model(shelf, "tiny")
+        with pytest.raises(NotFound, match="no model 'tiny'"):
+            late[0].result()
+    other.close()
 
 
 def test_two_writers_of_the_same_range_leave_one_of_them(shelf_url: str, shelf: Shelf) -> None:

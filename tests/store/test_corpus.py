@@ -17,9 +17,7 @@ def stored(shelf: Shelf, tokens: builders.Tokens) -> Corpus:
     write.put_corpus(shelf, tokens.record, tokens.flat, tokens.offsets)
     with shelf.read() as connection:
         row = find.corpus(connection, tokens.record.id)
-    return Corpus(
-        corpus.StoredCorpus(row.number, row.n_sequences, row.chunk_sequences, row.token_bytes)
-    )
+    return Corpus(corpus.StoredCorpus(row.number, row.chunk_sequences, row.token_bytes))
 
 
 @pytest.mark.parametrize("vocab", [5_000, 100_000])
@@ -42,6 +40,17 @@ def test_windows_are_the_tokens_that_were_put(
             for token in tokens.flat[start : start + length]
         ]
         assert found.windows(shelf.read, sequences, offsets, lengths).tolist() == expected
+
+
+def test_a_process_keeps_a_part_of_a_large_corpus(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus, "KEPT_BYTES", 4_000)
+    tokens = builders.corpus(1_000)
+    found, one = stored(shelf, tokens), np.ones(1, np.int32)
+    for sequence in range(0, 1_000, 3):
+        found.windows(shelf.read, one * sequence, one, one)
+    assert sum(map(len, found._places.values())) < 100
 
 
 def test_a_corpus_that_was_collected_is_gone(
