@@ -11,7 +11,11 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
+from contextlib import closing
 from importlib.metadata import version
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.console import say
 from app.errors import Problem
@@ -28,6 +32,8 @@ from app.supervisor.welcome import api_url, welcome, when_ready
 GRACE_S = 10.0
 ECHO_S = 1.0
 TICK_S = 0.1
+AGAIN_S = 2.0
+"""Seconds until a database that failed is asked again."""
 
 
 def up(settings: Settings) -> None:
@@ -98,20 +104,28 @@ def _end(children: list[Child]) -> None:
 
 
 def _guide(settings: Settings, stop: threading.Event) -> None:
-    """Lead a newcomer from an empty data folder to a first answer."""
-    shelf = open_shelf(settings.shelf_url)
-    jobs = Jobs(settings.jobs_url, shelf)
-    try:
-        when_ready(settings, "/healthz", stop.is_set)
+    """Lead a newcomer from an empty data folder to a first answer, past a database that fails."""
+    while not stop.is_set():
+        try:
+            return _lead(settings, stop.is_set)
+        except Stopped:
+            return
+        except SQLAlchemyError as error:
+            why = str(getattr(error, "orig", error)).strip().partition("\n")[0]
+            say(f"The database does not answer ({why}); trying again in {AGAIN_S:g} s.")
+            stop.wait(AGAIN_S)
+
+
+def _lead(settings: Settings, stopping: Callable[[], bool]) -> None:
+    with (
+        closing(open_shelf(settings.shelf_url)) as shelf,
+        closing(Jobs(settings.jobs_url, shelf)) as jobs,
+    ):
+        when_ready(settings, "/healthz", stopping)
         say(f"The API answers at {api_url(settings)} (documentation: {api_url(settings)}/docs)")
         try:
-            prepare(jobs, shelf, stop.is_set)
-            when_ready(settings, "/readyz", stop.is_set)
+            prepare(jobs, shelf, stopping)
+            when_ready(settings, "/readyz", stopping)
             say(welcome(settings, shelf))
         except Problem as problem:
             say(f"The bundled model is not ready: {problem.detail} What is there is served.")
-    except Stopped:
-        return
-    finally:
-        jobs.close()
-        shelf.close()

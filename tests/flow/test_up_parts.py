@@ -6,22 +6,28 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from sqlalchemy import create_engine, make_url
 
 import app
 from app.errors import Conflict, Unavailable
 from app.settings import Settings
+from app.store.migrate import migrate
 from app.supervisor import checks
 from app.supervisor.children import LEASH, Child
 from app.supervisor.leash import watch
 from app.supervisor.lock import jobs_worker_runs, only_one
+from app.supervisor.up import _guide
 from app.supervisor.welcome import when_ready
+from tests.api.server import ServerProcess
 from tests.flow.service import SAESCOPE, clean_env, free_port
 from tests.jobs.place import pid_exists
 
@@ -254,6 +260,42 @@ def test_a_child_is_ended_with_all_that_it_started(tmp_path: Path, stubborn: boo
     _gone(pid)
     _gone(grandchild)
     assert any("is killed" in line for line in said) == stubborn
+
+
+def test_the_guide_waits_for_its_database(
+    tmp_path: Path, postgres: Callable[[], str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The database takes no connections for a while, as while its server restarts."""
+    url = postgres()
+    name = make_url(url).database
+    server = ServerProcess(Settings(data_dir=tmp_path, database_url=url))
+    settings = Settings(data_dir=tmp_path, database_url=url, port=urlsplit(server.url).port or 0)
+    stop = threading.Event()
+    guide = threading.Thread(target=_guide, args=[settings, stop])
+    admin = create_engine(make_url(url).set(database="postgres"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        guide.start()
+        try:
+            _told(capfd, "The database does not answer (", 2)
+            connection.exec_driver_sql(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+            migrate(url)
+            server.start()
+            _told(capfd, "The API answers at", 1)
+        finally:
+            stop.set()
+            guide.join(30)
+            server.stop()
+    admin.dispose()
+
+
+def _told(capfd: pytest.CaptureFixture[str], sentence: str, times: int) -> None:
+    """Wait until something was said so many times."""
+    told, deadline = "", time.monotonic() + 60
+    while told.count(sentence) < times:
+        assert time.monotonic() < deadline, told
+        time.sleep(0.1)
+        told += capfd.readouterr().err
 
 
 def _saescope(*command: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
