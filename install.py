@@ -10,6 +10,7 @@
 from __future__ import annotations  # also an old Python shall get as far as its sentence
 
 import argparse
+import base64
 import json
 import os
 import platform
@@ -53,13 +54,23 @@ def main() -> None:
 
 def make_venv() -> None:
     """Create .venv with a pip that can report without downloading."""
-    if not PYTHON.exists():
+    if not has_pip():
         say(f"Creating .venv with Python {platform.python_version()} ...")
-        made = subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=False)
+        # Anew: an attempt without python3-venv leaves a .venv without pip behind.
+        made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=False)
         if made.returncode:
             fail("Python could not make .venv; on Debian and Ubuntu install python3-venv.")
     upgrade = [str(PYTHON), "-m", "pip", "install", "--quiet", "--upgrade", "pip"]
     subprocess.run(upgrade, check=False, capture_output=True)
+
+
+def has_pip() -> bool:
+    """Whether .venv is there, and has a pip."""
+    try:
+        command = [str(PYTHON), "-m", "pip", "--version"]
+        return subprocess.run(command, check=False, capture_output=True).returncode == 0
+    except OSError:
+        return False
 
 
 def has_torch() -> bool:
@@ -85,7 +96,7 @@ class Build:
     """A torch wheel: where it is, how large, and what it brings along."""
 
     def __init__(self, item: dict[str, Any], index: str | None) -> None:
-        self.url: str = item["download_info"]["url"]
+        self.url = with_login(item["download_info"]["url"], index)
         self.index = index
         self.version: str = item["metadata"]["version"]
         requires = item["metadata"].get("requires_dist", [])
@@ -105,7 +116,7 @@ class Build:
             if report is None:
                 return None
             urls += [
-                item["download_info"]["url"]
+                with_login(item["download_info"]["url"], self.index)
                 for item in report
                 if CUDA_PACKAGE.match(item["metadata"]["name"])
             ]
@@ -180,13 +191,24 @@ def answers(url: str) -> bool:
         return False
 
 
+def with_login(url: str, index: str | None) -> str:
+    """The URL with user name and password of its index, which pip leaves out of its report."""
+    parts, login = urlsplit(url), urlsplit(index or "").netloc.rpartition("@")
+    if not login[0] or parts.netloc != login[2]:
+        return url
+    return parts._replace(netloc="".join(login)).geturl()
+
+
 def size_of(url: str) -> int | None:
     """Bytes of a file on disk or on a server; None when the server does not say."""
     parts = urlsplit(url)
     if parts.scheme == "file":
         return Path(unquote(url2pathname(parts.path))).stat().st_size
     try:
-        request = urllib.request.Request(url, method="HEAD")
+        request = urllib.request.Request(shown(url), method="HEAD")
+        if parts.username:
+            login = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+            request.add_header("Authorization", f"Basic {base64.b64encode(login).decode()}")
         with urllib.request.urlopen(request, timeout=20, context=certificates()) as answer:
             length = answer.headers.get("Content-Length")
             return int(length) if length else None

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import importlib.util
+import subprocess
 import sys
 import threading
 import zipfile
@@ -11,10 +12,12 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+LOGIN = "me:secret"
 
 
 @pytest.fixture
@@ -39,13 +42,14 @@ def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, indexes: str) -> Mo
 
 @pytest.fixture(scope="module")
 def indexes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server with three indexes: default (CUDA on Linux), cpu, and cu130."""
+    """A server with four indexes: default (CUDA on Linux), cpu, private and cu130."""
     root = tmp_path_factory.mktemp("indexes")
     cuda = ["nvidia-cublas==1.0; platform_system == 'Linux'", "filelock"]
     _wheel(root / "default" / "torch", "torch", "2.13.0", cuda)
     _wheel(root / "default" / "nvidia-cublas", "nvidia_cublas", "1.0", [], padding=50_000)
     _wheel(root / "default" / "filelock", "filelock", "3.0", [])
     _wheel(root / "cpu" / "torch", "torch", "2.13.0+cpu", ["filelock"])
+    _wheel(root / "private" / "torch", "torch", "2.13.0+cpu", ["filelock"])
     _wheel(root / "cu130" / "torch", "torch", "2.13.0+cu130", cuda)
     _wheel(root / "cu130" / "nvidia-cublas", "nvidia_cublas", "1.0", [])
     _wheel(root / "cu130" / "filelock", "filelock", "3.0", [])
@@ -109,6 +113,45 @@ def test_torch_index_overrides_everything(
     assert "secret" not in str(caught.value)
 
 
+def test_an_index_behind_a_password_serves_its_file_too(
+    install: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    indexes: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(install, "has_nvidia_driver", lambda: False)
+    monkeypatch.setenv("TORCH_INDEX", f"{indexes}/private".replace("//", f"//{LOGIN}@"))
+    requirement = install.announced(install.choose_torch())
+    assert " MB to fetch" in capsys.readouterr().out
+    install.pip("install", "--quiet", "--no-deps", "--target", str(tmp_path), requirement)
+    assert (tmp_path / "torch" / "weights").exists()
+
+
+def test_a_login_goes_to_its_own_server_only(install: ModuleType) -> None:
+    index = "https://me:secret@own.example/whl"
+    assert install.with_login("https://own.example/a.whl", index).startswith("https://me:secret@")
+    for other in ("https://cdn.example/a.whl", "https://own.example:8443/a.whl", "file:///a.whl"):
+        assert install.with_login(other, index) == other
+    assert install.with_login("https://own.example/a.whl", None) == "https://own.example/a.whl"
+
+
+def test_an_environment_without_pip_is_made_anew(
+    install: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As Debian leaves it behind where python3-venv is missing."""
+    monkeypatch.setattr(install, "VENV", tmp_path / "venv")
+    monkeypatch.setattr(install, "PYTHON", tmp_path / "venv" / "bin" / "python")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", install.VENV], check=True)
+    assert not install.has_pip()
+    install.make_venv()
+    assert install.has_pip()
+    kept = install.VENV / "kept"
+    kept.touch()
+    install.make_venv()
+    assert kept.exists()
+
+
 def test_an_old_python_is_one_sentence(
     install: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +170,16 @@ def test_the_constraints_pin_all_that_the_project_needs() -> None:
 
 
 class _Quiet(SimpleHTTPRequestHandler):
+    def send_head(self) -> Any:
+        """Files; those of the private index for who has its password."""
+        known = f"Basic {base64.b64encode(LOGIN.encode()).decode()}"
+        if self.path.startswith("/private") and self.headers.get("Authorization") != known:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", "Basic")
+            self.end_headers()
+            return None
+        return super().send_head()
+
     def log_message(self, format: str, *args: object) -> None:
         pass
 
