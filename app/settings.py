@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     live_device: str = "auto"
     """Device of the live worker: auto (cuda when there is one), cpu, cuda, cuda:1, mps."""
     jobs_devices: CommaList = Field(default=["auto"], min_length=1)
-    """Devices of the jobs worker, one process each."""
+    """Devices of the jobs workers, one process each."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format in which models run; SAEs always run in float32."""
     cors_origins: CommaList = []

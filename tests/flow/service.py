@@ -89,6 +89,6 @@ class Service:
 
 
 def clean_env() -> dict[str, str]:
-    """The environment without saescope's settings, one torch thread a process."""
+    """The environment without saescope's settings, and with nothing fetched or reported."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("SAESCOPE_")}
     return kept | {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled"}
