@@ -43,7 +43,7 @@ class Decoder:
 
 @dataclass(eq=False)
 class Dictionary:
-    """Features of one hook point. One thread may use it at a time: it keeps buffers."""
+    """Features of one hook point. One thread may use it at a time."""
 
     id: str
     fingerprint: str

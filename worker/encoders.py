@@ -25,6 +25,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from sae_lens import SAE
 
+from worker.scratch import scratch
+
 _BLOCK_ELEMENTS = {"cpu": 2**24, "cuda": 2**28}
 """Numbers in the dense buffer of one block of tokens, by kind of device."""
 
@@ -60,10 +62,7 @@ class Encoder(Protocol):
 
 
 class _Linear:
-    """x W + b, whole or in blocks of tokens whose buffer is bounded and used again.
-
-    On the CPU fresh memory costs a fifth of the multiplication itself.
-    """
+    """x W + b, whole or in blocks of tokens in the thread's scratch memory, so bounded."""
 
     def __init__(
         self, weight: Float[torch.Tensor, "d_in d_sae"], bias: Float[torch.Tensor, " d_sae"]
@@ -71,7 +70,6 @@ class _Linear:
         self.weight, self.bias = weight, bias
         limit = _BLOCK_ELEMENTS.get(weight.device.type, 2**24)
         self._rows = max(1, limit // weight.shape[1])
-        self._buffer = torch.empty(0, weight.shape[1], device=weight.device)
 
     def whole(
         self, x: Float[torch.Tensor, "n d_in"], out: Float[torch.Tensor, "n d_sae"] | None
@@ -81,13 +79,12 @@ class _Linear:
     def blocks(
         self, x: Float[torch.Tensor, "n d_in"]
     ) -> Iterator[tuple[int, Float[torch.Tensor, "rows d_sae"]]]:
-        """The first token of each block, and its result, which the next block overwrites."""
-        if len(self._buffer) < min(self._rows, len(x)):
-            size = (min(self._rows, len(x)), self.weight.shape[1])
-            self._buffer = torch.empty(size, device=x.device)
+        """The first token of each block, and its result, which the next block overwrites, of
+        this encoder or of any other of the thread."""
         for start in range(0, max(1, len(x)), self._rows):
             block = x[start : start + self._rows]
-            yield start, self.whole(block, self._buffer[: len(block)])
+            shape = (len(block), self.weight.shape[1])
+            yield start, self.whole(block, scratch.take(shape, x.device, torch.float32))
 
 
 class ThresholdEncoder:
@@ -102,7 +99,6 @@ class ThresholdEncoder:
         """W', b' and t' of the module's formula; no threshold is a ReLU."""
         self._linear, self._threshold = _Linear(weight, bias), threshold
         self._limit = torch.zeros((), device=weight.device) if threshold is None else threshold
-        self._mask = np.empty((0, weight.shape[1]), dtype=bool)
 
     def dense(
         self, x: Float[torch.Tensor, "n d_in"], out: Float[torch.Tensor, "n d_sae"] | None
@@ -123,9 +119,7 @@ class ThresholdEncoder:
         if v.device.type != "cpu":
             return _pick(v, v > self._limit)
         # numpy finds set bytes several times as fast as torch does on the CPU.
-        if len(self._mask) < len(v):
-            self._mask = np.empty(tuple(v.shape), dtype=bool)
-        mask = self._mask[: len(v)]
+        mask = scratch.take(tuple(v.shape), v.device, torch.bool).numpy()
         np.greater(v.numpy(), self._limit.numpy(), out=mask)
         flat = np.flatnonzero(mask)
         token, feature = np.divmod(flat, v.shape[1])
