@@ -21,7 +21,7 @@ from app.store.tables import corpus_chunks, packed_id
 
 CHUNK_TOKENS = 512
 KEPT_BYTES = 8 * 2**20
-"""Tokens of one corpus that a process keeps, unless one answer needs more."""
+"""Rows of one corpus that a process keeps, unless one answer needs more."""
 _IDS_A_QUERY = 500
 
 Connect = Callable[[], AbstractContextManager[Connection]]
@@ -64,10 +64,10 @@ class Corpus:
         self._per_chunk = stored.chunk_sequences
         self._dtype = np.dtype(token_dtype(stored.token_bytes))
         self._lock = Lock()
-        self._kept = np.empty(KEPT_BYTES // self._dtype.itemsize, self._dtype)
+        self._kept = np.empty(KEPT_BYTES // 4, "<u4")
+        self._places: dict[int, int] = {}
+        """Where each row that is kept begins, in fours of bytes, by its number."""
         self._n_kept = 0
-        self._places: dict[int, np.ndarray] = {}
-        """Where each sequence of a row begins in what is kept, by number of the row."""
 
     def windows(
         self,
@@ -79,44 +79,48 @@ class Corpus:
         """Token ids of E windows (int [E] each), one after another. Gone when the corpus is."""
         ends = np.cumsum(lengths, dtype=np.int64)
         rows, within = np.divmod(sequences, self._per_chunk)
-        asked = list(zip(rows.tolist(), within.tolist(), strict=True))
+        numbers = rows.tolist()
         with self._lock:
-            self._load(connect, {row for row, _ in asked})
-            places = np.array([self._places[row][n] for row, n in asked], np.int64)
-            first = np.repeat(places + offsets - ends + lengths, lengths)
-            return self._kept[first + np.arange(len(first))]
+            try:
+                places = self._find(numbers)
+            except KeyError:
+                self._load(connect, set(numbers))
+                places = self._find(numbers)
+            begins = (4 * places + self._kept[places + within]) // self._dtype.itemsize
+            first = np.repeat(begins + offsets - ends + lengths, lengths)
+            return self._kept.view(self._dtype)[first + np.arange(len(first))]
+
+    def _find(self, numbers: list[int]) -> np.ndarray:
+        """Where rows begin. KeyError when one is not kept."""
+        return np.fromiter(map(self._places.__getitem__, numbers), np.int64, len(numbers))
 
     def _load(self, connect: Connect, wanted: set[int]) -> None:
         """Keep these rows."""
-        rows = self._read(connect, wanted - self._places.keys())
-        if self._n_kept + self._size(rows) > len(self._kept):
-            rows = self._read(connect, wanted)
+        rows = self._read(connect, [number for number in wanted if number not in self._places])
+        if self._n_kept + _fours(rows) > len(self._kept):
+            rows = self._read(connect, list(wanted))
             self._places, self._n_kept = {}, 0
-            if self._size(rows) > len(self._kept):
-                self._kept = np.empty(self._size(rows), self._dtype)
+            if _fours(rows) > len(self._kept):
+                self._kept = np.empty(_fours(rows), "<u4")
+        kept = self._kept.view(np.uint8)
         for number, row in rows.items():
-            n_sequences = int.from_bytes(row[:4], "little") // 4
-            starts = np.frombuffer(row, "<u4", n_sequences) // self._dtype.itemsize
-            tokens = np.frombuffer(row, self._dtype, offset=4 * n_sequences)
-            self._places[number] = self._n_kept + starts - starts[0]
-            self._kept[self._n_kept : self._n_kept + len(tokens)] = tokens
-            self._n_kept += len(tokens)
+            self._places[number] = self._n_kept
+            kept[4 * self._n_kept : 4 * self._n_kept + len(row)] = np.frombuffer(row, np.uint8)
+            self._n_kept += -(-len(row) // 4)
 
-    def _size(self, rows: dict[int, bytes]) -> int:
-        """Tokens that rows hold at most."""
-        return sum(map(len, rows.values())) // self._dtype.itemsize
-
-    def _read(self, connect: Connect, wanted: set[int]) -> dict[int, bytes]:
+    def _read(self, connect: Connect, wanted: list[int]) -> dict[int, bytes]:
         """Rows by their numbers."""
-        if not wanted:
-            return {}
         base, rows = packed_id(self._number, 0), {}
-        ids = [base + number for number in sorted(wanted)]
         with connect() as connection:
-            for first in range(0, len(ids), _IDS_A_QUERY):
-                some = ids[first : first + _IDS_A_QUERY]
-                query = select(corpus_chunks).where(corpus_chunks.c.id.in_(some))
+            for first in range(0, len(wanted), _IDS_A_QUERY):
+                ids = [base + number for number in wanted[first : first + _IDS_A_QUERY]]
+                query = select(corpus_chunks).where(corpus_chunks.c.id.in_(ids))
                 rows |= {id - base: tokens for id, tokens in connection.execute(query)}
-        if len(rows) < len(ids):
+        if len(rows) < len(wanted):
             raise Gone("The corpus of this evidence was deleted meanwhile; ask again.")
         return rows
+
+
+def _fours(rows: dict[int, bytes]) -> int:
+    """How much room rows take."""
+    return sum(-(-len(row) // 4) for row in rows.values())
