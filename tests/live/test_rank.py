@@ -1,8 +1,11 @@
 """What a rank of edits keeps between steps."""
 
+from dataclasses import replace
+
 import torch
 
 from tests.live.world import World
+from worker.live.hooks import Steering
 from worker.live.rank import Rank
 from worker.live.steering import DECODE, PREFILL, Edit, Terms
 
@@ -39,3 +42,15 @@ def test_a_reader_gives_each_row_its_own_feature(world: World) -> None:
     right = columns.view(4, 3, 3)[range(4), :, [2, 0, 1, 0]]
     assert right.count_nonzero() > 0
     assert torch.equal(reader.read(x), right)
+
+
+def test_ranks_that_nobody_uses_any_more_go(world: World) -> None:
+    steering = Steering(world.model, slots=4)
+    hook = "blocks.1.hook_resid_post"
+    edits = tuple(replace(clamp(world, "1-post", i), hook=hook) for i in range(5))
+    steering.put(0, edits)
+    steering.put(1, edits[:2])
+    steering.put(0, ())
+    assert len(steering._sites[hook].ranks) == 2
+    steering.put(1, ())
+    assert len(steering._sites[hook].ranks) == 1

@@ -15,8 +15,8 @@ from worker.live.answer import Generation
 from worker.live.capture import CaptureQueue
 from worker.live.engine import BatchEngine
 from worker.live.forward import BatchForward
-from worker.live.library import Held, Resident
 from worker.live.prepare import prepare_generation
+from worker.live.resident import Held, Resident
 from worker.models import LanguageModel, load_model, vocabulary
 from worker.resid_mid import find_exact_mid
 from worker.saes import Dictionary, load_sae, neuron_dictionary

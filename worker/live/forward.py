@@ -21,6 +21,20 @@ MAX_LEN = 8192
 """Tokens of prompt and answer together, where the model reads as many."""
 
 
+def cache_bytes(model: LanguageModel) -> int:
+    """Memory for keys and values of a model's batch."""
+    row = _cache_shape(model).row_bytes(model.dtype)
+    return row * _slots(row)
+
+
+def _cache_shape(model: LanguageModel) -> CacheShape:
+    return CacheShape.of(model.hf.config.get_text_config(), min(model.context_size, MAX_LEN))
+
+
+def _slots(row_bytes: int) -> int:
+    return min(SLOTS, max(2, CACHE_BYTES // row_bytes))
+
+
 class BatchForward:
     """Rows 0 .. n-1 of a model's batch. Use under `torch.inference_mode`."""
 
@@ -30,10 +44,10 @@ class BatchForward:
         Raises `Invalid` for a model whose cached forward does not equal its plain one.
         """
         self.model = model
-        self.max_len = min(model.context_size, MAX_LEN)
         self._config = model.hf.config.get_text_config()
-        shape = CacheShape.of(self._config, self.max_len)
-        self.slots = slots or min(SLOTS, max(2, CACHE_BYTES // shape.row_bytes(model.dtype)))
+        shape = _cache_shape(model)
+        self.max_len = shape.max_len
+        self.slots = slots or _slots(shape.row_bytes(model.dtype))
         self._cache = SlotCache(shape, self.slots, model.device, model.dtype)
         self._steering = Steering(model, self.slots)
         self._position = torch.zeros(self.slots, dtype=torch.long, device=model.device)

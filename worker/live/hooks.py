@@ -47,6 +47,9 @@ class SteeredSite:
         for rank, edit in enumerate([*edits, *[None] * (len(self.ranks) - len(edits))]):
             if edit is not None or self.ranks[rank].edits[row] is not None:
                 self.ranks[rank].put(row, edit)
+        # Requests with many entries at one site are rare, and each rank has room for every row.
+        while len(self.ranks) > 1 and not any(self.ranks[-1].edits):
+            self.ranks.pop()
 
     def _run(self, state: torch.Tensor) -> torch.Tensor | None:
         """The state after steering; None leaves it as it is."""

@@ -1,11 +1,14 @@
 """Models and SAEs in memory, by their names on the shelf.
 
 Every request looks its names up on the shelf, so a model or SAE that was registered anew or deleted
-is noticed at once; what is loaded is kept by fingerprint. Looking up and asking what is held may
-happen on any thread, loading happens on the model thread alone, where other requests wait for it.
+is noticed at once; what is loaded is kept by fingerprint, while there is room. Looking up and asking
+what is held may happen on any thread, loading happens on the model thread alone, where other
+requests wait for it.
 """
 
-from dataclasses import dataclass, field
+import threading
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import torch
@@ -14,29 +17,17 @@ from app.contract.ids import is_neuron_source
 from app.errors import NotFound
 from app.store import read
 from app.store.engine import Shelf
-from app.store.records import ModelRecord, SaeRecord, Vocabulary
+from app.store.records import ModelRecord, SaeRecord
+from worker.folders import tensor_shapes
 from worker.live.capture import CaptureQueue
-from worker.live.engine import BatchEngine, Engine
-from worker.live.forward import BatchForward
+from worker.live.engine import BatchEngine
+from worker.live.forward import BatchForward, cache_bytes
+from worker.live.resident import Held, Loaded, Resident
+from worker.live.room import Room, release
+from worker.memory import memory_of
 from worker.models import LanguageModel, load_model, vocabulary
 from worker.resid_mid import find_exact_mid
 from worker.saes import Dictionary, load_sae, neuron_dictionary
-
-
-@dataclass(eq=False)
-class Resident:
-    """A model in memory with everything that serves it."""
-
-    fingerprint: str
-    model: LanguageModel
-    vocabulary: Vocabulary
-    exact_mid: frozenset[str]
-    """The resid_mid hook points that can be steered."""
-    captures: CaptureQueue
-    engine: Engine | None = None
-    """Made at the first generation."""
-    dictionaries: dict[str, tuple[str, Dictionary]] = field(default_factory=dict)
-    """(fingerprint, dictionary) by SAE id."""
 
 
 @dataclass(frozen=True)
@@ -49,28 +40,20 @@ class Wanted:
     engine: bool
 
 
-@dataclass(frozen=True)
-class Held:
-    """What a request needs, in memory."""
-
-    resident: Resident
-    dictionaries: dict[str, Dictionary]
-
-    @property
-    def engine(self) -> Engine:
-        """The engine; only for a request that asked for it."""
-        assert self.resident.engine is not None
-        return self.resident.engine
-
-
 class Library:
-    """Loads models and SAEs, and keeps them."""
+    """Loads models and SAEs, and keeps as many as there is room for."""
 
-    def __init__(self, shelf: Shelf, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, shelf: Shelf, device: torch.device, dtype: torch.dtype, budget: int | None = None
+    ) -> None:
+        """`budget` is in bytes; half of the device's memory when it is not given."""
         self.device = device
         self._shelf = shelf
         self._dtype = dtype
         self._residents: dict[str, Resident] = {}
+        self._room = Room(self._residents, budget or memory_of(device) // 2)
+        self._lock = threading.Lock()
+        """On `_residents`, what is in them, and `_room`."""
 
     @property
     def residents(self) -> dict[str, Resident]:
@@ -85,33 +68,81 @@ class Library:
 
     def held(self, wanted: Wanted) -> Held | None:
         """What is wanted if all of it is in memory."""
-        resident = self._residents.get(wanted.model.id)
-        if resident is None or resident.fingerprint != wanted.model.fingerprint:
+        held = self._take(wanted)
+        if held is None or held.dictionaries.keys() != wanted.saes.keys():
             return None
-        if wanted.engine and resident.engine is None:
-            return None
-        dictionaries = {}
-        for sae_id, record in wanted.saes.items():
-            fingerprint, dictionary = resident.dictionaries.get(sae_id, (None, None))
-            if dictionary is None or fingerprint != _fingerprint(record):
-                return None
-            dictionaries[sae_id] = dictionary
-        return Held(resident, dictionaries)
+        return None if wanted.engine and held.resident.engine is None else held
 
     def load(self, wanted: Wanted) -> Held:
         """What is wanted, loaded where it is not in memory. On the model thread only."""
-        self._forget_deleted()
-        resident = self._residents.get(wanted.model.id)
-        if resident is None or resident.fingerprint != wanted.model.fingerprint:
-            resident = self._load_model(wanted.model)
-        if wanted.engine and resident.engine is None:
-            resident.engine = BatchEngine(BatchForward(resident.model))
-        for sae_id, record in wanted.saes.items():
-            fingerprint = _fingerprint(record)
-            if resident.dictionaries.get(sae_id, ("",))[0] != fingerprint:
-                dictionary = self._load_sae(resident.model, sae_id, record)
-                resident.dictionaries[sae_id] = (fingerprint, dictionary)
-        return Held(resident, {id: resident.dictionaries[id][1] for id in wanted.saes})
+        self._forget_outdated()
+        held = self._take(wanted) or self._load_model(wanted)
+        if wanted.engine and held.resident.engine is None:
+            self._start_engine(held.resident)
+        for sae_id in wanted.saes.keys() - held.dictionaries.keys():
+            held = self._load_sae(wanted, held, sae_id)
+        return held
+
+    def _take(self, wanted: Wanted) -> Held | None:
+        """What is in memory of what is wanted, if the model is; it stays while this is held."""
+        with self._lock:
+            resident = self._residents.get(wanted.model.id)
+            if resident is None or resident.fingerprint != wanted.model.fingerprint:
+                return None
+            present = {
+                sae_id: loaded.dictionary
+                for sae_id, record in wanted.saes.items()
+                if (loaded := resident.dictionaries.get(sae_id))
+                and loaded.fingerprint == _fingerprint(record)
+            }
+            return self._room.take(Held(resident, present))
+
+    def _load_model(self, wanted: Wanted) -> Held:
+        record = wanted.model
+        n_bytes = _weights(Path(record.path)) * self._dtype.itemsize
+        self._make_room(n_bytes)
+        model = load_model(record.id, Path(record.path), device=self.device, dtype=self._dtype)
+        resident = Resident(
+            fingerprint=record.fingerprint,
+            model=model,
+            vocabulary=vocabulary(model),
+            exact_mid=find_exact_mid(model),
+            captures=CaptureQueue(model),
+            n_bytes=n_bytes,
+        )
+        with self._lock:
+            self._residents[record.id] = resident
+            return self._room.take(Held(resident, {}))
+
+    def _start_engine(self, resident: Resident) -> None:
+        n_bytes = cache_bytes(resident.model)
+        self._make_room(n_bytes)
+        resident.engine = BatchEngine(BatchForward(resident.model))
+        resident.n_bytes += n_bytes
+
+    def _load_sae(self, wanted: Wanted, held: Held, sae_id: str) -> Held:
+        """Load one more; what is held then, with it."""
+        record = wanted.saes[sae_id]
+        n_bytes = 0 if record is None else _weights(Path(record.path)) * torch.float32.itemsize
+        self._make_room(n_bytes)
+        dictionary = self._open_sae(held.resident.model, sae_id, record)
+        loaded = Loaded(_fingerprint(record), dictionary, n_bytes)
+        with self._lock:
+            held.resident.dictionaries[sae_id] = loaded
+            opened = {**held.dictionaries, sae_id: dictionary}
+            in_order = {name: opened[name] for name in wanted.saes if name in opened}
+            return self._room.take(Held(held.resident, in_order))
+
+    def _open_sae(self, model: LanguageModel, sae_id: str, record: SaeRecord | None) -> Dictionary:
+        if record is None:
+            return neuron_dictionary(model, int(sae_id.removesuffix("-mlp")))
+        return load_sae(sae_id, Path(record.path), device=self.device, model=model)
+
+    def _make_room(self, n_bytes: int) -> None:
+        with self._lock:
+            dropped = self._room.make(n_bytes)
+        if dropped:
+            release()
 
     def _find_sae(self, model: ModelRecord, sae_id: str) -> SaeRecord | None:
         if not is_neuron_source(sae_id):
@@ -123,37 +154,37 @@ class Library:
             )
         return None
 
-    def _load_model(self, record: ModelRecord) -> Resident:
-        model = load_model(record.id, Path(record.path), device=self.device, dtype=self._dtype)
-        resident = Resident(
-            fingerprint=record.fingerprint,
-            model=model,
-            vocabulary=vocabulary(model),
-            exact_mid=find_exact_mid(model),
-            captures=CaptureQueue(model),
-        )
-        self._residents[record.id] = resident
-        return resident
+    def _forget_outdated(self) -> None:
+        """Drop what is no longer on the shelf as it was; requests that run keep theirs until they
+        end."""
+        outdated = [
+            (resident.dictionaries, sae_id) if sae_id else (self._residents, model_id)
+            for model_id, resident in self.residents.items()
+            for sae_id in ("", *resident.dictionaries)
+            if not self._is_current(model_id, resident, sae_id)
+        ]
+        with self._lock:
+            for place, name in outdated:
+                del place[name]
+        if outdated:
+            release()
 
-    def _load_sae(self, model: LanguageModel, sae_id: str, record: SaeRecord | None) -> Dictionary:
-        if record is None:
-            return neuron_dictionary(model, int(sae_id.removesuffix("-mlp")))
-        return load_sae(sae_id, Path(record.path), device=self.device, model=model)
-
-    def _forget_deleted(self) -> None:
-        """Drop what is no longer on the shelf; requests that run keep theirs until they end."""
-        for model_id, resident in self.residents.items():
-            try:
-                record = read.model(self._shelf, model_id)
-            except NotFound:
-                del self._residents[model_id]
-                continue
-            for sae_id in list(resident.dictionaries):
-                try:
-                    self._find_sae(record, sae_id)
-                except NotFound:
-                    del resident.dictionaries[sae_id]
+    def _is_current(self, model_id: str, resident: Resident, sae_id: str) -> bool:
+        """Whether a model, or one of its SAEs, is on the shelf as it is in memory."""
+        try:
+            wanted = self.look_up(model_id, [sae_id] if sae_id else [], engine=False)
+        except NotFound:
+            return False
+        if not sae_id:
+            return wanted.model.fingerprint == resident.fingerprint
+        return _fingerprint(wanted.saes[sae_id]) == resident.dictionaries[sae_id].fingerprint
 
 
 def _fingerprint(record: SaeRecord | None) -> str:
     return "neurons" if record is None else record.fingerprint
+
+
+def _weights(folder: Path) -> int:
+    """Numbers in the weight files of a model or an SAE."""
+    shapes = (tensor_shapes(file).values() for file in folder.glob("*.safetensors"))
+    return sum(prod(shape) for some in shapes for shape in some)

@@ -13,7 +13,7 @@ from app.settings import Settings
 from worker.live.answer import Answer, Generation
 from worker.live.capture import CaptureJob, Reading
 from worker.live.detokenize import Detokenizer
-from worker.live.library import Held
+from worker.live.resident import Held
 from worker.live.sampling import Sampling
 from worker.live.steering import check_feature, compile_edits
 from worker.models import LanguageModel

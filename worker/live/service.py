@@ -22,8 +22,9 @@ from app.contract.live import (
 from app.settings import Settings
 from worker.live import render
 from worker.live.answer import Answer, Generation
-from worker.live.library import Held, Library
+from worker.live.library import Library
 from worker.live.prepare import prepare_capture, prepare_generation, tokenize
+from worker.live.resident import Held
 from worker.live.thread import ModelThread
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from typing import TypeVar
 from app.errors import Problem, Unavailable
 from worker.live.answer import Generation
 from worker.live.capture import CaptureJob
-from worker.live.library import Held, Resident
+from worker.live.resident import Held, Resident
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +86,7 @@ class ModelThread:
         try:
             while not self._stopping:
                 self._receive()
-                for resident in list(self._busy):
-                    self._turn(resident)
+                self._turns()
             for resident in self._busy:
                 self._abort(resident, Unavailable("The live worker is shutting down; try again."))
         except BaseException:
@@ -100,6 +99,12 @@ class ModelThread:
             self._inbox.get()()
         while not self._inbox.empty():
             self._inbox.get()()
+
+    def _turns(self) -> None:
+        """One turn of every busy model. By itself, so that no name here keeps a model in memory
+        that the library drops in the meantime."""
+        for resident in list(self._busy):
+            self._turn(resident)
 
     def _turn(self, resident: Resident) -> None:
         engine, captures = resident.engine, resident.captures

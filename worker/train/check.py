@@ -1,11 +1,10 @@
 """Refusals: settings that cannot work, each in one sentence, before any work."""
 
-import os
-
 import torch
 
 from app.contract.jobs import TrainSpec
 from app.errors import Invalid
+from worker.memory import memory_of
 from worker.models import LanguageModel
 from worker.tokens import check_context
 from worker.train.settings import width
@@ -36,10 +35,7 @@ def check(spec: TrainSpec, model: LanguageModel) -> None:
 def _check_memory(d_in: int, d_sae: int, batch_tokens: int, device: torch.device) -> None:
     """Weights, gradients and Adam's two moments, and the activations of one step, in float32."""
     need = 4 * (4 * 2 * d_in * d_sae + 4 * batch_tokens * d_sae + 4 * batch_tokens * d_in)
-    if device.type == "cuda":
-        have = torch.cuda.get_device_properties(device).total_memory
-    else:
-        have = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    have = memory_of(device)
     if need > have:
         raise Invalid(
             f"Training {d_sae:,} features on batches of {batch_tokens:,} tokens needs about "
