@@ -25,6 +25,7 @@ from bench.report import promise, report
 from worker.activations import capture
 from worker.models import LanguageModel, load_model
 from worker.tokens import Sequences, batches
+from worker.train.order import HELD_OUT_SHARE, hold_out, take
 from worker.train.run import train
 from worker.train.settings import Settings, resolve
 from worker.train.stream import Activations
@@ -32,7 +33,6 @@ from worker.train.trainer import build, set_scale
 
 HOOK = "blocks.2.hook_resid_post"
 VOCABULARY, CONTEXT, D_MODEL = 5_000, 128, 256
-REPEATS = 5
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,17 @@ def main(quick: bool) -> None:
                 "model": "bench", "sae": "2-bench", "hook_name": HOOK, "d_sae": 2_048,
                 "training_tokens": tokens, "train_batch_tokens": 4_096, **options,
             })  # fmt: skip
-            compare(Case(name, spec, model, sequences, folder))
+            compare(Case(name, spec, model, sequences, folder), repeats=3 if quick else 5)
     report()
 
 
-def compare(case: Case) -> None:
+def compare(case: Case, repeats: int) -> None:
     """Time floor and run in turn, and record the ratio of the medians."""
     settings = resolve(case.spec, case.model)
     resident = Activations(case.model, case.sequences, settings)
     kept = [batch.clone() for batch in resident.batches(0, lambda: None)]
     forward, step, whole = [], [], []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         forward.append(timed(lambda: run_forward(case, settings)))
         step.append(timed(lambda: run_steps(case, settings, kept)))
         whole.append(run_training(case))
@@ -83,8 +83,9 @@ def compare(case: Case) -> None:
 
 
 def run_forward(case: Case, settings: Settings) -> None:
-    """The truncated forward over as many tokens as are trained on."""
-    for batch in batches(case.sequences, settings.forward_tokens):
+    """The truncated forward over what is trained on."""
+    rows, _ = hold_out(np.diff(case.sequences.offsets) - 1)
+    for batch in batches(take(case.sequences, rows), settings.forward_tokens):
         capture(case.model, batch.ids, [HOOK])
 
 
@@ -127,13 +128,15 @@ def timed(work: Callable[[], None]) -> float:
 
 
 def make_sequences(tokens: int) -> Sequences:
-    """Documents of 32 to 128 tokens with Zipf's frequencies; one epoch is what is trained on, a
-    tenth more is held out."""
+    """Documents of 32 to 128 tokens with Zipf's frequencies, BOS first; `tokens` without BOS are
+    one epoch's, and every tenth document is held out beside them."""
     random = np.random.default_rng(0)
     frequency = 1 / np.arange(1, VOCABULARY)
-    lengths = []
-    while sum(lengths) < tokens:
+    lengths: list[int] = []
+    trained = 0
+    while trained < tokens:
         lengths.append(int(random.integers(32, CONTEXT + 1)))
+        trained += lengths[-1] - 1 if len(lengths) % HELD_OUT_SHARE else 0
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     flat = random.choice(
         np.arange(1, VOCABULARY), size=offsets[-1], p=frequency / frequency.sum()
