@@ -5,14 +5,12 @@ One feature is the hot path of the service. Its answer is JSON bytes made from t
 """
 
 from dataclasses import fields
-from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
-from starlette.concurrency import run_in_threadpool
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.routing import Match, Route
 from starlette.types import Scope
@@ -89,9 +87,7 @@ async def get_feature(
 
     Dead features have an empty history: no examples, a maximum of 0.
     """
-    find = partial(read.lookup, services.shelf, model, sae, index)
-    # A file answers sooner than a thread starts; a server may be slow or away, and others wait.
-    stored, vocabulary = find() if services.shelf.is_sqlite else await run_in_threadpool(find)
+    stored, vocabulary = await services.lookups(model, sae, index)
     return tagged(request, stored.run_id, lambda: _json(stored, vocabulary))
 
 
@@ -168,21 +164,24 @@ def _bands(windows: Windows, vocabulary: Vocabulary) -> list[dict[str, Any]]:
     bands: dict[str, list[dict[str, Any]]] = {}
     if not len(windows):
         return []
-    shown = vocabulary.shown[windows.token_ids].tolist()
-    exact = np.logical_and.reduceat(vocabulary.is_exact[windows.token_ids], windows.start).tolist()
+    tokens = windows.cut(vocabulary.shown[windows.token_ids].tolist())
+    values = windows.cut(windows.values.tolist())
+    exact: list[bool] = np.all(vocabulary.is_exact[windows.token_ids], axis=1).tolist()
+    texts = [
+        "".join(tokens[e]) if is_exact else _text(windows, e, vocabulary)
+        for e, is_exact in enumerate(exact)
+    ]
     columns = zip(
-        windows.band, windows.sequence, windows.offset, windows.peak, windows.start, windows.stop,
-        exact, strict=True,
+        windows.band, tokens, values, windows.peak, windows.sequence, windows.offset, texts,
+        strict=True,
     )  # fmt: skip
-    for band, sequence, offset, peak, start, stop, is_exact in columns:
-        tokens, values = shown[start:stop], windows.values[start:stop]
-        text = "".join(tokens) if is_exact else _text(windows.token_ids[start:stop], vocabulary)
+    for band, its_tokens, its_values, peak, sequence, offset, text in columns:
         bands.setdefault(band, []).append(
             {
-                "tokens": tokens,
-                "values": values,
+                "tokens": its_tokens,
+                "values": its_values,
                 "peak": peak,
-                "max": values[peak],
+                "max": its_values[peak],
                 "sequence": sequence,
                 "offset": offset,
                 "text": text,
@@ -191,7 +190,7 @@ def _bands(windows: Windows, vocabulary: Vocabulary) -> list[dict[str, Any]]:
     return [{"name": name, "examples": examples} for name, examples in bands.items()]
 
 
-def _text(token_ids: np.ndarray, vocabulary: Vocabulary) -> str:
+def _text(windows: Windows, e: int, vocabulary: Vocabulary) -> str:
     """Text in which a special token stands, or that begins or ends within a character."""
-    pieces = [vocabulary.raw[token] for token in token_ids.tolist()]
-    return b"".join(pieces).decode(errors="replace")
+    token_ids = windows.token_ids[e, : windows.length[e]].tolist()
+    return b"".join([vocabulary.raw[token] for token in token_ids]).decode(errors="replace")

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from app.live import Live
 from app.settings import Settings
 from app.store.engine import Shelf
+from app.store.lookup import Lookups
 
 if TYPE_CHECKING:
     from app.jobs import Jobs
@@ -29,8 +30,12 @@ class Services:
     live: Live
     stopping: Callable[[], bool] = never
     """Whether the server has begun to stop; open event streams end then."""
+    lookups: Lookups = field(init=False)
     _jobs: "Jobs | None" = None
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        self.lookups = Lookups(self.shelf)
 
     async def jobs(self) -> "Jobs":
         """The jobs client, opened by the first call: importing DBOS takes longer than all the
@@ -50,6 +55,7 @@ class Services:
         await self.live.close()
         if self._jobs:
             await asyncio.to_thread(self._jobs.close)
+        await self.lookups.close()
         self.shelf.close()
 
 

@@ -14,11 +14,12 @@ Format 1, little-endian, no padding: a header of eight numbers (`HEADER`), then
 Values are exact. Tokens are not in it: a window is (sequence, offset, length) in the corpus.
 
 Packing turns each column of a batch into bytes once and joins slices of them per feature;
-unpacking reads each of the lines above at once. So both cost a few operations a feature.
+unpacking reads all of the first three lines at once. So both cost a few operations a feature.
 """
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 
 import numpy as np
@@ -33,10 +34,10 @@ HEADER = struct.Struct("<B5H2I")
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a blob holds. Pairs are ordered as they were packed; E windows of T tokens together."""
+    """What a blob holds. Pairs are ordered as they were packed; E windows."""
 
-    histogram_edges: list[float]
-    histogram_counts: list[int]
+    histogram_edges: tuple[float, ...]
+    histogram_counts: tuple[int, ...]
     top_logits: list[tuple[int, float]]
     bottom_logits: list[tuple[int, float]]
     neighbors: list[tuple[int, float]]
@@ -51,8 +52,8 @@ class Evidence:
     """uint16 [E]"""
     peak: list[int]
     """[E]"""
-    values: list[float]
-    """[T]: one per token of every window, window after window."""
+    values: np.ndarray
+    """float32 [E, L], L the length of the longest window; zeros behind the end of a shorter one."""
 
 
 def pack(batch: FeatureBatch) -> list[bytes]:
@@ -135,53 +136,50 @@ def unpack(blob: bytes) -> Evidence:
             f"Evidence is packed in format {blob[0]}; this version reads format {FORMAT}. "
             "Use the version that wrote it, or precompute again."
         )
-    _, bins, top, bottom, neighbors, neurons, n_examples, n_values = HEADER.unpack_from(blob)
-    read = _Reader(blob, HEADER.size)
-    (counts,) = read.lists("<i8", bins)
-    edges, *numbers = read.lists("<f4", bins + 1, top, bottom, neighbors, neurons)
-    ids = read.lists("<i4", top, bottom, neighbors, neurons, neurons)
-    sequence, offset = read("<i4", 2 * n_examples).reshape(2, n_examples)
-    length, peak, active = read("<u2", 3 * n_examples).reshape(3, n_examples)
-    (band,) = read.lists("i1", n_examples)
-    value, position = read("<f4", n_values), read("u1", n_values)
+    _, *widths, n_examples, n_values = HEADER.unpack_from(blob)
+    numbers, slices = _fixed_format(*widths)
+    all_numbers = numbers.unpack_from(blob, HEADER.size)
+    (counts, edges, top, bottom, cosines, weights, *ids) = [all_numbers[part] for part in slices]
+    at = HEADER.size + numbers.size
+    sequence, offset = np.frombuffer(blob, "<i4", 2 * n_examples, at).reshape(2, n_examples)
+    at += 8 * n_examples
+    length, peak, active = np.frombuffer(blob, "<u2", 3 * n_examples, at).reshape(3, n_examples)
+    at += 6 * n_examples
+    band = blob[at : at + n_examples]
+    value = np.frombuffer(blob, "<f4", n_values, at + n_examples)
+    position = np.frombuffer(blob, "u1", n_values, at + n_examples + value.nbytes)
     return Evidence(
         histogram_edges=edges,
         histogram_counts=counts,
-        top_logits=list(zip(ids[0], numbers[0], strict=True)),
-        bottom_logits=list(zip(ids[1], numbers[1], strict=True)),
-        neighbors=list(zip(ids[2], numbers[2], strict=True)),
-        neurons=list(zip(ids[3], ids[4], numbers[3], strict=True)),
+        top_logits=list(zip(ids[0], top, strict=True)),
+        bottom_logits=list(zip(ids[1], bottom, strict=True)),
+        neighbors=list(zip(ids[2], cosines, strict=True)),
+        neurons=list(zip(ids[3], ids[4], weights, strict=True)),
         band=[BANDS[number] for number in band],
         sequence=sequence,
         offset=offset,
         length=length,
         peak=peak.tolist(),
-        values=_dense(length, active, position, value).tolist(),
+        values=_dense(length, active, position, value),
     )
 
 
-class _Reader:
-    """Reads arrays off a blob, one after another."""
-
-    def __init__(self, blob: bytes, at: int) -> None:
-        self._blob, self._at = blob, at
-
-    def __call__(self, dtype: str, n: int) -> np.ndarray:
-        found = np.frombuffer(self._blob, dtype, n, self._at)
-        self._at += found.nbytes
-        return found
-
-    def lists(self, dtype: str, *widths: int) -> list[list]:
-        """Lists of those widths that follow each other in one number format."""
-        flat, ends = self(dtype, sum(widths)).tolist(), [*accumulate(widths)]
-        return [flat[end - width : end] for end, width in zip(ends, widths, strict=True)]
+@lru_cache
+def _fixed_format(
+    bins: int, top: int, bottom: int, neighbors: int, neurons: int
+) -> tuple[struct.Struct, list[slice]]:
+    """The numbers that every feature of a run has as many of, and where each column is in them."""
+    floats = (bins + 1, top, bottom, neighbors, neurons)
+    ids = (top, bottom, neighbors, neurons, neurons)
+    ends = accumulate((bins, *floats, *ids))
+    columns = [slice(end - n, end) for end, n in zip(ends, (bins, *floats, *ids), strict=True)]
+    return struct.Struct(f"<{bins}q{sum(floats)}f{sum(ids)}i"), columns
 
 
 def _dense(
     length: np.ndarray, active: np.ndarray, position: np.ndarray, value: np.ndarray
 ) -> np.ndarray:
-    """float32 [T]: the windows' values with their zeros."""
-    dense = np.zeros(int(length.sum()), np.float32)
-    first = np.cumsum(length, dtype=np.int64) - length
-    dense[np.repeat(first, active) + position] = value
+    """float32 [E, L]: the windows' values with their zeros."""
+    dense = np.zeros((len(length), length.max(initial=0)), np.float32)
+    dense[np.repeat(np.arange(len(length)), active), position] = value
     return dense

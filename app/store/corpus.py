@@ -76,10 +76,11 @@ class Corpus:
         offsets: np.ndarray,
         lengths: np.ndarray,
     ) -> np.ndarray:
-        """Token ids of E windows (int [E] each), one after another. Gone when the corpus is."""
-        ends = np.cumsum(lengths, dtype=np.int64)
+        """Token ids [E, L] of E windows (int [E] each), L the length of the longest; behind the end
+        of a shorter one its last token is repeated. Gone when the corpus is."""
         rows, within = np.divmod(sequences, self._per_chunk)
         numbers = rows.tolist()
+        along = np.minimum(np.arange(lengths.max(initial=0)), lengths[:, None].astype(int) - 1)
         with self._lock:
             try:
                 places = self._find(numbers)
@@ -87,8 +88,7 @@ class Corpus:
                 self._load(connect, set(numbers))
                 places = self._find(numbers)
             begins = (4 * places + self._kept[places + within]) // self._dtype.itemsize
-            first = np.repeat(begins + offsets - ends + lengths, lengths)
-            return self._kept.view(self._dtype)[first + np.arange(len(first))]
+            return self._kept.view(self._dtype)[(begins + offsets)[:, None] + along]
 
     def _find(self, numbers: list[int]) -> np.ndarray:
         """Where rows begin. KeyError when one is not kept."""

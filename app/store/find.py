@@ -97,3 +97,11 @@ def provenance(connection: Connection, run: Row) -> dict[str, Any]:
 def _locked(query: Select, lock: bool) -> Select:
     # SQLite ignores it: there, a write transaction holds the whole file.
     return query.with_for_update(of=query.columns_clause_froms[0]) if lock else query
+
+
+def no_feature(connection: Connection, model_id: str, sae_id: str, index: int) -> NotFound:
+    """What to raise when an SAE's served run has no such feature."""
+    sae = evidence(connection, model_id, sae_id)
+    return NotFound(
+        f"There is no feature {index}: SAE '{sae_id}' has features 0 to {sae.d_sae - 1}."
+    )

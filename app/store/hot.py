@@ -5,10 +5,13 @@ statement is compiled once and then handed to the driver as it is; only when the
 does SQLAlchemy run it again, to raise its error and mend the pool.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Dialect, Engine, PoolProxiedConnection, Select
 from sqlalchemy.exc import OperationalError
+
+if TYPE_CHECKING:
+    from app.store.ask import AsyncReader
 
 _CURSOR = "hot cursor"
 
@@ -36,6 +39,11 @@ class HotStatement:
             return None if row is None else tuple(row)
         finally:
             connection.close()
+
+    async def first_of(self, reader: "AsyncReader", **values: Any) -> tuple | None:
+        """The same, asked without holding up the event loop."""
+        sql, constants, _ = self._for(reader.dialect)
+        return await reader.first(sql, constants | values)
 
     def _for(self, dialect: Dialect) -> tuple[str, dict[str, Any], list[str]]:
         """SQL, its constants, and the order of its parameters where they go by position."""

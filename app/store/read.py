@@ -1,8 +1,4 @@
-"""All that is read from the shelf but progress.
-
-One feature costs one statement: SAE, run, corpus and feature row by their keys, in one join, so a
-reader sees one run whatever is switched meanwhile. Its windows' tokens cost one more, for those
-chunks of the corpus that are not in memory.
+"""All that is read from the shelf but progress and whole features (`app.store.lookup`).
 
 A page of features is a range of one covering index, whatever the sort and the bounds; `desc` is
 the exact reverse of `asc`, equal values by index.
@@ -10,38 +6,28 @@ the exact reverse of `asc`, equal values by index.
 
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import numpy as np
 from sqlalchemy import (
-    BigInteger,
     Column,
     ColumnElement,
-    Connection,
     Row,
     Select,
-    bindparam,
-    cast,
     literal,
     select,
     tuple_,
 )
 
-from app.errors import NotFound
-from app.store import codec, find, pages, search
+from app.store import find, pages, search
 from app.store import tables as t
 from app.store import vocabulary as vocabularies
-from app.store.corpus import StoredCorpus
 from app.store.engine import Shelf
-from app.store.hot import HotStatement
 from app.store.pages import Page
 from app.store.records import (
-    Feature,
     FeatureSummary,
     ModelRecord,
     SaeRecord,
     Vocabulary,
-    Windows,
 )
 
 Sort = Literal["index", "density", "max_activation"]
@@ -49,48 +35,6 @@ Order = Literal["asc", "desc"]
 
 _POSITIONS = {"index": (int,), "density": (float, int), "max_activation": (float, int)}
 """What a cursor holds, by sort."""
-
-
-class _Stored(NamedTuple):
-    """What `_FEATURE` selects."""
-
-    run_id: str
-    fingerprint: str
-    number: int
-    chunk_sequences: int
-    token_bytes: int
-    label: str
-    density: float
-    max_activation: float
-    mean_activation: float
-    min_activation: float
-    evidence: bytes
-
-
-_FEATURE = HotStatement(
-    select(
-        t.runs.c.id.label("run_id"),
-        t.models.c.fingerprint,
-        t.corpora.c.number,
-        t.corpora.c.chunk_sequences,
-        t.corpora.c.token_bytes,
-        t.features.c.label,
-        t.features.c.density,
-        t.features.c.max_activation,
-        t.features.c.mean_activation,
-        t.features.c.min_activation,
-        t.features.c.evidence,
-    )
-    .join_from(t.saes, t.runs, t.runs.c.number == t.saes.c.run)
-    .join(t.models, t.models.c.id == t.saes.c.model_id)
-    .join(t.corpora, t.corpora.c.number == t.runs.c.corpus)
-    .join(
-        t.features,
-        t.features.c.id
-        == cast(t.saes.c.run, BigInteger) * 2**t.ROW_BITS + bindparam("index", type_=BigInteger),
-    )
-    .where(t.saes.c.model_id == bindparam("model_id"), t.saes.c.id == bindparam("sae_id"))
-)
 
 
 @dataclass(frozen=True)
@@ -119,7 +63,7 @@ def vocabulary(shelf: Shelf, model_id: str) -> Vocabulary:
     """A model's token strings, kept in memory."""
     with shelf.read() as connection:
         fingerprint = find.model(connection, model_id).fingerprint
-    return vocabularies.of_model(shelf, model_id, fingerprint)
+    return vocabularies.of_model(shelf, shelf.read, model_id, fingerprint)
 
 
 def saes(
@@ -220,65 +164,6 @@ def _bounds(shelf: Shelf, ranges: Ranges, sort: Sort) -> list[ColumnElement[bool
     return found
 
 
-def feature(shelf: Shelf, model_id: str, sae_id: str, index: int) -> Feature:
-    """One feature of the run that is served, its windows with their tokens."""
-    return lookup(shelf, model_id, sae_id, index)[0]
-
-
-def lookup(shelf: Shelf, model_id: str, sae_id: str, index: int) -> tuple[Feature, Vocabulary]:
-    """`feature`, and the vocabulary that its token ids are from, for the price of one."""
-    # An index of more bits would be a row of another run.
-    known = 0 <= index <= t.ROW_MASK
-    key = {"model_id": model_id, "sae_id": sae_id, "index": index}
-    found = _FEATURE.first(shelf.reader, **key) if known else None
-    if found is None:
-        with shelf.read() as connection:
-            raise _no_feature(connection, model_id, sae_id, index)
-    row = _Stored(*found)
-    evidence = codec.unpack(row.evidence)
-    feature = Feature(
-        index=index,
-        run_id=row.run_id,
-        label=row.label,
-        density=row.density,
-        max_activation=row.max_activation,
-        mean_activation=row.mean_activation,
-        min_activation=row.min_activation,
-        histogram_edges=evidence.histogram_edges,
-        histogram_counts=evidence.histogram_counts,
-        top_logits=evidence.top_logits,
-        bottom_logits=evidence.bottom_logits,
-        windows=_windows(shelf, row, evidence),
-        neighbors=evidence.neighbors,
-        neurons=evidence.neurons,
-    )
-    return feature, vocabularies.of_model(shelf, model_id, row.fingerprint)
-
-
-def _windows(shelf: Shelf, row: _Stored, evidence: codec.Evidence) -> Windows:
-    length = evidence.length
-    ends = np.cumsum(length, dtype=np.int64)
-    return Windows(
-        band=evidence.band,
-        sequence=evidence.sequence.tolist(),
-        offset=evidence.offset.tolist(),
-        peak=evidence.peak,
-        start=(ends - length).tolist(),
-        stop=ends.tolist(),
-        token_ids=shelf.corpus(StoredCorpus(*row[2:5])).windows(
-            shelf.read, evidence.sequence, evidence.offset, length
-        ),
-        values=evidence.values,
-    )
-
-
-def _no_feature(connection: Connection, model_id: str, sae_id: str, index: int) -> NotFound:
-    sae = find.evidence(connection, model_id, sae_id)
-    return NotFound(
-        f"There is no feature {index}: SAE '{sae_id}' has features 0 to {sae.d_sae - 1}."
-    )
-
-
 def max_activations(
     shelf: Shelf, model_id: str, sae_id: str, indices: Sequence[int]
 ) -> dict[int, float]:
@@ -290,5 +175,5 @@ def max_activations(
         found = {id & t.ROW_MASK: value for id, value in connection.execute(query)}
         for index in indices:
             if index not in found:
-                raise _no_feature(connection, model_id, sae_id, index)
+                raise find.no_feature(connection, model_id, sae_id, index)
     return found

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+T = TypeVar("T")
 SaeStatus = Literal["registered", "ready"]
 """`ready` once a run is complete and its evidence is served."""
 
@@ -192,8 +193,8 @@ class Example:
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """The example windows of one feature by column, E of T tokens together: what a lookup is
-    answered from, since 45 objects would cost it as much as all the rest."""
+    """The example windows of one feature by column, E of them: what a lookup is answered from,
+    since 45 objects would cost it as much as all the rest."""
 
     band: list[str]
     """[E], strongest first."""
@@ -201,16 +202,14 @@ class Windows:
     """[E]"""
     offset: list[int]
     """[E]"""
+    length: list[int]
+    """[E]"""
     peak: list[int]
     """[E]: position of the maximum, counted from the window's first token."""
-    start: list[int]
-    """[E]: where the window begins in the next two."""
-    stop: list[int]
-    """[E]: where it ends."""
     token_ids: np.ndarray
-    """int [T]"""
-    values: list[float]
-    """[T]"""
+    """int [E, L], L the largest length; a shorter window's last token is repeated behind it."""
+    values: np.ndarray
+    """float32 [E, L], zeros behind a shorter window."""
 
     def __len__(self) -> int:
         return len(self.band)
@@ -220,6 +219,13 @@ class Windows:
             np.array_equal(mine, theirs)
             for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)
         )
+
+    def cut(self, columns: list[list[T]]) -> list[list[T]]:
+        """Rows of L things, each without what is behind its window's end."""
+        return [
+            row if len(row) == length else row[:length]
+            for row, length in zip(columns, self.length, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -234,8 +240,8 @@ class Feature:
     max_activation: float
     mean_activation: float
     min_activation: float
-    histogram_edges: list[float]
-    histogram_counts: list[int]
+    histogram_edges: tuple[float, ...]
+    histogram_counts: tuple[int, ...]
     top_logits: list[tuple[int, float]]
     bottom_logits: list[tuple[int, float]]
     windows: Windows
@@ -246,18 +252,11 @@ class Feature:
     def examples(self) -> list[Example]:
         """The windows one by one."""
         w = self.windows
-        columns = zip(w.band, w.sequence, w.offset, w.peak, w.start, w.stop, strict=True)
+        tokens, values = w.cut(w.token_ids.tolist()), w.cut(w.values.tolist())
+        columns = zip(w.band, w.sequence, w.offset, w.peak, tokens, values, strict=True)
         return [
-            Example(
-                band,
-                sequence,
-                offset,
-                peak,
-                w.values[start + peak],
-                w.token_ids[start:stop].tolist(),
-                w.values[start:stop],
-            )
-            for band, sequence, offset, peak, start, stop in columns
+            Example(band, sequence, offset, peak, its_values[peak], its_tokens, its_values)
+            for band, sequence, offset, peak, its_tokens, its_values in columns
         ]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from sqlalchemy import select
 
 from app.errors import Gone
+from app.store.corpus import Connect
 from app.store.engine import Shelf
 from app.store.records import Vocabulary
 from app.store.tables import vocabularies
@@ -56,11 +57,12 @@ def unpack(blob: bytes) -> Vocabulary:
     )
 
 
-def of_model(shelf: Shelf, model_id: str, fingerprint: str) -> Vocabulary:
-    """The vocabulary of a registered model, kept in memory by the model's fingerprint."""
+def of_model(shelf: Shelf, connect: Connect, model_id: str, fingerprint: str) -> Vocabulary:
+    """The vocabulary of a registered model, kept in memory by the model's fingerprint; `connect`
+    is called when it is not there yet."""
     if fingerprint not in shelf.vocabularies:
         query = select(vocabularies.c.packed).where(vocabularies.c.model_id == model_id)
-        with shelf.read() as connection:
+        with connect() as connection:
             packed = connection.execute(query).scalar()
         if packed is None:
             raise Gone(f"Model '{model_id}' was deleted meanwhile.")

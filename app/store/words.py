@@ -51,7 +51,7 @@ def _of_tokens(shelf: Shelf, connection: Connection, model_id: str) -> list[list
     fingerprint = find.model(connection, model_id).fingerprint
     if fingerprint not in shelf.token_words:
         shelf.token_words.clear()
-        tokens = vocabulary.of_model(shelf, model_id, fingerprint)
+        tokens = vocabulary.of_model(shelf, shelf.read, model_id, fingerprint)
         shelf.token_words[fingerprint] = [cut(string) for string in tokens.display]
     return shelf.token_words[fingerprint]
 
@@ -66,6 +66,8 @@ def _peak_tokens(shelf: Shelf, corpus: Corpus, batch: FeatureBatch) -> list[list
         places = examples.offset[some] + examples.peak[some]
         ones = np.ones(len(some), np.int64)
         tokens = corpus.windows(shelf.read, examples.sequence[some], places, ones)
-        for feature, token in zip(examples.feature[some].tolist(), tokens.tolist(), strict=True):
+        for feature, token in zip(
+            examples.feature[some].tolist(), tokens[:, 0].tolist(), strict=True
+        ):
             found[feature].append(token)
     return found

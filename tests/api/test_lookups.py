@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from pydantic import BaseModel
 
 from app.api.shapes import Feature, FeatureList, ModelDetail, ModelList, Sae, SaeList
-from app.store import read, write
+from app.store import lookup, read, write
 from app.store.engine import Shelf
 from tests.store import builders
 
@@ -66,7 +66,7 @@ def test_sae_evaluation(client: TestClient, shelf: Shelf) -> None:
 @pytest.mark.parametrize("index", [0, 3, 31, 63])
 def test_feature_shows_what_the_shelf_holds(client: TestClient, shelf: Shelf, index: int) -> None:
     body = checked(Feature, client.get(f"{FEATURES}/{index}"))
-    stored = read.feature(shelf, "tiny", "0-res", index)
+    stored = lookup.feature(shelf, "tiny", "0-res", index)
     display = read.vocabulary(shelf, "tiny").display
 
     assert (body["index"], body["label"]) == (index, stored.label)
@@ -114,7 +114,7 @@ def test_text_of_a_window_that_splits_a_character(client: TestClient, shelf: She
     write.put_sae(shelf, builders.sae_record())
     builders.put_run(shelf, builders.corpus(), "run-2")
     example = checked(Feature, client.get(f"{FEATURES}/3"))["bands"][0]["examples"][0]
-    stored = read.feature(shelf, "tiny", "0-res", 3).examples[0]
+    stored = lookup.feature(shelf, "tiny", "0-res", 3).examples[0]
     exact = b"".join(raw[token] for token in stored.token_ids)
     assert example["text"] == exact.decode(errors="replace")
     assert "\N{SLIGHTLY SMILING FACE}" in example["text"]

@@ -16,7 +16,7 @@ from app.contract.jobs import LoadSpec
 from app.errors import Conflict, Invalid
 from app.jobs import Jobs
 from app.settings import Settings
-from app.store import progress, read, write
+from app.store import lookup, progress, read, write
 from app.store.engine import Shelf, open_shelf
 from app.store.migrate import migrate
 from app.store.use import using
@@ -110,7 +110,7 @@ def journals(settings: Settings) -> set[str]:
 
 def feature(shelf: Shelf, index: int):
     """A feature of the one SAE."""
-    return read.feature(shelf, "tiny", "0-res", index)
+    return lookup.feature(shelf, "tiny", "0-res", index)
 
 
 def contents(settings: Settings) -> tuple:

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 
 from app.contract.jobs import CorpusFile, JobSpec, LoadSpec, PrecomputeSpec
 from app.contract.live import ActivationsRequest
-from app.store import read, write
+from app.store import lookup, read, write
 from app.store.records import Feature
 from app.store.tables import run_ranges
 from tests.jobs.place import Place
@@ -72,7 +72,7 @@ def check_evidence(place: Place, with_bos: bool) -> None:
     assert all((text[0] == bos) is with_bos for text in ids)
     tolerance = 1e-5 * max(text.max() for text in live)
     for index in range(0, D_SAE, 50):
-        feature = read.feature(place.shelf, "m", "1-a", index)
+        feature = lookup.feature(place.shelf, "m", "1-a", index)
         counted = [text[np.not_equal(of, bos)] for of, text in zip(ids, live, strict=True)]
         strongest = max(text[:, index].max() for text in counted)
         assert abs(feature.max_activation - max(strongest, 0)) <= tolerance
@@ -102,7 +102,7 @@ def stop_in_features(
 
 
 def evidence(place: Place) -> list[Feature]:
-    found = [read.feature(place.shelf, "m", "1-a", index) for index in range(0, D_SAE, 50)]
+    found = [lookup.feature(place.shelf, "m", "1-a", index) for index in range(0, D_SAE, 50)]
     return [replace(feature, run_id="") for feature in found]
 
 

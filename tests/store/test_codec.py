@@ -70,8 +70,8 @@ def batches(draw_from: st.DrawFn) -> FeatureBatch:
 def test_every_number_comes_back_as_it_was(batch: FeatureBatch) -> None:
     for row, blob in enumerate(codec.pack(batch)):
         found = codec.unpack(blob)
-        assert found.histogram_edges == batch.histogram_edges[row].tolist()
-        assert found.histogram_counts == batch.histogram_counts[row].tolist()
+        assert found.histogram_edges == tuple(batch.histogram_edges[row].tolist())
+        assert found.histogram_counts == tuple(batch.histogram_counts[row].tolist())
         for name in ("top_logits", "bottom_logits", "neighbors", "neurons"):
             columns = [column[row].tolist() for column in getattr(batch, name)]
             assert getattr(found, name) == list(zip(*columns, strict=True))
@@ -80,11 +80,11 @@ def test_every_number_comes_back_as_it_was(batch: FeatureBatch) -> None:
 
 def windows(found: codec.Evidence) -> list[tuple]:
     """The windows one by one."""
-    stops = np.cumsum(found.length, dtype=int).tolist()
-    columns = (found.band, found.sequence, found.offset, found.length, found.peak, stops)
+    columns = (found.band, found.sequence, found.offset, found.length, found.peak, found.values)
     return [
-        (band, sequence, offset, length, peak, found.values[stop - length : stop])
-        for band, sequence, offset, length, peak, stop in zip(*columns, strict=True)
+        (band, sequence, offset, length, peak, values[:length].tolist())
+        for band, sequence, offset, length, peak, values in zip(*columns, strict=True)
+        if not values[length:].any()
     ]
 
 

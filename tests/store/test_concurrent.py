@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, event
 
 from app.errors import Gone, NotFound
-from app.store import read, write
+from app.store import lookup, read, write
 from app.store.engine import Shelf, open_shelf
 from app.store.records import FeatureBatch
 from tests.store import builders
@@ -50,7 +50,7 @@ def test_readers_see_one_run_or_the_other(shelf_url: str, shelf: Shelf) -> None:
         while not done.is_set():
             with contextlib.suppress(Gone):  # a run was switched between two pages
                 seen.append(whole_list(own))
-            feature = read.feature(own, "tiny", "0-res", len(seen) % D_SAE)
+            feature = lookup.feature(own, "tiny", "0-res", len(seen) % D_SAE)
             assert feature.label == feature.run_id
         return seen
 

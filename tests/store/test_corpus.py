@@ -34,12 +34,11 @@ def test_windows_are_the_tokens_that_were_put(
         offsets = (random.random(n) * room).astype(np.int32)
         lengths = (random.random(n) * (room - offsets + 1)).astype(np.uint16)
         starts = tokens.offsets[sequences] + offsets
-        expected = [
-            token
-            for start, length in zip(starts, lengths, strict=True)
-            for token in tokens.flat[start : start + length]
-        ]
-        assert found.windows(shelf.read, sequences, offsets, lengths).tolist() == expected
+        windows = found.windows(shelf.read, sequences, offsets, lengths)
+        assert windows.shape == (n, lengths.max(initial=0))
+        for window, start, length in zip(windows, starts.tolist(), lengths.tolist(), strict=True):
+            assert window[:length].tolist() == tokens.flat[start : start + length].tolist()
+            assert (window[length:] == tokens.flat[start + length - 1]).all() or not length
 
 
 def test_a_process_keeps_a_part_of_a_large_corpus(

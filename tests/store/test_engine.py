@@ -1,13 +1,15 @@
 """Connections: what SQLite is told, how a dead Postgres connection is noticed, plans of lists."""
 
+import asyncio
 import time
 
 import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
-from app.store import engine, read
+from app.store import engine, lookup, read
 from app.store.engine import Shelf
+from app.store.lookup import Lookups
 from app.store.read import Ranges
 from tests.store import builders
 
@@ -43,18 +45,32 @@ def test_a_lookup_notices_that_an_idle_connection_died(
 ) -> None:
     builders.fill(postgres_shelf)
     monkeypatch.setattr(engine, "TRUSTED_S", 0)
-    before = read.feature(postgres_shelf, "tiny", "0-res", 3)
+    before = lookup.feature(postgres_shelf, "tiny", "0-res", 3)
     cut_connections(postgres_shelf)
-    assert read.feature(postgres_shelf, "tiny", "0-res", 3) == before
+    assert lookup.feature(postgres_shelf, "tiny", "0-res", 3) == before
+
+
+def test_lookups_go_on_when_all_their_connections_died(postgres_shelf: Shelf) -> None:
+    builders.fill(postgres_shelf)
+    asyncio.run(_looked_up_before_and_after(postgres_shelf))
+
+
+async def _looked_up_before_and_after(shelf: Shelf) -> None:
+    lookups = Lookups(shelf)
+    before = await asyncio.gather(*(lookups("tiny", "0-res", 3) for _ in range(20)))
+    await asyncio.to_thread(cut_connections, shelf)
+    after = await asyncio.gather(*(lookups("tiny", "0-res", 3) for _ in range(20)))
+    await lookups.close()
+    assert [found for found, _ in before] == [found for found, _ in after]
 
 
 def test_a_connection_that_died_in_use_fails_once(postgres_shelf: Shelf) -> None:
     builders.fill(postgres_shelf)
-    before = read.feature(postgres_shelf, "tiny", "0-res", 3)
+    before = lookup.feature(postgres_shelf, "tiny", "0-res", 3)
     cut_connections(postgres_shelf)
     with pytest.raises(OperationalError):
-        read.feature(postgres_shelf, "tiny", "0-res", 3)
-    assert read.feature(postgres_shelf, "tiny", "0-res", 3) == before
+        lookup.feature(postgres_shelf, "tiny", "0-res", 3)
+    assert lookup.feature(postgres_shelf, "tiny", "0-res", 3) == before
 
 
 @pytest.mark.parametrize("sort", ["index", "density", "max_activation"])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from app.store import garbage, progress, read, write
+from app.store import garbage, lookup, progress, read, write
 from app.store.engine import Shelf
 from app.store.tables import corpora, corpus_chunks, features, run_ranges, runs
 from tests.store import builders
@@ -69,7 +69,7 @@ def test_a_superseded_run_goes_and_the_new_one_stays(
     assert rows(shelf)["features"] == 64
     assert rows(shelf)["runs"] == 1
     assert read.features(shelf, "tiny", "0-res", q="tok7", limit=100) == before
-    assert read.feature(shelf, "tiny", "0-res", 3).run_id == "run-2"
+    assert lookup.feature(shelf, "tiny", "0-res", 3).run_id == "run-2"
 
 
 def test_all_that_a_model_left_goes(shelf: Shelf, tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_chunks_left_by_an_interrupted_collection_go(shelf: Shelf, tmp_path: Pat
         connection.execute(corpora.delete().where(corpora.c.id == other.record.id))
     garbage.collect_garbage(shelf, tmp_path, NOW)
     assert rows(shelf)["corpus_chunks"] == before // 2
-    assert read.feature(shelf, "tiny", "0-res", 0).examples
+    assert lookup.feature(shelf, "tiny", "0-res", 0).examples
     assert tokens.record.id == "c" * 64
 
 

@@ -1,15 +1,17 @@
 """Lists and lookups against the plainest computation over the same numbers."""
 
+import asyncio
 import itertools
 from collections.abc import Iterator
 
 import pytest
 
 from app.errors import BadRequest, Gone, Invalid, NotFound
-from app.store import read, write
+from app.store import lookup, read, write
 from app.store.engine import Shelf
+from app.store.lookup import Lookups
 from app.store.read import Ranges
-from app.store.records import FeatureSummary
+from app.store.records import Feature, FeatureSummary, Vocabulary
 from tests.conftest import empty_database, migrated
 from tests.store import builders
 
@@ -126,7 +128,7 @@ def test_words_of_every_script_are_found(shelf: Shelf) -> None:
     write.begin_run(shelf, "tiny", "0-res", tokens.record.id, {}, "run-2")
     write.put_features(shelf, "run-2", batch)
     write.finish_run(shelf, "run-2", {})
-    assert read.feature(shelf, "tiny", "0-res", 4).label == "fires on ␀"
+    assert lookup.feature(shelf, "tiny", "0-res", 4).label == "fires on ␀"
     for query in ("ÅNGSTRÖM", "naïve", "東京", "alles", "don", "4e5", "quot'ed", "東"):
         found = [f.index for f in listed(shelf, q=query)]
         assert (found == [3]) is (query != "quot'ed"), query
@@ -182,19 +184,19 @@ def test_models_and_saes_are_listed_in_pages(shelf: Shelf) -> None:
 def test_what_is_missing_is_named(filled: Shelf) -> None:
     for index in (-1, D_SAE, 2**31, 2**32, 2**63, 2**70):
         with pytest.raises(NotFound, match="features 0 to 149"):
-            read.feature(filled, "tiny", "0-res", index)
+            lookup.feature(filled, "tiny", "0-res", index)
     with pytest.raises(NotFound, match="no evidence yet"):
-        read.feature(filled, "tiny", "1-res", 0)
+        lookup.feature(filled, "tiny", "1-res", 0)
     with pytest.raises(NotFound, match="no evidence yet"):
         read.features(filled, "tiny", "1-res")
     with pytest.raises(NotFound, match="has no SAE 'x'"):
-        read.feature(filled, "tiny", "x", 0)
+        lookup.feature(filled, "tiny", "x", 0)
     with pytest.raises(NotFound, match="no model 'x'"):
-        read.feature(filled, "x", "0-res", 0)
+        lookup.feature(filled, "x", "0-res", 0)
 
 
 def test_a_dead_feature_is_served_empty(filled: Shelf) -> None:
-    dead = read.feature(filled, "tiny", "0-res", 49)
+    dead = lookup.feature(filled, "tiny", "0-res", 49)
     assert (dead.density, dead.max_activation, dead.examples) == (0, 0, [])
 
 
@@ -207,14 +209,23 @@ def test_stored_maxima_are_exact(filled: Shelf) -> None:
         read.max_activations(filled, "tiny", "0-res", [0, 150])
 
 
+async def asked(shelf: Shelf, index: int) -> tuple[Feature, Vocabulary]:
+    """A feature as the API's event loop gets it."""
+    lookups = Lookups(shelf)
+    try:
+        return await lookups("tiny", "0-res", index)
+    finally:
+        await lookups.close()
+
+
 def test_a_feature_comes_back_as_it_was_put(filled: Shelf) -> None:
     batch = builders.batch(builders.corpus(), 32, 32)
-    found, names = read.lookup(filled, "tiny", "0-res", 32 + 4)
-    assert found == read.feature(filled, "tiny", "0-res", 36)
+    found, names = asyncio.run(asked(filled, 32 + 4))
+    assert found == lookup.feature(filled, "tiny", "0-res", 36)
     assert names == read.vocabulary(filled, "tiny")
     assert (found.index, found.run_id, found.label) == (36, "run-1", batch.labels[4])
     assert found.mean_activation == batch.mean_activation[4]
-    assert found.histogram_counts == batch.histogram_counts[4].tolist()
+    assert found.histogram_counts == tuple(batch.histogram_counts[4].tolist())
     assert found.examples[0].max == max(found.examples[0].values)
     assert [e.band for e in found.examples] == ["top"] * 20 + [
         band for band in ("q5", "q4", "q3", "q2", "q1") for _ in range(5)

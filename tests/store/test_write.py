@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import func, select
 
 from app.errors import Conflict, NotFound
-from app.store import read, write
+from app.store import lookup, read, write
 from app.store.engine import Shelf
 from app.store.records import CorpusRecord
 from app.store.tables import corpus_chunks, features, run_ranges
@@ -73,7 +73,7 @@ def test_a_corpus_keeps_every_token(shelf: Shelf, vocab: int) -> None:
     write.put_features(shelf, "all", evidence)
     write.finish_run(shelf, "all", {})
     for index in (0, 1, 63):
-        for example in read.feature(shelf, "tiny", "0-res", index).examples:
+        for example in lookup.feature(shelf, "tiny", "0-res", index).examples:
             first = tokens.offsets[example.sequence] + example.offset
             expected = tokens.flat[first : first + builders.WINDOW]
             assert example.token_ids == expected.tolist()
@@ -130,7 +130,7 @@ def test_ranges_are_replaced_and_remembered(shelf: Shelf) -> None:
     assert write.committed_ranges(shelf, "run-2") == [(0, 32), (32, 64)]
     write.finish_run(shelf, "run-2", {})
     expected = builders.batch(tokens, 0, 32, seed=2)
-    found = read.feature(shelf, "tiny", "0-res", 5)
+    found = lookup.feature(shelf, "tiny", "0-res", 5)
     assert found.max_activation == expected.max_activation[5]
     assert found.density == expected.density[5]
     assert count(shelf, features) == 128
@@ -191,7 +191,7 @@ def test_a_deleted_sae_is_gone_at_once_and_its_jobs_are_refused(shelf: Shelf) ->
         with pytest.raises(NotFound, match="no SAE '0-res'"):
             gone(shelf, "tiny", "0-res")
     with pytest.raises(NotFound, match="no SAE '0-res'"):
-        read.feature(shelf, "tiny", "0-res", 0)
+        lookup.feature(shelf, "tiny", "0-res", 0)
     with pytest.raises(Conflict, match="it is superseded"):
         write.put_features(shelf, "run-2", builders.batch(tokens, 0, 8))
     write.put_sae(shelf, builders.sae_record())
@@ -214,7 +214,7 @@ def test_a_deleted_model_takes_its_saes_along(shelf: Shelf) -> None:
     with pytest.raises(NotFound):
         write.delete_model(shelf, "tiny")
     builders.fill(shelf, run_id="again", fingerprint="e" * 64)
-    assert read.feature(shelf, "tiny", "0-res", 0).run_id == "again"
+    assert lookup.feature(shelf, "tiny", "0-res", 0).run_id == "again"
 
 
 def test_corpora_of_equal_tokens_are_stored_once(shelf: Shelf) -> None:
