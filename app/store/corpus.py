@@ -81,40 +81,54 @@ class Corpus:
         rows, within = np.divmod(sequences, self._per_chunk)
         numbers = rows.tolist()
         along = np.minimum(np.arange(lengths.max(initial=0)), lengths[:, None].astype(int) - 1)
+        places, kept = self._at_hand(connect, numbers)
+        begins = (4 * places + kept[places + within]) // self._dtype.itemsize
+        return kept.view(self._dtype)[(begins + offsets)[:, None] + along]
+
+    def _at_hand(self, connect: Connect, numbers: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Where these rows begin, and in what. Nobody waits while another reads the database."""
         with self._lock:
-            try:
-                places = self._find(numbers)
-            except KeyError:
-                self._load(connect, set(numbers))
-                places = self._find(numbers)
-            begins = (4 * places + self._kept[places + within]) // self._dtype.itemsize
-            return self._kept.view(self._dtype)[(begins + offsets)[:, None] + along]
+            missing = {number for number in numbers if number not in self._places}
+            if not missing:
+                return self._find(numbers)
+        rows = self._read(connect, missing)
+        with self._lock:
+            if self._keep(rows) and all(number in self._places for number in numbers):
+                return self._find(numbers)
+        rows = self._read(connect, set(numbers))
+        with self._lock:
+            self._forget(_fours(rows))
+            self._keep(rows)
+            return self._find(numbers)
 
-    def _find(self, numbers: list[int]) -> np.ndarray:
-        """Where rows begin. KeyError when one is not kept."""
-        return np.fromiter(map(self._places.__getitem__, numbers), np.int64, len(numbers))
+    def _find(self, numbers: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        places = map(self._places.__getitem__, numbers)
+        return np.fromiter(places, np.int64, len(numbers)), self._kept
 
-    def _load(self, connect: Connect, wanted: set[int]) -> None:
-        """Keep these rows."""
-        rows = self._read(connect, [number for number in wanted if number not in self._places])
+    def _keep(self, rows: dict[int, bytes]) -> bool:
+        """Keep rows, when there is room."""
         if self._n_kept + _fours(rows) > len(self._kept):
-            rows = self._read(connect, list(wanted))
-            self._places, self._n_kept = {}, 0
-            if _fours(rows) > len(self._kept):
-                self._kept = np.empty(_fours(rows), "<u4")
+            return False
         kept = self._kept.view(np.uint8)
         for number, row in rows.items():
             self._places[number] = self._n_kept
             kept[4 * self._n_kept : 4 * self._n_kept + len(row)] = np.frombuffer(row, np.uint8)
             self._n_kept += -(-len(row) // 4)
+        return True
 
-    def _read(self, connect: Connect, wanted: list[int]) -> dict[int, bytes]:
+    def _forget(self, fours: int) -> None:
+        """Make room. A new array: the old one may be read at this moment."""
+        self._places, self._n_kept = {}, 0
+        self._kept = np.empty(max(KEPT_BYTES // 4, fours), "<u4")
+
+    def _read(self, connect: Connect, wanted: set[int]) -> dict[int, bytes]:
         """Rows by their numbers."""
         base, rows = packed_id(self._number, 0), {}
+        ids = [base + number for number in wanted]
         with connect() as connection:
-            for first in range(0, len(wanted), _IDS_A_QUERY):
-                ids = [base + number for number in wanted[first : first + _IDS_A_QUERY]]
-                query = select(corpus_chunks).where(corpus_chunks.c.id.in_(ids))
+            for first in range(0, len(ids), _IDS_A_QUERY):
+                some = ids[first : first + _IDS_A_QUERY]
+                query = select(corpus_chunks).where(corpus_chunks.c.id.in_(some))
                 rows |= {id - base: tokens for id, tokens in connection.execute(query)}
         if len(rows) < len(wanted):
             raise Gone("The corpus of this evidence was deleted meanwhile; ask again.")

@@ -14,13 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from sqlite3 import Connection as SqliteConnection
-from time import monotonic
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DisconnectionError
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.store.corpus import Corpus, StoredCorpus
 from app.store.records import Vocabulary
@@ -33,9 +30,6 @@ CORPORA_KEPT = 4
 
 CONNECT_TIMEOUT_S = 3
 """Seconds in which a Postgres server must have taken a connection."""
-
-TRUSTED_S = 5
-"""Seconds for which a Postgres connection is used again without asking whether it lives."""
 
 
 @dataclass(frozen=True)
@@ -109,15 +103,13 @@ def autocommitting(url: str) -> Engine:
     """An engine without transactions."""
     if url.startswith("sqlite"):
         return _sqlite(url)
-    engine = _postgres(url, isolation_level="AUTOCOMMIT")
-    _check_idle_connections(engine)
-    return engine
+    return _postgres(url, isolation_level="AUTOCOMMIT")
 
 
 def transacting(url: str) -> Engine:
     """An engine whose transactions may write."""
     if not url.startswith("sqlite"):
-        return _postgres(url, pool_pre_ping=True)
+        return _postgres(url)
     engine = _sqlite(url)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return engine
@@ -135,7 +127,8 @@ def connected(engine: Engine) -> Iterator[Connection]:
 
 def _postgres(url: str, **options: Any) -> Engine:
     # Without a timeout, a server that accepts and never answers would hold a thread for minutes.
-    return create_engine(url, connect_args={"connect_timeout": CONNECT_TIMEOUT_S}, **options)
+    timeout = {"connect_timeout": CONNECT_TIMEOUT_S}
+    return create_engine(url, connect_args=timeout, pool_pre_ping=True, **options)
 
 
 def _sqlite(url: str) -> Engine:
@@ -149,23 +142,3 @@ def _prepare_sqlite(connection: SqliteConnection, _record: object) -> None:
     connection.isolation_level = None
     for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
-
-
-def _check_idle_connections(engine: Engine) -> None:
-    """Ask a connection that lay unused whether it lives. SQLAlchemy's own check asks at every
-    checkout, which would cost a lookup a third of its time."""
-    dead = engine.dialect.loaded_dbapi.Error
-
-    def note_time(_connection: object, record: ConnectionPoolEntry) -> None:
-        record.info["used"] = monotonic()
-
-    def check(connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
-        if monotonic() - record.info.get("used", monotonic()) < TRUSTED_S:
-            return
-        try:
-            connection.execute("SELECT 1")
-        except dead as error:
-            raise DisconnectionError(str(error)) from error
-
-    event.listen(engine, "checkin", note_time)
-    event.listen(engine, "checkout", check)

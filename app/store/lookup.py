@@ -84,10 +84,12 @@ class Lookups:
             NotFound: there is no such model, SAE or feature.
         """
         key = _key(model_id, sae_id, index)
-        if self._reader:
-            row = await _FEATURE.first_of(self._reader, **key) if key else None
+        if key is None:
+            row = None
+        elif self._reader:
+            row = await _FEATURE.first_of_server(self._reader, **key)
         else:
-            row = _FEATURE.first(self._shelf.reader, **key) if key else None
+            row = _FEATURE.first_of_file(self._shelf.reader, **key)
         if row is None:
             raise await asyncio.to_thread(_missing, self._shelf, model_id, sae_id, index)
         make = _Make(self._shelf, model_id, index, _Stored(*row))
@@ -110,7 +112,7 @@ def _async_reader(shelf: Shelf) -> "AsyncReader":
 
 
 def feature(shelf: Shelf, model_id: str, sae_id: str, index: int) -> Feature:
-    """One feature of the run that is served, its windows with their tokens."""
+    """The same for callers that may wait."""
     key = _key(model_id, sae_id, index)
     row = _FEATURE.first(shelf.reader, **key) if key else None
     if row is None:

@@ -1,9 +1,14 @@
 """Windows of tokens, when all of a corpus is kept in memory, a part, or nothing."""
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
+from threading import Event
 
 import numpy as np
 import pytest
+from sqlalchemy import Connection
 
 from app.errors import Gone
 from app.store import corpus, find, garbage, write
@@ -61,3 +66,26 @@ def test_a_corpus_that_was_collected_is_gone(
     one = np.ones(1, np.int32)
     with pytest.raises(Gone, match="ask again"):
         found.windows(shelf.read, one, one, one)
+
+
+def test_nobody_waits_while_another_reads_the_database(sqlite_shelf: Shelf) -> None:
+    found, one = stored(sqlite_shelf, builders.corpus(100)), np.ones(1, np.int32)
+    found.windows(sqlite_shelf.read, 0 * one, one, one)
+    asked, answer = Event(), Event()
+
+    @contextmanager
+    def slow() -> Iterator[Connection]:
+        asked.set()
+        assert answer.wait(60)
+        with sqlite_shelf.read() as connection:
+            yield connection
+
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(found.windows, slow, 99 * one, one, one)
+        assert asked.wait(60)
+        try:
+            threads.submit(found.windows, slow, 0 * one, one, one).result(20)
+            assert not waiting.done()
+        finally:
+            answer.set()
+        assert waiting.result().shape == (1, 1)

@@ -5,7 +5,6 @@ import time
 
 import pytest
 from sqlalchemy import event
-from sqlalchemy.exc import OperationalError
 
 from app.store import engine, lookup, read
 from app.store.engine import Shelf
@@ -40,11 +39,8 @@ def cut_connections(shelf: Shelf) -> None:
     time.sleep(0.1)
 
 
-def test_a_lookup_notices_that_an_idle_connection_died(
-    postgres_shelf: Shelf, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_read_notices_that_its_connection_died(postgres_shelf: Shelf) -> None:
     builders.fill(postgres_shelf)
-    monkeypatch.setattr(engine, "TRUSTED_S", 0)
     before = lookup.feature(postgres_shelf, "tiny", "0-res", 3)
     cut_connections(postgres_shelf)
     assert lookup.feature(postgres_shelf, "tiny", "0-res", 3) == before
@@ -62,15 +58,6 @@ async def _looked_up_before_and_after(shelf: Shelf) -> None:
     after = await asyncio.gather(*(lookups("tiny", "0-res", 3) for _ in range(20)))
     await lookups.close()
     assert [found for found, _ in before] == [found for found, _ in after]
-
-
-def test_a_connection_that_died_in_use_fails_once(postgres_shelf: Shelf) -> None:
-    builders.fill(postgres_shelf)
-    before = lookup.feature(postgres_shelf, "tiny", "0-res", 3)
-    cut_connections(postgres_shelf)
-    with pytest.raises(OperationalError):
-        lookup.feature(postgres_shelf, "tiny", "0-res", 3)
-    assert lookup.feature(postgres_shelf, "tiny", "0-res", 3) == before
 
 
 @pytest.mark.parametrize("sort", ["index", "density", "max_activation"])
