@@ -10,7 +10,6 @@ import uvicorn
 from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.gzip import GZipMiddleware
 
 from app.api import (
     activations,
@@ -26,6 +25,7 @@ from app.api import (
 )
 from app.api.conditional import VERSION
 from app.api.guards import Guards
+from app.api.gzip import FROM_BYTES, Gzip
 from app.api.head import HeadAsGet
 from app.api.metrics import Metrics, Observe
 from app.api.state import Services
@@ -35,9 +35,6 @@ from app.settings import Settings
 from app.store.engine import open_shelf
 from app.store.use import using
 
-GZIP_FROM_BYTES = 1_000
-GZIP_LEVEL = 4
-"""Level 9 takes several times as long for a few percent."""
 STOP_S = 5
 """Seconds that open requests have when the server stops."""
 
@@ -96,7 +93,7 @@ def _middleware(settings: Settings, observed: Metrics) -> list[Middleware]:
     )
     return [
         Middleware(HeadAsGet),
-        Middleware(GZipMiddleware, minimum_size=GZIP_FROM_BYTES, compresslevel=GZIP_LEVEL),
+        Middleware(Gzip, minimum_size=FROM_BYTES),
         Middleware(Observe, metrics=observed),
         *([cors] if settings.cors_origins else []),
         Middleware(Guards, settings=settings),

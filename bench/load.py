@@ -3,7 +3,9 @@
 It writes requests and counts bytes, and does not parse what comes back but for its length, so
 that the server is what is measured.
 
-    python -m bench.load HOST PORT CONNECTIONS < paths      prints {"seconds": ..., "requests": ...}
+    python -m bench.load HOST PORT CONNECTIONS CODING < paths
+
+CODING is the Accept-Encoding to ask with. Prints {"seconds": ..., "requests": ..., "bytes": ...}.
 """
 
 import asyncio
@@ -35,9 +37,11 @@ async def connection(host: str, port: int, requests: Iterator[bytes]) -> int:
     return received
 
 
-async def run(host: str, port: int, connections: int, paths: list[str]) -> dict[str, float]:
+async def run(
+    host: str, port: int, connections: int, coding: str, paths: list[str]
+) -> dict[str, float]:
     """Send all requests over a few connections that share them."""
-    headers = f"Host: {host}:{port}\r\nAccept: application/json\r\n\r\n"
+    headers = f"Host: {host}:{port}\r\nAccept-Encoding: {coding}\r\n\r\n"
     requests = iter([f"GET {path} HTTP/1.1\r\n{headers}".encode() for path in paths])
     start = time.perf_counter()
     received = await asyncio.gather(*(connection(host, port, requests) for _ in range(connections)))
@@ -49,6 +53,6 @@ async def run(host: str, port: int, connections: int, paths: list[str]) -> dict[
 
 
 if __name__ == "__main__":
-    host, port, connections = sys.argv[1:]
-    answer = asyncio.run(run(host, int(port), int(connections), sys.stdin.read().split()))
+    host, port, connections, coding = sys.argv[1:]
+    answer = asyncio.run(run(host, int(port), int(connections), coding, sys.stdin.read().split()))
     print(orjson.dumps(answer).decode())

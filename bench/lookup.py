@@ -42,9 +42,10 @@ class Rate(NamedTuple):
     """Processor time of the server for one request: steadier than the rate on a busy machine."""
 
 
-def load(server: Server, paths: list[str]) -> Rate:
+def load(server: Server, paths: list[str], coding: str = "identity") -> Rate:
     """Ask for all paths over a few connections."""
-    command = [sys.executable, "-m", "bench.load", "127.0.0.1", str(server.port), str(CONNECTIONS)]
+    where = ["127.0.0.1", str(server.port), str(CONNECTIONS), coding]
+    command = [sys.executable, "-m", "bench.load", *where]
     used = server.cpu_seconds()
     done = subprocess.run(
         command, input="\n".join(paths).encode(), stdout=subprocess.PIPE, check=True
@@ -74,9 +75,10 @@ class Place(NamedTuple):
 
 
 def compare(name: str, small: Place, large: Place, repeats: int, requests: int) -> None:
-    """Lookups on the small and the large shelf and constants, interleaved."""
+    """Lookups on the small and the large shelf and constants, interleaved; and lookups gzipped, as
+    browsers and HTTP libraries ask for them."""
     small_paths, large_paths = Lookups(small.n_features), Lookups(large.n_features)
-    rates: dict[str, list[Rate]] = {"constant": [], "small": [], "large": []}
+    rates: dict[str, list[Rate]] = {"constant": [], "small": [], "large": [], "packed": []}
     with (
         Server(WITH_CONSTANT, small.data_dir, small.url) as first,
         Server(WITH_CONSTANT, large.data_dir, large.url) as second,
@@ -87,6 +89,7 @@ def compare(name: str, small: Place, large: Place, repeats: int, requests: int) 
             rates["constant"].append(load(second, constant))
             rates["small"].append(load(first, small_paths.take(requests)))
             rates["large"].append(load(second, large_paths.take(requests)))
+            rates["packed"].append(load(second, large_paths.take(requests), "gzip"))
     rate, cpu = (
         {kind: statistics.median(one[which] for one in found) for kind, found in rates.items()}
         for which in range(2)
@@ -94,6 +97,7 @@ def compare(name: str, small: Place, large: Place, repeats: int, requests: int) 
     costs = [f"{kind} {rate[kind]:,.0f} ({cpu[kind]:.2f} ms)" for kind in rates]
     console.print(f"{name}: {size / 1e3:.1f} kB bodies; requests/s (CPU each): {', '.join(costs)}")
     promise("lookup over constant", name, rate["large"] / rate["constant"], ">= 0.5")
+    promise("gzipped lookup over plain", name, rate["packed"] / rate["large"], ">= 0.7")
     config = f"{name}, {large.n_features:,} over {small.n_features:,}"
     promise("lookup at 1M over 10k", config, rate["small"] / rate["large"], "<= 1.2")
 
