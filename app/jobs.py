@@ -19,13 +19,13 @@ from dbos import (
     WorkflowStatus,
 )
 from dbos import error as dbos_errors
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import text
 
 from app.contract.jobs import FINAL, JobSpec, JobState, JobView
 from app.contract.queues import APPLICATION, MAX_STARTS, QUEUE_OF_KIND, VERSION
 from app.errors import Conflict, NotFound, Problem
 from app.store import pages, progress
-from app.store.engine import Shelf
+from app.store.engine import Shelf, autocommitting, connected
 from app.store.progress import JobProgress
 
 STATES: dict[str, JobState] = {
@@ -52,10 +52,8 @@ def migrate_jobs(jobs_url: str) -> None:
 
 def _use_wal(jobs_url: str) -> None:
     """Let readers poll while the worker writes; SQLite remembers it in the file."""
-    engine = create_engine(make_url(jobs_url))
-    with engine.connect() as connection:
+    with connected(autocommitting(jobs_url)) as connection:
         connection.execute(text("PRAGMA journal_mode=WAL"))
-    engine.dispose()
 
 
 class Jobs:

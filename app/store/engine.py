@@ -13,12 +13,15 @@ Postgres two round trips; reads of several that must agree take a snapshot.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from sqlite3 import SQLITE_CORRUPT, SQLITE_NOTADB
 from sqlite3 import Connection as SqliteConnection
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DatabaseError
 
+from app.errors import Conflict
 from app.store.corpus import Corpus, StoredCorpus
 from app.store.records import Vocabulary
 
@@ -30,6 +33,8 @@ CORPORA_KEPT = 4
 
 CONNECT_TIMEOUT_S = 3
 """Seconds in which a Postgres server must have taken a connection."""
+
+_DAMAGED = (SQLITE_CORRUPT, SQLITE_NOTADB)
 
 
 @dataclass(frozen=True)
@@ -117,10 +122,20 @@ def transacting(url: str) -> Engine:
 
 @contextmanager
 def connected(engine: Engine) -> Iterator[Connection]:
-    """The only connection of an engine, in a transaction, and nothing left open behind it."""
+    """The only connection of an engine, in a transaction, and nothing left open behind it.
+
+    Conflict when a file is no database.
+    """
     try:
         with engine.begin() as connection:
             yield connection
+    except DatabaseError as error:
+        if getattr(error.orig, "sqlite_errorcode", None) not in _DAMAGED:
+            raise
+        raise Conflict(
+            f"{engine.url.database} is damaged, or no SQLite database ({error.orig}); move it away, "
+            "and restore a backup with `saescope restore` if there is one."
+        ) from error
     finally:
         engine.dispose()
 

@@ -16,7 +16,7 @@ from migrations import NEWEST
 def migrate(url: str) -> None:
     """Upgrade the shelf at `url` to the newest revision. One process works, others wait.
 
-    Conflict when a newer version of the program has been there.
+    Conflict when a newer version of the program has been there, or the file is no database.
     """
     found = _revision(url)
     if found == NEWEST:

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from alembic import command
@@ -10,6 +12,7 @@ from sqlalchemy import inspect, text
 
 import migrations
 from app.errors import Conflict
+from app.jobs import migrate_jobs
 from app.store import upgrade
 from app.store.engine import connected, transacting
 from app.store.migrate import migrate
@@ -36,6 +39,17 @@ def test_a_newer_database_is_refused(shelf_url: str) -> None:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(Conflict, match="revision 9999"):
         migrate(shelf_url)
+
+
+@pytest.mark.parametrize("prepare", [migrate, migrate_jobs])
+def test_a_file_that_is_no_database_is_refused(
+    tmp_path: Path, prepare: Callable[[str], None]
+) -> None:
+    path = tmp_path / "notes.db"
+    path.write_bytes(b"To do: buy milk. " * 1000)
+    with pytest.raises(Conflict, match=r"notes\.db is damaged, or no SQLite database"):
+        prepare(f"sqlite:///{path}")
+    assert path.read_bytes() == b"To do: buy milk. " * 1000
 
 
 def test_every_migration_can_be_taken_back(shelf_url: str) -> None:
