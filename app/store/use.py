@@ -25,7 +25,8 @@ def using(data_dir: Path) -> Iterator[None]:
 @contextmanager
 def alone(data_dir: Path) -> Iterator[None]:
     """Be the only user of a data folder. Conflict when there is another."""
-    with _locked(data_dir, fcntl.LOCK_EX, "`saescope serve` runs on it, or `saescope gc`; stop it"):
+    users = "`saescope serve` runs on it, `saescope worker live` or `saescope gc`; stop it"
+    with _locked(data_dir, fcntl.LOCK_EX, users):
         yield
 
 

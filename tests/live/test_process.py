@@ -11,6 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
+from app.errors import Conflict
+from app.store.use import alone
 from tests.live.process import LiveProcess
 from tests.live.world import World
 
@@ -63,6 +65,17 @@ def test_clients_that_leave_stop_their_rows(live: LiveProcess, world: World, str
 def long_request(world: World, **fields: Any) -> dict[str, Any]:
     """As long as the tiny model's context allows."""
     return {"model": world.id, "prompt": "x", "interventions": [], "max_new_tokens": 60} | fields
+
+
+def test_nothing_is_restored_while_it_runs(own: LiveProcess) -> None:
+    own.start()
+    with pytest.raises(Conflict, match="worker live"), alone(own.settings.data_dir):
+        pass
+    assert own.stop() == 0
+    with alone(own.settings.data_dir):
+        refused = own.spawn()
+        assert refused.wait(60) == 1
+    assert "a backup is being restored to it" in own.log.read_text()
 
 
 def test_sigterm_ends_it_with_streams_open(own: LiveProcess, world: World) -> None:

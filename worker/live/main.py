@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -16,6 +17,7 @@ import uvicorn
 from app.errors import Problem
 from app.secret import shared_token
 from app.settings import Settings
+from app.store.use import using
 
 GRACE_S = 5
 """Seconds that open connections have at shutdown."""
@@ -32,7 +34,9 @@ def main() -> int:
         signal.signal(number, lambda *_: os._exit(0))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     settings = Settings()
+    used = ExitStack()
     try:
+        used.enter_context(using(settings.data_dir))
         listener = _listen(settings.live_url)
         # torch takes seconds to import: only now, when an address in use is already found out.
         from worker.live.assemble import assemble
