@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     """Size of a request body."""
     live_timeout_s: float = 300.0
     """Seconds that the API waits for the live worker."""
+    spill_kept_mb: int = Field(default=2_000, ge=0)
+    """Megabytes of spilled activations that are kept between runs of precompute, so that a run over
+    more text only runs what is new. About 8 bytes for each active feature of each token."""
 
     @field_validator("jobs_devices", "cors_origins", "allowed_hosts", "model_roots", mode="before")
     @classmethod
@@ -119,7 +122,7 @@ class Settings(BaseSettings):
 
     @property
     def spill_dir(self) -> Path:
-        """Where precompute spills; one folder a job."""
+        """Where precompute spills; one folder an SAE."""
         return self.data_dir / "spill"
 
 

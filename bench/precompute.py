@@ -31,7 +31,7 @@ from bench.report import promise, report
 from bench.train import CONTEXT, D_MODEL, HOOK, VOCABULARY, make_model
 from worker.activations import capture
 from worker.models import LanguageModel, vocabulary
-from worker.precompute.plan import plan_shards
+from worker.precompute.plan import plan_shards, position_bits
 from worker.precompute.run import precompute
 from worker.precompute.settings import Settings
 from worker.saes import Dictionary, load_sae
@@ -135,7 +135,7 @@ def run(case: Case) -> dict[str, float]:
     features a token."""
     model, dictionary, sequences = case.model, case.dictionary, case.sequences
     settings = Settings()
-    shards = plan_shards(sequences.offsets, settings.shard_tokens)
+    shards = plan_shards(sequences.offsets, settings.shard_tokens, position_bits(model.context_size))
     own = (batch for shard in shards
            for batch in batches(sequences, settings.batch_tokens, shard.first, shard.stop))  # fmt: skip
     floor = Floor(model, case.sae, own)

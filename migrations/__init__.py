@@ -1,4 +1,4 @@
 """Alembic migrations of the shelf, applied by `app.store.migrate`."""
 
-NEWEST = "0001"
+NEWEST = "0002"
 """The last revision of `versions`."""

@@ -3,22 +3,32 @@
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
 def write_folder(final: Path, fill: Callable[[Path], None]) -> None:
-    """Let `fill` write files into a new folder beside `final`, bring it to disk, then rename it.
+    """Let `fill` write files into a new folder, which then gets the name `final`.
 
-    A folder that is there already stays as it is, and counts as used just now. Several may write
-    the same folder at a time: each fills one of its own, and the first to end gives it its name.
+    A folder that is there already stays as it is, and counts as used just now.
     """
-    if _is_there(final):
-        return
+    if not is_there(final):
+        with new_folder(final) as folder:
+            fill(folder)
+
+
+@contextmanager
+def new_folder(final: Path) -> Iterator[Path]:
+    """A new folder beside `final`, to be filled; in the end it is brought to disk, then renamed.
+
+    Several may write the same folder at a time: each fills one of its own, and the first to end
+    gives it its name.
+    """
     scratch = scratch_name(final)
     scratch.mkdir(parents=True)
     try:
-        fill(scratch)
+        yield scratch
         for path in [*scratch.iterdir(), scratch]:
             sync(path)
         _rename(scratch, final)
@@ -54,11 +64,11 @@ def _rename(scratch: Path, final: Path) -> None:
     try:
         os.rename(scratch, final)
     except OSError:
-        if not _is_there(final):
+        if not is_there(final):
             raise
 
 
-def _is_there(folder: Path) -> bool:
+def is_there(folder: Path) -> bool:
     """Whether a folder exists; touches it, so that it is not collected as left alone."""
     try:
         os.utime(folder)

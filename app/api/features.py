@@ -83,7 +83,8 @@ async def get_feature(
 ) -> Response:
     """Everything about one feature: on what it fires (examples by rank), how often (density) and
     how strongly (histogram), which tokens it promotes and suppresses (logits), which features
-    write in a similar direction (neighbors) and which neurons it is made of.
+    write in a similar direction (neighbors), which are active together with it (coactive) and which
+    neurons it is made of.
 
     Dead features have an empty history: no examples, a maximum of 0.
     """
@@ -142,6 +143,8 @@ def _json(feature: StoredFeature, vocabulary: Vocabulary) -> bytes:
         {
             "index": feature.index,
             "label": feature.label,
+            "label_kind": feature.label_kind,
+            "label_score": feature.label_score,
             "density": feature.density,
             "max_activation": feature.max_activation,
             "mean_activation": feature.mean_activation,
@@ -150,10 +153,12 @@ def _json(feature: StoredFeature, vocabulary: Vocabulary) -> bytes:
             "logits": {
                 "top": [{"token": display[t], "value": v} for t, v in feature.top_logits],
                 "bottom": [{"token": display[t], "value": v} for t, v in feature.bottom_logits],
+                "histogram": {"edges": feature.logit_edges, "counts": feature.logit_counts},
             },
             "bands": _bands(feature.windows, vocabulary),
             "neighbors": [{"index": i, "cosine": c} for i, c in feature.neighbors],
             "neurons": [{"layer": n, "index": i, "weight": w} for n, i, w in feature.neurons],
+            "coactive": [{"index": i, "count": n} for i, n in feature.coactive],
         },
         option=orjson.OPT_SERIALIZE_NUMPY,
     )

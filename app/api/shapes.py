@@ -105,8 +105,8 @@ class FeatureList(BaseModel):
     next_cursor: str | None
 
 
-class HistogramOfActivations(BaseModel):
-    """Active tokens by activation, in bins of equal width."""
+class Histogram(BaseModel):
+    """Counts in bins of equal width."""
 
     edges: list[float] = Field(description="One more than `counts`.")
     counts: list[int]
@@ -124,6 +124,7 @@ class Logits(BaseModel):
 
     top: list[TokenWeight] = Field(description="Most promoted first.")
     bottom: list[TokenWeight] = Field(description="Most suppressed first.")
+    histogram: Histogram = Field(description="All tokens of the vocabulary by their logit.")
 
 
 class Example(BaseModel):
@@ -163,17 +164,37 @@ class NeuronWeight(BaseModel):
     weight: float
 
 
+class Coactive(BaseModel):
+    """A feature of the same SAE that is often active on the same tokens."""
+
+    index: int
+    count: int = Field(
+        description="Tokens on which both are active, of the sample of `coactive_tokens` tokens "
+        "that the SAE's provenance names under `statistics`."
+    )
+
+
 class Feature(BaseModel):
     """All evidence of one feature."""
 
     index: int
-    label: str
+    label: str = Field(description="What it fires on and what it promotes; made without a model.")
+    label_kind: Literal["neither", "input", "output", "both"] = Field(
+        description="Which part of the label tells where the feature is active: the tokens that it "
+        "fires on (input), those that it promotes, as the next token (output), both or neither."
+    )
+    label_score: float | None = Field(
+        description="How well the better part does so on a tenth of the corpus held out when the "
+        "label was made: balanced accuracy. Chance is 0.5, right everywhere is 1; null where the "
+        "feature is not active there."
+    )
     density: float = Field(description="Share of the corpus' tokens on which it is active (> 0).")
     max_activation: float = Field(description="Its strongest activation; 0 when it never fired.")
     mean_activation: float = Field(description="Mean over the tokens on which it is active.")
     min_activation: float = Field(description="Most negative value of a signed source, else 0.")
-    histogram: HistogramOfActivations
+    histogram: Histogram = Field(description="Active tokens by activation.")
     logits: Logits
     bands: list[Band] = Field(description="`top` first, then from strong to weak.")
     neighbors: list[Neighbor] = Field(description="Nearest first.")
     neurons: list[NeuronWeight] = Field(description="Largest weight first.")
+    coactive: list[Coactive] = Field(description="Most often first.")

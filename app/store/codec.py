@@ -1,11 +1,11 @@
 """The packed evidence of one feature: all of a `FeatureBatch` row but its statistics and label.
 
-Format 1, little-endian, no padding: a header of eight numbers (`HEADER`), then
+Format 2, little-endian, no padding: a header of ten numbers (`HEADER`), then
     int64    histogram counts [bins]
     float32  histogram edges [bins + 1]; values of top logits, of bottom logits; cosines of
-             neighbors; weights of neurons
+             neighbors; weights of neurons; lowest and highest logit, where they are counted
     int32    tokens of top logits, of bottom logits; indices of neighbors; layers of neurons,
-             indices of neurons
+             indices of neurons; counts of logits; indices of co-active features, their counts
     int32    per example its sequence; its offset
     uint16   per example its length; its peak; its number of active values
     int8     per example its band
@@ -26,10 +26,11 @@ import numpy as np
 
 from app.store.records import BANDS, FeatureBatch
 
-FORMAT = 1
+FORMAT = 2
 
-HEADER = struct.Struct("<B5H2I")
-"""Format; histogram bins; top logits, bottom logits, neighbors, neurons; examples; values."""
+HEADER = struct.Struct("<B7H2I")
+"""Format; histogram bins; top logits, bottom logits, neighbors, neurons, bins of logits, co-active
+features; examples; values."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ class Evidence:
     bottom_logits: list[tuple[int, float]]
     neighbors: list[tuple[int, float]]
     neurons: list[tuple[int, int, float]]
+    logit_edges: list[float]
+    logit_counts: tuple[int, ...]
+    coactive: list[tuple[int, int]]
     band: list[str]
     """[E]"""
     sequence: np.ndarray
@@ -88,13 +92,15 @@ def pack(batch: FeatureBatch) -> list[bytes]:
 
 
 def _widths(batch: FeatureBatch) -> list[int]:
-    """The second to sixth number of the header."""
+    """The second to eighth number of the header."""
     columns = (
         batch.histogram_counts,
         batch.top_logits[0],
         batch.bottom_logits[0],
         batch.neighbors[0],
         batch.neurons[0],
+        batch.logit_counts,
+        batch.coactive[0],
     )
     return [column.shape[1] for column in columns]
 
@@ -113,11 +119,15 @@ def _fixed_part(batch: FeatureBatch) -> np.ndarray:
         (batch.bottom_logits[1], "<f4"),
         (batch.neighbors[1], "<f4"),
         (batch.neurons[2], "<f4"),
+        (batch.logit_range[:, : 2 * bool(batch.logit_counts.shape[1])], "<f4"),
         (batch.top_logits[0], "<i4"),
         (batch.bottom_logits[0], "<i4"),
         (batch.neighbors[0], "<i4"),
         (batch.neurons[0], "<i4"),
         (batch.neurons[1], "<i4"),
+        (batch.logit_counts, "<i4"),
+        (batch.coactive[0], "<i4"),
+        (batch.coactive[1], "<i4"),
     ]
     parts = [_bytes_of(column, dtype) for column, dtype in columns]
     return np.concatenate(parts, axis=1)
@@ -139,7 +149,9 @@ def unpack(blob: bytes) -> Evidence:
     _, *widths, n_examples, n_values = HEADER.unpack_from(blob)
     numbers, slices = _fixed_format(*widths)
     all_numbers = numbers.unpack_from(blob, HEADER.size)
-    (counts, edges, top, bottom, cosines, weights, *ids) = [all_numbers[part] for part in slices]
+    (counts, edges, top, bottom, cosines, weights, logit_range, *ids) = [
+        all_numbers[part] for part in slices
+    ]
     at = HEADER.size + numbers.size
     sequence, offset = np.frombuffer(blob, "<i4", 2 * n_examples, at).reshape(2, n_examples)
     at += 8 * n_examples
@@ -155,6 +167,9 @@ def unpack(blob: bytes) -> Evidence:
         bottom_logits=list(zip(ids[1], bottom, strict=True)),
         neighbors=list(zip(ids[2], cosines, strict=True)),
         neurons=list(zip(ids[3], ids[4], weights, strict=True)),
+        logit_edges=_edges(logit_range, len(ids[5])),
+        logit_counts=ids[5],
+        coactive=[pair for pair in zip(ids[6], ids[7], strict=True) if pair[1]],
         band=[BANDS[number] for number in band],
         sequence=sequence,
         offset=offset,
@@ -166,14 +181,19 @@ def unpack(blob: bytes) -> Evidence:
 
 @lru_cache
 def _fixed_format(
-    bins: int, top: int, bottom: int, neighbors: int, neurons: int
+    bins: int, top: int, bottom: int, neighbors: int, neurons: int, logit_bins: int, coactive: int
 ) -> tuple[struct.Struct, list[slice]]:
     """The numbers that every feature of a run has as many of, and where each column is in them."""
-    floats = (bins + 1, top, bottom, neighbors, neurons)
-    ids = (top, bottom, neighbors, neurons, neurons)
+    floats = (bins + 1, top, bottom, neighbors, neurons, 2 * bool(logit_bins))
+    ids = (top, bottom, neighbors, neurons, neurons, logit_bins, coactive, coactive)
     ends = accumulate((bins, *floats, *ids))
     columns = [slice(end - n, end) for end, n in zip(ends, (bins, *floats, *ids), strict=True)]
     return struct.Struct(f"<{bins}q{sum(floats)}f{sum(ids)}i"), columns
+
+
+def _edges(bounds: tuple[float, ...], bins: int) -> list[float]:
+    """Edges of `bins` bins of equal width, none without bins."""
+    return np.linspace(bounds[0], bounds[1], bins + 1).tolist() if bins else []
 
 
 def _dense(

@@ -3,11 +3,12 @@ SQLAlchemy would spend as long on the parameters of each row as SQLite on the ro
 """
 
 from itertools import repeat
+from math import isnan
 
 from sqlalchemy import Connection
 
 from app.store import codec
-from app.store.records import FeatureBatch
+from app.store.records import LABEL_KINDS, FeatureBatch
 from app.store.tables import features, packed_id
 
 _SHOWN_NUL = "\N{SYMBOL FOR NULL}"
@@ -28,6 +29,8 @@ def make(run: int, batch: FeatureBatch, found_by: list[str]) -> list[tuple]:
         [label.replace("\0", _SHOWN_NUL) for label in batch.labels],
         found_by,
         codec.pack(batch),
+        [LABEL_KINDS[kind] for kind in batch.label_kind.tolist()],
+        [None if isnan(score) else score for score in batch.label_score.tolist()],
     )
     return list(zip(*columns, strict=True))
 

@@ -173,7 +173,7 @@ def _referred(shelf: Shelf, data_dir: Path) -> dict[str, set[str]]:
         jobs = set(column(job_progress.c.job_id))
         return {
             "checkpoints": jobs,
-            "spill": jobs,
+            "spill": {fingerprint[:16] for fingerprint in column(saes.c.fingerprint)},
             "models": {Path(path).name for path in column(models.c.path)},
             "saes": {Path(path).name for path in column(saes.c.path)},
             "corpora": {id[:16] for id in [*column(corpora.c.id), *noted]},

@@ -37,6 +37,8 @@ class _Stored(NamedTuple):
     chunk_sequences: int
     token_bytes: int
     label: str
+    label_kind: str
+    label_score: float | None
     density: float
     max_activation: float
     mean_activation: float
@@ -52,6 +54,8 @@ _FEATURE = HotStatement(
         t.corpora.c.chunk_sequences,
         t.corpora.c.token_bytes,
         t.features.c.label,
+        t.features.c.label_kind,
+        t.features.c.label_score,
         t.features.c.density,
         t.features.c.max_activation,
         t.features.c.mean_activation,
@@ -155,6 +159,8 @@ class _Make:
             index=self.index,
             run_id=row.run_id,
             label=row.label,
+            label_kind=row.label_kind,
+            label_score=row.label_score,
             density=row.density,
             max_activation=row.max_activation,
             mean_activation=row.mean_activation,
@@ -163,9 +169,12 @@ class _Make:
             histogram_counts=evidence.histogram_counts,
             top_logits=evidence.top_logits,
             bottom_logits=evidence.bottom_logits,
+            logit_edges=evidence.logit_edges,
+            logit_counts=evidence.logit_counts,
             windows=self._windows(evidence, connect),
             neighbors=evidence.neighbors,
             neurons=evidence.neurons,
+            coactive=evidence.coactive,
         )
         known = vocabulary.of_model(self.shelf, connect, self.model_id, row.fingerprint)
         return feature, known

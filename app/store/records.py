@@ -170,12 +170,27 @@ class FeatureBatch:
     """(int32 [F, n] token ids, float32 [F, n] values), most promoted first; n may be 0."""
     bottom_logits: tuple[np.ndarray, np.ndarray]
     """The same, most suppressed first."""
+    logit_range: np.ndarray
+    """float32 [F, 2]: the lowest and the highest logit of the vocabulary."""
+    logit_counts: np.ndarray
+    """int32 [F, B']: tokens by logit, in bins of equal width over that range; B' may be 0."""
     neighbors: tuple[np.ndarray, np.ndarray]
     """(int32 [F, n] feature indices, float32 [F, n] decoder cosines), nearest first."""
     neurons: tuple[np.ndarray, np.ndarray, np.ndarray]
     """(int32 [F, n] layers, int32 [F, n] neuron indices, float32 [F, n] weights)."""
+    coactive: tuple[np.ndarray, np.ndarray]
+    """(int32 [F, n] feature indices, int32 [F, n] tokens of a sample on which both are active),
+    most often first; entries that count 0 are none."""
     labels: list[str]
     """[F] a first label without a language model: what it fires on, what it promotes."""
+    label_kind: np.ndarray
+    """int8 [F]: index into `LABEL_KINDS`."""
+    label_score: np.ndarray
+    """float32 [F]: balanced accuracy of the label on held-out text; NaN where unknown."""
+
+
+LABEL_KINDS = ("neither", "input", "output", "both")
+"""Which part of its label tells where a feature is active: what it fires on, what it promotes."""
 
 
 @dataclass(slots=True)
@@ -236,6 +251,8 @@ class Feature:
     run_id: str
     """The run that it comes from."""
     label: str
+    label_kind: str
+    label_score: float | None
     density: float
     max_activation: float
     mean_activation: float
@@ -244,9 +261,12 @@ class Feature:
     histogram_counts: tuple[int, ...]
     top_logits: list[tuple[int, float]]
     bottom_logits: list[tuple[int, float]]
+    logit_edges: list[float]
+    logit_counts: tuple[int, ...]
     windows: Windows
     neighbors: list[tuple[int, float]]
     neurons: list[tuple[int, int, float]]
+    coactive: list[tuple[int, int]]
 
     @property
     def examples(self) -> list[Example]:

@@ -182,6 +182,8 @@ features = Table(
     Column("label", Text, nullable=False),
     Column("words", Text, nullable=False),
     Column("evidence", LargeBinary, nullable=False),
+    Column("label_kind", String),
+    Column("label_score", Double),
     Index("ix_features_index", "run", "id", "density", "max_activation"),
     Index("ix_features_density", "run", "density", "id", "max_activation"),
     Index("ix_features_max_activation", "run", "max_activation", "id", "density"),

@@ -1,6 +1,8 @@
 """`precompute` as a job: on the tokens that live requests get, and never two computations mixed."""
 
+import shutil
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,12 +32,13 @@ def go(
     job_id: str = "job",
     dtype: str = "float32",
     report: Progress = silent,
-) -> None:
-    """Check a job and do its work here."""
+) -> dict[str, Any]:
+    """Check a job and do its work here; its result."""
     settings = place.settings.model_copy(update={"dtype": dtype})
     job = Job(job_id, spec, Bench(settings, place.shelf, CPU, 1.0), report)
-    for step in KINDS[spec.kind]:
-        step(job)
+    check, work = KINDS[spec.kind]
+    check(job)
+    return work(job)
 
 
 def loaded(place: Place, prepend_bos: bool | None) -> PrecomputeSpec:
@@ -116,10 +119,26 @@ def test_a_job_that_goes_on_with_another_number_format_begins_its_ranges_anew(
         assert connection.execute(select(func.count()).select_from(run_ranges)).scalar_one() > 0
     go(idle, spec)
     resumed = evidence(idle)
-    go(idle, spec, "another job")
+    go(idle, spec, "in bfloat16", dtype="bfloat16")
+    assert evidence(idle) != resumed
+    shutil.rmtree(idle.settings.spill_dir)
+    go(idle, spec, "afresh")
     assert evidence(idle) == resumed
     settings = read.sae(idle.shelf, "m", "1-a").provenance["settings"]
     assert (settings["dtype"], settings["device"]) == ("float32", "cpu")
+
+
+def test_evidence_that_is_served_already_is_not_computed_again(idle: Place) -> None:
+    spec = loaded(idle, prepend_bos=True)
+    phases: list[str] = []
+    first = go(idle, spec, "first")
+    assert first["unchanged"] == []
+    again = go(idle, spec, "again", report=lambda phase, *_: phases.append(phase))
+    assert again == first | {"unchanged": ["1-a"]}
+    assert "tokenize" in phases and not {"tokens", "features"} & set(phases)
+    texts = idle.folder / "texts.txt"
+    texts.write_text(texts.read_text() + "\nAnd there is more.")
+    assert go(idle, spec, "more")["unchanged"] == []
 
 
 def test_a_job_that_goes_on_for_an_sae_put_in_the_place_of_its_own_makes_other_tokens(

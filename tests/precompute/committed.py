@@ -13,6 +13,7 @@ def contents(batch: FeatureBatch) -> bytes:
         batch.count, batch.density, batch.max_activation, batch.mean_activation,
         batch.min_activation, batch.histogram_edges, batch.histogram_counts,
         *batch.top_logits, *batch.bottom_logits, *batch.neighbors, *batch.neurons,
+        batch.logit_range, batch.logit_counts, *batch.coactive, batch.label_kind, batch.label_score,
         *vars(batch.examples).values(),
     ]  # fmt: skip
     described = [f"{batch.first} {batch.labels}".encode()]

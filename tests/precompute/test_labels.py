@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from app.store.records import Examples
-from worker.precompute.labels import quote, write_labels
+from worker.precompute.labels import name_tokens, quote, write_labels
 from worker.tokens import Sequences
 
+SEED = 0
+"""Of the sequences below, number 6 alone is held out."""
 DISPLAY = [" a", " sea", " shell", " wave", " tide", "é", "\n\t"]
 
 
@@ -32,7 +34,7 @@ def label(peaks: list[tuple[int, float, int]], promoted: list[tuple[int, float]]
     made, sequences = examples(peaks)
     ids = np.array([[token for token, _ in promoted]], np.int32)
     values = np.array([[value for _, value in promoted]], np.float32)
-    return write_labels(made, sequences, (ids, values), quote(DISPLAY))[0]
+    return write_labels(name_tokens(made, sequences, (ids, values), SEED), quote(DISPLAY))[0]
 
 
 NOTHING: list[tuple[int, float]] = []
@@ -52,6 +54,9 @@ CASES = {
     ),
     "suppressing only": ([(1, 1.0, 0)], [(3, -1.0), (4, -2.0)], "fires on ` sea`"),
     "on one line": ([(6, 1.0, 0)], NOTHING, r"fires on `\n\t`"),
+    "held out": (
+        [(1, 1.0, 0)] * 6 + [(2, 9.0, 0)] + [(1, 1.0, 0)], NOTHING, "fires on ` sea`",
+    ),
     "dead": ([], [(3, 1.0)], "never fires; promotes ` wave`"),
 }  # fmt: skip
 

@@ -8,12 +8,16 @@ import pytest
 import torch
 
 from app.errors import Invalid
-from app.store.records import FeatureBatch
+from app.store.records import LABEL_KINDS, FeatureBatch
 from tests.precompute.committed import contents
 from tests.precompute.oracle import Expected, dense_activations, expect, found
+from tests.precompute.oracle_labels import Labels, Told
 from tests.precompute.scene import ALWAYS, DEAD, HOOK, ONCE, ONLY_BOS, Scene, build
 from worker.activations import capture
-from worker.precompute.plan import plan_shards
+from worker.models import vocabulary
+from worker.precompute import coactive
+from worker.precompute.labels import quote
+from worker.precompute.plan import plan_shards, position_bits
 from worker.precompute.run import precompute
 from worker.precompute.settings import Settings
 
@@ -57,19 +61,63 @@ def test_everything_equals_brute_force(
     scene: Scene, settings: Settings, batches: Batches, index: int
 ) -> None:
     dictionary = scene.dictionaries[index]
-    shards = plan_shards(scene.sequences.offsets, settings.shard_tokens)
+    bits = position_bits(scene.model.context_size)
+    shards = plan_shards(scene.sequences.offsets, settings.shard_tokens, bits)
     dense = dense_activations(
         scene.model, dictionary, scene.sequences, shards, settings.batch_tokens
     )
+    labels = Labels(dense, scene.sequences, quote(vocabulary(scene.model).display), settings.seed)
     covered = 0
     for batch in batches[dictionary.id]:
         assert batch.first == covered
         for row in range(len(batch.labels)):
             feature = batch.first + row
-            assert found(batch, row) == expect(dense, scene.sequences, feature, settings.seed)
+            expected = expect(dense, scene.sequences, feature, settings.seed)
+            assert found(batch, row) == expected
+            promoted = _pairs(batch.top_logits, row)
+            assert told(batch, row) == labels.tell(
+                feature, expected.examples, promoted, dictionary.decoder.rows is not None
+            )
         covered += len(batch.labels)
     assert covered == dictionary.d_sae
     assert (len(batches[dictionary.id]) > 1) == (settings == MANY_PIECES)
+
+
+def told(batch: FeatureBatch, row: int) -> Told:
+    score = float(batch.label_score[row])
+    return Told(
+        batch.labels[row],
+        LABEL_KINDS[batch.label_kind[row]],
+        None if np.isnan(score) else pytest.approx(score, rel=1e-6),
+        [(feature, count) for feature, count in _pairs(batch.coactive, row) if count],
+    )
+
+
+def _pairs(columns: tuple[np.ndarray, np.ndarray], row: int) -> list[tuple[int, float]]:
+    return list(zip(*(column[row].tolist() for column in columns), strict=True))
+
+
+def test_the_scene_holds_labels_that_tell_and_labels_that_do_not(batches: Batches) -> None:
+    made = [batch for several in batches.values() for batch in several]
+    kinds = np.unique(np.concatenate([batch.label_kind for batch in made]))
+    assert {0, 1, 3} <= set(kinds.tolist())
+    scores = np.concatenate([batch.label_score for batch in made])
+    assert np.isnan(scores).any() and (scores < 0.5).any() and (scores > 0.9).any()
+    ties = [batch.coactive[1][:, :2] for batch in batches["1-topk"]]
+    assert (np.diff(np.concatenate(ties), axis=1) == 0).any()
+
+
+def test_a_smaller_sample_is_counted_alike(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coactive, "TOKENS", 700)
+    (batch,) = run(scene, tmp_path, ONE_PIECE, ["1-topk"])["1-topk"]
+    counted = int(batch.count.sum() / 6)
+    share = coactive.share_of(counted, int(batch.count.sum()))
+    special = np.isin(np.arange(scene.model.vocab_size), list(scene.model.special_ids))
+    tokens = coactive.sampled_tokens(scene.sequences, special, share, ONE_PIECE.seed)
+    assert share == 700 / counted and 600 < tokens < 800
+    assert 0 < batch.coactive[1].max() < tokens
 
 
 def test_the_scene_holds_the_hard_cases(scene: Scene, batches: Batches) -> None:

@@ -13,7 +13,7 @@ def offsets_of(lengths: list[int]) -> np.ndarray:
 @pytest.mark.parametrize("shard_tokens", [1, 50, 1_000, 10**9])
 def test_shards_cover_the_corpus(shard_tokens: int) -> None:
     offsets = offsets_of(np.random.default_rng(0).integers(1, 100, size=200).tolist())
-    shards = plan_shards(offsets, shard_tokens)
+    shards = plan_shards(offsets, shard_tokens, 7)
     assert [shard.index for shard in shards] == list(range(len(shards)))
     assert [shard.first for shard in shards] == [0, *(shard.stop for shard in shards[:-1])]
     assert shards[-1].stop == 200
@@ -23,16 +23,16 @@ def test_shards_cover_the_corpus(shard_tokens: int) -> None:
 
 def test_the_shards_before_do_not_depend_on_what_follows() -> None:
     lengths = np.random.default_rng(1).integers(1, 100, size=200).tolist()
-    whole = plan_shards(offsets_of(lengths), 500)
-    part = plan_shards(offsets_of(lengths[:120]), 500)
+    whole = plan_shards(offsets_of(lengths), 500, 7)
+    part = plan_shards(offsets_of(lengths[:120]), 500, 7)
     assert whole[: len(part) - 1] == part[:-1]
 
 
 @pytest.mark.parametrize(("longest", "bits"), [(1, 0), (2, 1), (128, 7), (129, 8), (131_072, 17)])
 def test_every_place_fits_31_bits(longest: int, bits: int) -> None:
     offsets = offsets_of([longest] + [1] * 40_000)
-    assert position_bits(offsets) == bits
-    for shard in plan_shards(offsets, 10**9):
+    assert position_bits(longest) == bits
+    for shard in plan_shards(offsets, 10**9, bits):
         assert ((shard.stop - shard.first - 1) << bits) + longest - 1 < 2**31
 
 

@@ -11,14 +11,15 @@ from typing import NamedTuple
 import pytest
 
 from app.errors import Invalid
-from app.store.records import FeatureBatch
-from tests.precompute.committed import Committed
+from tests.precompute.committed import Committed, contents
 from tests.precompute.killed import SETTINGS, dictionaries
 from tests.precompute.scene import Scene
-from worker.precompute.plan import plan_shards
+from worker.precompute.plan import plan_shards, position_bits
 from worker.precompute.run import precompute
 from worker.precompute.settings import Settings
 from worker.progress import Cancelled
+from worker.saes import Dictionary
+from worker.tokens import Sequences
 
 ROOT = Path(__file__).parents[2]
 KILLS = 10
@@ -88,10 +89,12 @@ def test_cancelled_keeps_committed_units(
     expected, uninterrupted = whole.committed, whole.stop
     with pytest.raises(Cancelled):
         go(scene, tmp_path, first := Stop(int(share * len(uninterrupted.seen)) + 1))
-    shards = len(list((tmp_path / "spill").glob("shard-*")))
+    of_each = [_shards(folder) for folder in (tmp_path / "spill").glob("*/*/")]
+    shards = min(map(len, of_each), default=0)
     ranges = len(Committed(tmp_path / "committed").all())
     assert go(scene, tmp_path, second := Stop()) == expected
-    begun = plan_shards(scene.sequences.offsets, SETTINGS.shard_tokens)[shards - 1].stop
+    bits = position_bits(scene.model.context_size)
+    begun = plan_shards(scene.sequences.offsets, SETTINGS.shard_tokens, bits)[shards - 1].stop
     kept = int(scene.sequences.offsets[begun]) if shards else 0
     assert second.first("tokens") == kept
     assert (second.first("features") > 0) == (ranges > 0)
@@ -117,22 +120,49 @@ def test_nothing_is_left_to_do_when_all_is_committed(scene: Scene, whole: Whole)
     assert all(done == total for _, done, total in again.seen)
 
 
-@pytest.mark.parametrize("changed", ["settings", "dictionaries"])
-def test_shards_of_another_run_are_not_used(scene: Scene, tmp_path: Path, changed: str) -> None:
-    batches: list[tuple[str, FeatureBatch]] = []
+def _shards(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
+
+
+def spilled(
+    scene: Scene, folder: Path, only: list[Dictionary], sequences: Sequences, settings: Settings
+) -> tuple[list[bytes], float]:
+    """A run's evidence, and how many tokens it found done."""
+    found: list[bytes] = []
+    precompute(
+        scene.model, only, sequences, spill_dir=folder, settings=settings, on_progress=(stop := Stop()),
+        on_range=lambda _, batch: found.append(contents(batch)),
+    )  # fmt: skip
+    return found, stop.first("tokens")
+
+
+def test_a_longer_corpus_spills_only_what_is_new(scene: Scene, tmp_path: Path) -> None:
+    """And its evidence is that of a run on the whole."""
+    one, settings, whole = [scene.dictionaries[0]], Settings(shard_tokens=300), scene.sequences
+    part = Sequences(whole.flat[: whole.offsets[50]], whole.offsets[:51])
+    shards = plan_shards(part.offsets, 300, position_bits(scene.model.context_size))
+    assert len(shards) > 3
+    assert spilled(scene, tmp_path / "merged", one, part, settings)[1] == 0
+    merged, begun = spilled(scene, tmp_path / "merged", one, whole, settings)
+    assert begun == whole.offsets[shards[-1].first]
+    assert merged == spilled(scene, tmp_path / "fresh", one, whole, settings)[0]
+
+
+def test_what_one_dictionary_spilled_is_not_done_again(scene: Scene, tmp_path: Path) -> None:
     first, second = scene.dictionaries[:2]
-    chosen = [first, second] if changed == "dictionaries" else [first]
-    seed = 1 if changed == "settings" else 0
-    for loaded, settings, stop in (
-        ([first], Settings(shard_tokens=300), Stop()),
-        (chosen, Settings(shard_tokens=300, seed=seed), again := Stop()),
-    ):
-        precompute(
-            scene.model, loaded, scene.sequences, spill_dir=tmp_path, settings=settings,
-            on_range=lambda *range_: batches.append(range_), on_progress=stop,
-        )  # fmt: skip
-    assert again.first("tokens") == 0
-    assert [name for name, _ in batches] == [first.id, *(one.id for one in chosen)]
+    settings, all_tokens = Settings(shard_tokens=300), len(scene.sequences.flat)
+    spilled(scene, tmp_path, [first], scene.sequences, settings)
+    assert spilled(scene, tmp_path, [first, second], scene.sequences, settings)[1] == 0
+    assert spilled(scene, tmp_path, [second], scene.sequences, settings)[1] == all_tokens
+
+
+@pytest.mark.parametrize("changed", [{"batch_tokens": 64}, {"segment_entries": 100}])
+def test_what_was_spilled_under_other_settings_is_not_used(
+    scene: Scene, tmp_path: Path, changed: dict[str, int]
+) -> None:
+    one, settings = [scene.dictionaries[0]], Settings(shard_tokens=300)
+    spilled(scene, tmp_path, one, scene.sequences, settings)
+    assert spilled(scene, tmp_path, one, scene.sequences, replace(settings, **changed))[1] == 0
 
 
 def test_dictionaries_of_one_id_are_refused(scene: Scene, tmp_path: Path) -> None:

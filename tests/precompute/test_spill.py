@@ -1,47 +1,49 @@
-"""Shards on disk: those of another run are thrown away for good, a missing file is an error."""
+"""Shards on disk: named by what they hold, there whole or not at all."""
 
-import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.precompute.scene import Scene
 from worker.precompute.plan import Shard
 from worker.precompute.spill import ShardWriter, Spill
+from worker.tokens import Sequences
 
 SHARD = Shard(0, 0, 4)
 
 
-def test_a_discard_that_was_interrupted_leaves_no_shard_to_trust(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "spill"
-    Spill(folder, {"of": "a"}).write(SHARD, lambda at: (at / "1-relu.starts").touch())
+def put(spill: Spill, shard: Shard, tokens: int) -> None:
+    with spill.new(shard) as folder:
+        ShardWriter(folder, spill.dictionary, 10).close(tokens)
 
-    def interrupted(path: Path) -> None:
-        next(path.glob("shard-*/*")).unlink()
+
+def test_a_shard_is_found_by_its_tokens(scene: Scene, tmp_path: Path) -> None:
+    one = scene.dictionaries[0]
+    put(Spill(tmp_path, one, {"of": "a"}, scene.sequences), SHARD, 7)
+    again = Spill(tmp_path, one, {"of": "a"}, scene.sequences)
+    assert again.has(SHARD) and again.tokens(SHARD) == 7
+    assert again.has(Shard(3, 0, 4)) and not again.has(Shard(0, 0, 5))
+    assert not Spill(tmp_path, one, {"of": "b"}, scene.sequences).has(SHARD)
+    assert not Spill(tmp_path, scene.dictionaries[1], {"of": "a"}, scene.sequences).has(SHARD)
+
+
+def test_tokens_that_are_cut_otherwise_are_another_shard(scene: Scene, tmp_path: Path) -> None:
+    flat, one = np.arange(12, dtype=np.uint16), scene.dictionaries[0]
+    put(Spill(tmp_path, one, {}, Sequences(flat, np.arange(5) * 3)), SHARD, 7)
+    other = Sequences(flat, np.array([0, 2, 6, 9, 12]))
+    assert not Spill(tmp_path, one, {}, other).has(SHARD)
+
+
+def test_what_was_left_half_written_does_not_count(scene: Scene, tmp_path: Path) -> None:
+    spill = Spill(tmp_path, scene.dictionaries[0], {}, scene.sequences)
+    with pytest.raises(KeyboardInterrupt), spill.new(SHARD):
         raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(shutil, "rmtree", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            Spill(folder, {"of": "b"})
-    assert not Spill(folder, {"of": "a"}).has(SHARD)
+    assert not spill.has(SHARD)
 
 
-def test_shards_left_half_written_go(tmp_path: Path) -> None:
-    spill = Spill(tmp_path, {})
-    (tmp_path / ".shard-00000.0123").mkdir()
-    spill.write(SHARD, lambda at: (at / "file").touch())
-    assert Spill(tmp_path, {}).has(SHARD)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["identity.json", "shard-00000"]
-
-
-def test_a_shard_without_a_dictionarys_file_is_no_shard_without_entries(
-    tmp_path: Path, scene: Scene
-) -> None:
-    spill, one = Spill(tmp_path, {}), scene.dictionaries[0]
-    spill.write(SHARD, lambda at: ShardWriter(at, [], 10).close(7))
-    assert spill.tokens(SHARD) == 7
-    with pytest.raises(FileNotFoundError, match=r"1-relu\.starts"):
-        spill.counts(SHARD, one)
+def test_a_missing_file_is_no_shard_without_entries(scene: Scene, tmp_path: Path) -> None:
+    spill = Spill(tmp_path, scene.dictionaries[0], {}, scene.sequences)
+    put(spill, SHARD, 7)
+    with pytest.raises(FileNotFoundError, match="starts"):
+        spill.counts(SHARD)

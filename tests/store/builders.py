@@ -103,10 +103,28 @@ def batch(
         examples=_examples(random, tokens, maximum, np.flatnonzero(alive), per_band, active),
         top_logits=_pairs(random, n, 5_000),
         bottom_logits=_pairs(random, n, 5_000),
+        logit_range=np.tile(np.array([-1.5, 2.5], np.float32), (n, 1)),
+        logit_counts=random.integers(0, 500, (n, 32)).astype(np.int32),
         neighbors=_pairs(random, n, 65_536),
         neurons=(random.integers(0, 2, (n, 5)).astype(np.int32), *_pairs(random, n, 32, 5)),
+        coactive=_coactive(random, alive),
+        label_kind=(np.arange(n) % 4).astype(np.int8),
+        label_score=np.where(alive, random.random(n), np.nan).astype(np.float32),
         labels=[f"fires on tok{i % 97}, promotes tok{i % 89}" for i in range(first, first + n)],
     )
+
+
+def _coactive(
+    random: np.random.Generator, alive: np.ndarray, wide: int = 10
+) -> tuple[np.ndarray, np.ndarray]:
+    """Counts fall, and end with zeros in every third feature."""
+    counts = np.sort(random.integers(1, 400, (len(alive), wide)), axis=1)[:, ::-1]
+    counts = (
+        counts
+        * alive[:, None]
+        * ~((np.arange(len(alive)) % 3 == 0)[:, None] & (np.arange(wide) > 6))
+    )
+    return _pairs(random, len(alive), 65_536, wide)[0], counts.astype(np.int32)
 
 
 def _pairs(

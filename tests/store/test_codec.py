@@ -48,7 +48,7 @@ def batches(draw_from: st.DrawFn) -> FeatureBatch:
     """Any batch."""
     data = draw_from(st.data())
     n = draw_from(st.integers(1, 4))
-    bins, logits, near, mixed = (draw_from(st.integers(0, 3)) for _ in range(4))
+    bins, logits, near, mixed, spread, others = (draw_from(st.integers(0, 3)) for _ in range(6))
     pairs = [(draw(data, np.int32, (n, w)), draw(data, np.float32, (n, w))) for w in (logits,) * 2]
     return dataclasses.replace(
         builders.batch(builders.corpus(), 0, n),
@@ -57,6 +57,9 @@ def batches(draw_from: st.DrawFn) -> FeatureBatch:
         examples=examples(data, n),
         top_logits=pairs[0],
         bottom_logits=pairs[1],
+        logit_range=np.sort(draw(data, np.float32, (n, 2)), axis=1),
+        logit_counts=draw(data, np.int32, (n, spread), 0, 2**31 - 1),
+        coactive=(draw(data, np.int32, (n, others)), draw(data, np.int32, (n, others), 0, 3)),
         neighbors=(draw(data, np.int32, (n, near)), draw(data, np.float32, (n, near))),
         neurons=(
             draw(data, np.int32, (n, mixed)),
@@ -75,6 +78,12 @@ def test_every_number_comes_back_as_it_was(batch: FeatureBatch) -> None:
         for name in ("top_logits", "bottom_logits", "neighbors", "neurons"):
             columns = [column[row].tolist() for column in getattr(batch, name)]
             assert getattr(found, name) == list(zip(*columns, strict=True))
+        assert found.logit_counts == tuple(batch.logit_counts[row].tolist())
+        assert found.logit_edges[:: max(len(found.logit_counts), 1)] == (
+            batch.logit_range[row].tolist() if found.logit_counts else []
+        )
+        others = zip(*(column[row].tolist() for column in batch.coactive), strict=True)
+        assert found.coactive == [(feature, count) for feature, count in others if count]
         assert windows(found) == expected_windows(batch.examples, row)
 
 
@@ -108,5 +117,5 @@ def test_a_usual_feature_takes_less_than_six_kilobytes() -> None:
 
 def test_another_format_is_refused() -> None:
     (blob,) = codec.pack(builders.batch(builders.corpus(), 0, 1))
-    with pytest.raises(ValueError, match="format 2"):
-        codec.unpack(b"\x02" + blob[1:])
+    with pytest.raises(ValueError, match="format 1"):
+        codec.unpack(b"\x01" + blob[1:])

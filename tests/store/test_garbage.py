@@ -49,7 +49,7 @@ def test_what_is_served_stays(shelf: Shelf, tmp_path: Path) -> None:
         folder(tmp_path / "saes" / ("a" * 16)),
         folder(tmp_path / "corpora" / ("c" * 16)),
         folder(tmp_path / "checkpoints" / "job-1"),
-        folder(tmp_path / "spill" / "job-1"),
+        folder(tmp_path / "spill" / ("a" * 16)),
         folder(tmp_path / "logs" / "whatever"),
     ]
     before = rows(shelf)
@@ -74,20 +74,24 @@ def test_a_superseded_run_goes_and_the_new_one_stays(
 
 def test_all_that_a_model_left_goes(shelf: Shelf, tmp_path: Path) -> None:
     builders.fill(shelf)
-    for kind, name in (("models", "f" * 16), ("saes", "a" * 16), ("corpora", "c" * 16)):
+    for kind, name in (
+        ("models", "f" * 16),
+        ("saes", "a" * 16),
+        ("spill", "a" * 16),
+        ("corpora", "c" * 16),
+    ):
         folder(tmp_path / kind / name)
     write.delete_model(shelf, "tiny")
-    assert garbage.collect_garbage(shelf, tmp_path, NOW) == garbage.Collected(64, 1, 3, 30)
+    assert garbage.collect_garbage(shelf, tmp_path, NOW) == garbage.Collected(64, 1, 4, 40)
     assert set(rows(shelf).values()) == {0}
     assert not any((tmp_path / "models").iterdir())
 
 
 def test_a_deleted_job_leaves_its_folders(shelf: Shelf, tmp_path: Path) -> None:
     progress.add_job(shelf, "job-1")
-    spill, checkpoint = folder(tmp_path / "spill/job-1"), folder(tmp_path / "checkpoints/job-1")
+    checkpoint = folder(tmp_path / "checkpoints/job-1")
     progress.delete_progress(shelf, "job-1")
-    assert garbage.collect_garbage(shelf, tmp_path, NOW).folders == 2
-    assert not spill.exists()
+    assert garbage.collect_garbage(shelf, tmp_path, NOW).folders == 1
     assert not checkpoint.exists()
 
 

@@ -46,11 +46,6 @@ class Job(Generic[SpecT]):
         """Folder of what this job keeps between starts."""
         return self.bench.settings.data_dir / "checkpoints" / self.id
 
-    @property
-    def spill(self) -> Path:
-        """Folder of what precompute spills."""
-        return self.bench.settings.spill_dir / self.id
-
 
 def device_of(settings: Settings, index: int) -> torch.device:
     """Device of the `index`-th jobs worker. Raises Invalid when there is none of that number."""

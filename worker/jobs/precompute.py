@@ -2,8 +2,10 @@
 
 Each SAE gets a run of its own; its evidence is served once the whole run is on the shelf. Ids of
 runs derive from the job's and from all that decides the evidence, so a job that goes on finds the
-ranges that it had committed, if it would still compute the same. The tokens begin with BOS if the
-SAEs were trained so, as those of live requests do.
+ranges that it had committed, if it would still compute the same; and an SAE whose evidence is that
+already is left alone. Over a longer corpus only the new text is run through the model, as far as what
+earlier runs spilled is still there. The tokens begin with BOS if the SAEs were trained so, as those
+of live requests do.
 """
 
 import hashlib
@@ -21,6 +23,7 @@ from worker.jobs.corpus import StoredCorpus, check_corpus, open_corpus
 from worker.jobs.job import Job
 from worker.jobs.load import register_sae
 from worker.models import LanguageModel, load_model
+from worker.precompute.kept import trim
 from worker.precompute.run import Report, precompute
 from worker.precompute.settings import Settings
 from worker.sae_folder import SaeFacts, check_sae_folder
@@ -47,12 +50,17 @@ def precompute_features(job: Job[PrecomputeSpec]) -> dict[str, Any]:
     """Run the pass from the last committed unit on, then switch all SAEs to the new evidence."""
     shelf = job.bench.shelf
     model = _open_model(job)
-    dictionaries = [_open(job, model, sae_id) for sae_id in job.spec.saes]
-    prepend_bos = common_bos(one.prepend_bos for one in dictionaries)
+    opened = [_open(job, model, sae_id) for sae_id in job.spec.saes]
+    prepend_bos = common_bos(one.prepend_bos for one in opened)
     corpus = open_corpus(job, job.spec.corpus, model, prepend_bos)
-    _put_corpus(job, corpus)
     settings = Settings()
-    runs = {d.id: _begin(job, d, corpus, _record(settings, model)) for d in dictionaries}
+    record = _record(settings, model)
+    unchanged = _served(job, opened, corpus, record)
+    dictionaries = [one for one in opened if one.id not in unchanged]
+    if not dictionaries:
+        return _result(job, corpus, unchanged, {})
+    _put_corpus(job, corpus)
+    runs = {d.id: _begin(job, d, corpus, record) for d in dictionaries}
 
     def on_range(sae_id: str, batch: FeatureBatch) -> None:
         put_features(shelf, runs[sae_id], batch)
@@ -61,7 +69,7 @@ def precompute_features(job: Job[PrecomputeSpec]) -> dict[str, Any]:
         model,
         dictionaries,
         corpus.sequences,
-        spill_dir=job.spill,
+        spill_dir=job.bench.settings.spill_dir,
         settings=settings,
         on_progress=job.report,
         on_range=on_range,
@@ -69,7 +77,35 @@ def precompute_features(job: Job[PrecomputeSpec]) -> dict[str, Any]:
     )
     for sae_id, run in runs.items():
         finish_run(shelf, run, _statistics(report, sae_id))
-    return {"model": model.id, "runs": runs, "corpus": corpus.id}
+    trim(job.bench.settings.spill_dir, job.bench.settings.spill_kept_mb * 10**6)
+    return _result(job, corpus, unchanged, runs)
+
+
+def _result(
+    job: Job[PrecomputeSpec], corpus: StoredCorpus, unchanged: dict[str, str], runs: dict[str, str]
+) -> dict[str, Any]:
+    return {
+        "model": job.spec.model,
+        "runs": unchanged | runs,
+        "unchanged": list(unchanged),
+        "corpus": corpus.id,
+    }
+
+
+def _served(
+    job: Job[PrecomputeSpec],
+    dictionaries: list[Dictionary],
+    corpus: StoredCorpus,
+    settings: dict[str, Any],
+) -> dict[str, str]:
+    """Served runs of other jobs with just the evidence that is asked for, by SAE."""
+    found = {}
+    for one in dictionaries:
+        served = read.sae(job.bench.shelf, job.spec.model, one.id).run_id or ""
+        owner, _, digest = served.rpartition(".")
+        if digest == _digest(one, corpus, settings) and owner != f"{job.id}.{one.id}":
+            found[one.id] = served
+    return found
 
 
 def _facts(job: Job[PrecomputeSpec], sae_id: str) -> SaeFacts:
@@ -130,16 +166,25 @@ def _begin(
     Its id says all that decides the evidence, so that a job that goes on with another number
     format or on another kind of device begins a new run, and none mixes the two.
     """
-    computed = json.dumps([dictionary.fingerprint, corpus.id, settings], sort_keys=True)
-    digest = hashlib.sha256(computed.encode()).hexdigest()
-    run_id = f"{job.id}.{dictionary.id}.{digest[:12]}"
+    run_id = f"{job.id}.{dictionary.id}.{_digest(dictionary, corpus, settings)}"
     begin_run(job.bench.shelf, job.spec.model, dictionary.id, corpus.id, settings, run_id)
     return run_id
 
 
+def _digest(dictionary: Dictionary, corpus: StoredCorpus, settings: dict[str, Any]) -> str:
+    """Of all that decides a dictionary's evidence."""
+    computed = json.dumps([dictionary.fingerprint, corpus.id, settings], sort_keys=True)
+    return hashlib.sha256(computed.encode()).hexdigest()[:12]
+
+
 def _statistics(report: Report, sae_id: str) -> dict[str, float]:
     entries = report.entries[sae_id]
-    return {"tokens": report.tokens, "active": entries, "l0": entries / max(report.tokens, 1)}
+    return {
+        "tokens": report.tokens,
+        "active": entries,
+        "l0": entries / max(report.tokens, 1),
+        "coactive_tokens": report.sampled[sae_id],
+    }
 
 
 def _layer(sae_id: str) -> int:

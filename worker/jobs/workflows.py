@@ -68,7 +68,6 @@ def _workflow(
 def clean(job: Job[Any]) -> None:
     """Remove what the job kept to go on from."""
     shutil.rmtree(job.checkpoints, ignore_errors=True)
-    shutil.rmtree(job.spill, ignore_errors=True)
 
 
 def turn(client: DBOSClient, job_id: str) -> tuple[str | None, int | None] | None:

@@ -8,9 +8,11 @@ import torch
 from jaxtyping import Float, Int
 
 from app.store.records import FeatureBatch
+from worker.precompute.coactive import Together
 from worker.precompute.examples import select_examples
 from worker.precompute.gather import find_runs, merge
-from worker.precompute.labels import write_labels
+from worker.precompute.labels import name_tokens, write_labels
+from worker.precompute.scores import Context, score_labels
 from worker.precompute.spill import Slice
 from worker.precompute.statistics import statistics
 from worker.precompute.weights import WeightEvidence
@@ -29,6 +31,7 @@ class Corpus:
     """Tokens that count."""
     quoted: Sequence[str]
     """The vocabulary's strings, as labels show them."""
+    context: Context
 
 
 def evidence(
@@ -37,6 +40,7 @@ def evidence(
     first: int,
     minimum: Float[np.ndarray, " features"],
     weights: WeightEvidence,
+    coactive: Together,
     seed: int,
 ) -> FeatureBatch:
     """The evidence of a range that begins at feature `first`, from its slices of the spill.
@@ -46,6 +50,8 @@ def evidence(
     entries = merge(slices, len(minimum), corpus.bits)
     of = statistics(entries)
     examples = select_examples(entries, find_runs(entries), corpus.lengths, first, seed)
+    named = name_tokens(examples, corpus.sequences, weights.top_logits, seed)
+    scores = score_labels(named, entries, corpus.context)
     count = entries.count.numpy()
     return FeatureBatch(
         first=first,
@@ -59,7 +65,12 @@ def evidence(
         examples=examples,
         top_logits=weights.top_logits,
         bottom_logits=weights.bottom_logits,
+        logit_range=weights.logit_range,
+        logit_counts=weights.logit_counts,
         neighbors=weights.neighbors,
         neurons=weights.neurons,
-        labels=write_labels(examples, corpus.sequences, weights.top_logits, corpus.quoted),
+        coactive=coactive,
+        labels=write_labels(named, corpus.quoted),
+        label_kind=scores.kind,
+        label_score=scores.score,
     )

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Int
 
 from app.store.records import Examples
+from worker.precompute.draw import draw
 from worker.precompute.gather import Merged, Runs
 from worker.precompute.settings import BEFORE, PER_QUANTILE, QUANTILES, TOP, WINDOW
 
@@ -77,20 +78,10 @@ def _ranks(
     edges = np.arange(_STRATA + 1) * active[:, None] // _STRATA
     low, size = edges[:, :-1], np.diff(edges)
     feature = np.arange(first, first + len(active), dtype=np.uint64)
-    draw = _hash(seed, feature[:, None] * np.uint64(_STRATA) + np.arange(_STRATA, dtype=np.uint64))
-    drawn = low + (draw % np.maximum(size, 1).astype(np.uint64)).astype(np.int64)
+    stratum = feature[:, None] * np.uint64(_STRATA) + np.arange(_STRATA, dtype=np.uint64)
+    drawn = low + (draw(seed, stratum) % np.maximum(size, 1).astype(np.uint64)).astype(np.int64)
     ranks = np.concatenate([np.broadcast_to(top, wanted_top.shape), drawn], axis=1)
     return ranks, np.concatenate([wanted_top, size > 0], axis=1)
-
-
-def _hash(seed: int, key: np.ndarray) -> np.ndarray:
-    """splitmix64 (Steele, Lea, Flood 2014) of the key in the stream of the seed."""
-    with np.errstate(over="ignore"):
-        x = key + np.uint64(seed % 2**64) * np.uint64(0xD1342543DE82EF95)
-        x = (x + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return x ^ (x >> np.uint64(31))
 
 
 class _Windows(NamedTuple):

@@ -9,6 +9,7 @@ import numpy as np
 from app.errors import Unavailable
 from worker.models import LanguageModel
 from worker.precompute.forward import Forward
+from worker.precompute.kept import trim
 from worker.precompute.settings import Settings
 from worker.precompute.spill import ENTRY_BYTES, START_BYTES
 from worker.saes import Dictionary
@@ -24,8 +25,9 @@ def spill_bytes(
     dictionaries: Sequence[Dictionary],
     sequences: Sequences,
     settings: Settings,
-) -> int:
-    """Bytes that the entries of the whole corpus take on disk, judged by evenly spaced sequences."""
+) -> dict[str, int]:
+    """Bytes that the entries of the whole corpus take on disk, by dictionary, judged by evenly
+    spaced sequences."""
     sample = _sample(sequences)
     forward = Forward(model, dictionaries)
     entries = dict.fromkeys((one.id for one in dictionaries), 0)
@@ -34,20 +36,22 @@ def spill_bytes(
             entries[encoded.dictionary.id] += len(encoded.entries.value)
     growth = len(sequences.flat) / len(sample.flat)
     shards = -(-len(sequences.flat) // settings.shard_tokens)
-    total = 0
+    total = {}
     for one in dictionaries:
         expected = int(entries[one.id] * growth)
         segments = shards + expected // settings.segment_entries
-        total += expected * ENTRY_BYTES + segments * (one.d_sae + 1) * START_BYTES
+        total[one.id] = expected * ENTRY_BYTES + segments * (one.d_sae + 1) * START_BYTES
     return total
 
 
 def check_room(folder: Path, needed: int) -> None:
-    """Refuse a spill that will not fit.
+    """Refuse a spill that will not fit, once those kept of earlier runs are gone.
 
     Raises:
         Unavailable: the disk has less room than `needed` bytes and a margin.
     """
+    if shutil.disk_usage(folder).free < _MARGIN * needed:
+        trim(folder, 0)
     free = shutil.disk_usage(folder).free
     if free < _MARGIN * needed:
         raise Unavailable(

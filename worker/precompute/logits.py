@@ -10,15 +10,16 @@ the direction and any scaling or soft cap of the logits, so values compare withi
 between features of one dictionary, but are no logit differences of any text.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import nn
 
 from worker.models import LanguageModel
 from worker.precompute.norms import LinearPart, is_norm
-from worker.precompute.settings import LOGITS
+from worker.precompute.settings import LOGIT_BINS, LOGITS
 
 _BLOCK = 2**25
 """Logits in memory at a time."""
@@ -29,6 +30,10 @@ class Promoted(NamedTuple):
 
     top: tuple[torch.Tensor, torch.Tensor]
     bottom: tuple[torch.Tensor, torch.Tensor]
+    range: Float[torch.Tensor, "features 2"]
+    """The lowest and the highest logit."""
+    counts: Int[torch.Tensor, "features bins"]
+    """int32: tokens by logit, in `LOGIT_BINS` bins of equal width over that range."""
 
 
 class Unembedding:
@@ -43,22 +48,51 @@ class Unembedding:
         """The `LOGITS` tokens that each direction promotes and suppresses most."""
         n = min(LOGITS, len(self._weight))
         weight = self._weight.float()
-        tops, bottoms = [], []
+        parts: list[Promoted] = []
         for block in self._through_norm(directions).split(max(1, _BLOCK // len(weight))):
             logits = block @ weight.T
-            tops.append(logits.topk(n))
-            bottoms.append(logits.topk(n, largest=False))
-        return Promoted(_joined(tops), _joined(bottoms))
+            top, bottom = logits.topk(n), logits.topk(n, largest=False)
+            bounds = torch.stack([bottom.values[:, 0], top.values[:, 0]], dim=1)
+            parts.append(
+                Promoted(
+                    (top.indices, top.values),
+                    (bottom.indices, bottom.values),
+                    bounds,
+                    _histogram(logits, bounds),
+                )
+            )
+        return _joined(parts)
 
 
 def nothing_promoted(features: int) -> Promoted:
     """For dictionaries that do not write to the residual stream."""
     none = torch.empty(features, 0, dtype=torch.long), torch.empty(features, 0)
-    return Promoted(none, none)
+    no_counts = torch.empty(features, 0, dtype=torch.int32)
+    return Promoted(none, none, torch.zeros(features, 2), no_counts)
 
 
-def _joined(parts: list[torch.return_types.topk]) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.cat([part.indices for part in parts]), torch.cat([part.values for part in parts])
+def _joined(parts: list[Promoted]) -> Promoted:
+    tops, bottoms, ranges, counts = zip(*parts, strict=True)
+    return Promoted(
+        _columns(tops), _columns(bottoms), torch.cat(list(ranges)), torch.cat(list(counts))
+    )
+
+
+def _columns(
+    parts: Sequence[tuple[torch.Tensor, torch.Tensor]],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.cat([ids for ids, _ in parts]), torch.cat([values for _, values in parts])
+
+
+def _histogram(
+    logits: Float[torch.Tensor, "features vocab"], bounds: Float[torch.Tensor, "features 2"]
+) -> Int[torch.Tensor, "features bins"]:
+    """Bin floor(bins (v - lowest) / (highest - lowest)), the highest in the last one."""
+    low, width = bounds[:, :1], (bounds[:, 1:] - bounds[:, :1]).clamp(min=1e-30)
+    bins = ((logits - low) / width * LOGIT_BINS).int().clamp_(max=LOGIT_BINS - 1)
+    row = torch.arange(len(logits), device=logits.device, dtype=torch.int32)[:, None]
+    counts = torch.bincount((bins + row * LOGIT_BINS).flatten(), minlength=len(logits) * LOGIT_BINS)
+    return counts.reshape(-1, LOGIT_BINS).int()
 
 
 @torch.inference_mode()

@@ -20,17 +20,20 @@ class Shard:
     stop: int
 
 
-def position_bits(offsets: Int[np.ndarray, " sequences_plus_1"]) -> int:
-    """Bits that hold every position of the longest sequence.
+def position_bits(context_size: int) -> int:
+    """Bits that hold every position of a sequence: the same for all corpora of a model.
 
     An entry's place is one non-negative int32: sequence (counted in its shard) << bits | position.
     """
-    return int(np.diff(offsets).max() - 1).bit_length()
+    return (context_size - 1).bit_length()
 
 
-def plan_shards(offsets: Int[np.ndarray, " sequences_plus_1"], shard_tokens: int) -> list[Shard]:
-    """Cut a corpus into shards of `shard_tokens` tokens or just over, as places allow."""
-    most = 2 ** (_PLACE_BITS - position_bits(offsets))
+def plan_shards(
+    offsets: Int[np.ndarray, " sequences_plus_1"], shard_tokens: int, bits: int
+) -> list[Shard]:
+    """Cut a corpus into shards of `shard_tokens` tokens or just over, as places of `bits` position
+    bits allow."""
+    most = 2 ** (_PLACE_BITS - bits)
     shards: list[Shard] = []
     first, last = 0, len(offsets) - 1
     while first < last:

@@ -8,7 +8,7 @@ shards and ranges, and hands over the bytes that an uninterrupted run does.
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,18 +18,28 @@ import torch
 from app.errors import Invalid
 from app.store.records import FeatureBatch
 from worker.models import LanguageModel, vocabulary
+from worker.precompute.coactive import (
+    Sample,
+    draw_sample,
+    nothing_together,
+    sampled_tokens,
+    share_of,
+    together,
+)
 from worker.precompute.evidence import Corpus, evidence
 from worker.precompute.forecast import check_room, spill_bytes
 from worker.precompute.forward import Forward
+from worker.precompute.kept import in_use
 from worker.precompute.labels import quote
 from worker.precompute.logits import Unembedding
 from worker.precompute.plan import Shard, plan_ranges, plan_shards, position_bits
+from worker.precompute.scores import Context
 from worker.precompute.settings import Settings
 from worker.precompute.spill import ShardWriter, Spill
 from worker.precompute.weights import weight_evidence
 from worker.progress import Progress, silent
 from worker.saes import Dictionary
-from worker.tokens import Sequences, batches, corpus_fingerprint
+from worker.tokens import Sequences, batches
 
 Ranges = Mapping[str, Collection[tuple[int, int]]]
 """By dictionary, ranges (first, stop) of features."""
@@ -43,8 +53,10 @@ class Report:
     """Tokens of the corpus that count."""
     entries: dict[str, int] = field(default_factory=dict)
     """Active (token, feature) pairs of each dictionary."""
+    sampled: dict[str, int] = field(default_factory=dict)
+    """Tokens on which co-activity of each dictionary's features was counted."""
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """Time in each step: forecast, tokens, weights, evidence, commit."""
+    """Time in each step: forecast, tokens, corpus, coactive, weights, evidence, commit."""
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -68,9 +80,10 @@ def precompute(
     """Compute the evidence of every feature of `dictionaries` (ids all different) on a corpus.
 
     `on_range(id, batch)` commits a range of features of a dictionary; ranges in `done_ranges` are
-    left out. `spill_dir` holds intermediate files for as long as a call may have to go on from
-    them: the caller removes it when the evidence is committed whole. Reports phase `tokens` in
-    tokens (metrics: mean active features a token, `l0/<id>`), then `features` in features.
+    left out. `spill_dir` holds intermediate files, which later calls go on from, also over other
+    corpora that begin alike: the caller bounds what is kept there (`worker.precompute.kept`).
+    Reports phase `tokens` in tokens (metrics: mean active features a token, `l0/<id>`), then
+    `features` in features.
 
     Raises:
         Invalid: two dictionaries have the same id.
@@ -81,8 +94,9 @@ def precompute(
     settings = settings or Settings()
     done = done_ranges or {}
     run = _Run(model, dictionaries, sequences, spill_dir, settings, on_progress)
-    run.spill_tokens()
-    run.finish_features(done, on_range)
+    with in_use(spill.folder for spill in run.spills.values()):
+        run.spill_tokens()
+        run.finish_features(done, on_range)
     return run.report
 
 
@@ -105,51 +119,69 @@ class _Run:
     ) -> None:
         self._model, self._dictionaries, self._sequences = model, dictionaries, sequences
         self._settings, self._progress, self._folder = settings, on_progress, spill_dir
-        self._bits = position_bits(sequences.offsets)
-        self._shards = plan_shards(sequences.offsets, settings.shard_tokens)
-        self._spill = Spill(spill_dir, self._identity())
+        self._bits = position_bits(model.context_size)
+        self._shards = plan_shards(sequences.offsets, settings.shard_tokens, self._bits)
+        identity = self._identity()
+        self.spills = {one.id: Spill(spill_dir, one, identity, sequences) for one in dictionaries}
         self.report = Report()
 
     def _identity(self) -> dict[str, object]:
-        """What the spilled entries depend on."""
+        """What the spilled entries depend on, besides dictionary and tokens."""
         model = self._model
         return {
             "model": model.fingerprint,
-            "corpus": corpus_fingerprint(self._sequences, model.context_size, model.prepend_bos),
-            "dictionaries": {one.id: one.fingerprint for one in self._dictionaries},
             "number format": f"{model.dtype} on {model.device.type}",
-            "settings": self._settings.record(),
+            "position bits": self._bits,
+            "batch tokens": self._settings.batch_tokens,
+            "segment entries": self._settings.segment_entries,
         }
 
     def spill_tokens(self) -> None:
         """Steps 2 and 3, for the shards that are not there yet."""
-        missing = [shard for shard in self._shards if not self._spill.has(shard)]
+        missing = {
+            shard: names
+            for shard in self._shards
+            if (names := [name for name, spill in self.spills.items() if not spill.has(shard)])
+        }
         if missing:
             with self.report.timed("forecast"):
                 self._check_room(missing)
         offsets = self._sequences.offsets
         left = sum(int(offsets[shard.stop] - offsets[shard.first]) for shard in missing)
         meter = _Meter(self._progress, "tokens", int(offsets[-1]), left)
-        forward = Forward(self._model, self._dictionaries)
         with self.report.timed("tokens"):
-            for shard in missing:
-                self._spill.write(shard, lambda at, one=shard: self._fill(at, one, forward, meter))
+            for shard, names in missing.items():
+                self._fill(shard, names, meter)
 
-    def _check_room(self, missing: Sequence[Shard]) -> None:
+    def _check_room(self, missing: Mapping[Shard, Sequence[str]]) -> None:
         whole = spill_bytes(self._model, self._dictionaries, self._sequences, self._settings)
-        check_room(self._folder, whole * len(missing) // len(self._shards))
+        needed = sum(whole[name] for names in missing.values() for name in names)
+        check_room(self._folder, needed // len(self._shards))
 
-    def _fill(self, folder: Path, shard: Shard, forward: Forward, meter: "_Meter") -> None:
+    def _fill(self, shard: Shard, names: Sequence[str], meter: "_Meter") -> None:
+        """Run a shard through the dictionaries that do not have it."""
         settings = self._settings
-        writer = ShardWriter(folder, self._dictionaries, settings.segment_entries)
-        tokens, active = 0, dict.fromkeys((one.id for one in self._dictionaries), 0)
-        for batch in batches(self._sequences, settings.batch_tokens, shard.first, shard.stop):
-            for encoded in forward.encode(batch, shard.first, self._bits):
-                active[encoded.dictionary.id] += writer.add(encoded)
-            tokens += int(forward.counted(batch).sum())
-            l0 = {f"l0/{name}": entries / max(tokens, 1) for name, entries in active.items()}
-            meter.add(int(batch.mask.sum()), l0)
-        writer.close(tokens)
+        chosen = [self.spills[name].dictionary for name in names]
+        forward = Forward(self._model, chosen)
+        tokens, active = 0, dict.fromkeys(names, 0)
+        with ExitStack() as folders:
+            writers = {
+                name: ShardWriter(
+                    folders.enter_context(self.spills[name].new(shard)),
+                    self.spills[name].dictionary,
+                    settings.segment_entries,
+                )
+                for name in names
+            }
+            for batch in batches(self._sequences, settings.batch_tokens, shard.first, shard.stop):
+                for encoded in forward.encode(batch, shard.first, self._bits):
+                    name = encoded.dictionary.id
+                    active[name] += writers[name].add(encoded)
+                tokens += int(forward.counted(batch).sum())
+                l0 = {f"l0/{name}": entries / max(tokens, 1) for name, entries in active.items()}
+                meter.add(int(batch.mask.sum()), l0)
+            for writer in writers.values():
+                writer.close(tokens)
 
     def finish_features(self, done: Ranges, on_range: Callable[[str, FeatureBatch], None]) -> None:
         """Steps 4 to 8, for the ranges that are not committed."""
@@ -163,39 +195,74 @@ class _Run:
             sum(one.d_sae for one in self._dictionaries),
             sum(stop - first for ranges in left.values() for first, stop in ranges),
         )
-        corpus, unembedding = self._corpus(), Unembedding(self._model)
+        with self.report.timed("corpus"):
+            corpus, unembedding = self._corpus(), Unembedding(self._model)
         for one in self._dictionaries:
-            minimum = self._minimum(one)
+            minimum, sample = self._minimum(one), self._sample(one)
             for first, stop in left[one.id]:
                 with self.report.timed("weights"):
                     weights = weight_evidence(self._model, unembedding, one, first, stop)
+                with self.report.timed("coactive"):
+                    coactive = (
+                        together(sample, first, stop) if sample else nothing_together(stop - first)
+                    )
                 with self.report.timed("evidence"):
                     slices = [s for shard in self._shards
-                              for s in self._spill.slices(shard, one, first, stop)]  # fmt: skip
+                              for s in self.spills[one.id].slices(shard, first, stop)]  # fmt: skip
                     batch = evidence(
-                        corpus, slices, first, minimum[first:stop], weights, self._settings.seed
+                        corpus,
+                        slices,
+                        first,
+                        minimum[first:stop],
+                        weights,
+                        coactive,
+                        self._settings.seed,
                     )
                 with self.report.timed("commit"):
                     on_range(one.id, batch)
                 meter.add(stop - first)
 
     def _plan(self, dictionary: Dictionary) -> list[tuple[int, int]]:
-        counts = np.sum([self._spill.counts(one, dictionary) for one in self._shards], axis=0)
+        spill = self.spills[dictionary.id]
+        counts = np.sum([spill.counts(shard) for shard in self._shards], axis=0)
         self.report.entries[dictionary.id] = int(counts.sum())
         return plan_ranges(counts, self._settings.range_entries, self._settings.range_features)
 
     def _minimum(self, dictionary: Dictionary) -> np.ndarray:
-        parts = [self._spill.minimum(shard, dictionary) for shard in self._shards]
+        parts = [self.spills[dictionary.id].minimum(shard) for shard in self._shards]
         return np.minimum.reduce(parts)
 
+    def _sample(self, dictionary: Dictionary) -> Sample | None:
+        """The sampled tokens' entries of a dictionary; None of neurons, which are not counted."""
+        tokens, seed = self.report.tokens, self._settings.seed
+        self.report.sampled[dictionary.id] = 0
+        if dictionary.decoder.rows is None:
+            return None
+        share = share_of(tokens, self.report.entries[dictionary.id])
+        with self.report.timed("coactive"):
+            self.report.sampled[dictionary.id] = sampled_tokens(
+                self._sequences, self._special(), share, seed
+            )
+            return draw_sample(
+                self.spills[dictionary.id], self._shards, self._sequences, self._bits, share, seed
+            )
+
+    def _special(self) -> np.ndarray:
+        """bool [vocab]: the tokens that do not count."""
+        special = np.zeros(self._model.vocab_size, dtype=bool)
+        special[[i for i in self._model.special_ids if i < len(special)]] = True
+        return special
+
     def _corpus(self) -> Corpus:
-        self.report.tokens = sum(self._spill.tokens(shard) for shard in self._shards)
+        spill = next(iter(self.spills.values()))
+        self.report.tokens = sum(spill.tokens(shard) for shard in self._shards)
         return Corpus(
             sequences=self._sequences,
             lengths=torch.from_numpy(np.diff(self._sequences.offsets)),
             bits=self._bits,
             tokens=self.report.tokens,
             quoted=quote(vocabulary(self._model).display),
+            context=Context(self._sequences, self._special(), self._settings.seed),
         )
 
 

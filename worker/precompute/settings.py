@@ -17,14 +17,19 @@ BINS = 32
 """Histogram bins."""
 LOGITS = 10
 """Tokens promoted and tokens suppressed."""
+LOGIT_BINS = 32
+"""Bins of the histogram of a feature's logits."""
 NEIGHBORS = 10
 """Nearest features."""
 NEURONS = 5
 """Most aligned neurons."""
+COACTIVE = 10
+"""Features most often active together with one."""
 
 _EVIDENCE = {
     "top": TOP, "quantiles": QUANTILES, "per_quantile": PER_QUANTILE, "window": WINDOW,
-    "before": BEFORE, "bins": BINS, "logits": LOGITS, "neighbors": NEIGHBORS, "neurons": NEURONS,
+    "before": BEFORE, "bins": BINS, "logits": LOGITS, "logit_bins": LOGIT_BINS, "neighbors": NEIGHBORS, "neurons": NEURONS,
+    "coactive": COACTIVE,
 }  # fmt: skip
 
 
@@ -43,7 +48,7 @@ class Settings:
     range_features: int = 1_024
     """Features of a range, at most."""
     seed: int = 0
-    """Of the sample in each rank band."""
+    """Of all that is sampled: rank bands, what is held out of labels, tokens of co-activity."""
 
     def record(self) -> dict[str, Any]:
         """Everything that decides the evidence, for the run's record."""

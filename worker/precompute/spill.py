@@ -1,19 +1,23 @@
 """Entries on disk between the pass over tokens and the pass over features.
 
-    spill_dir/identity.json            what the entries belong to
-    spill_dir/shard-00000/             one folder a shard, there whole or not at all
-        shard.json                     its number of counted tokens
-        {id}.place  {id}.value         int32 and float32 entries of a dictionary, segment by segment
-        {id}.starts                    int64 [segments, d_sae + 1]: where each feature begins
-        {id}.minimum                   float32 [d_sae], signed dictionaries only
+    spill_dir/{dictionary}/{identity}/     what a dictionary gave, under one model and settings
+        {shard}/                           one folder a shard, there whole or not at all
+            shard.json                     its number of counted tokens
+            place  value                   int32 and float32 entries, segment by segment
+            starts                         int64 [segments, d_sae + 1]: where each feature begins
+            minimum                        float32 [d_sae], signed dictionaries only
+
+Shards are named by their tokens, so a run over more text finds those that it shares with an earlier
+one, and spills only the others.
 
 A segment is sorted by feature, stably, so a range of features is a slice of it; features are not
 written, `starts` says them. An entry takes 8 bytes.
 """
 
+import hashlib
 import json
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -21,10 +25,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from worker.durable import sync, write_folder
+from worker.durable import is_there, new_folder
 from worker.precompute.forward import Encoded, Entries
 from worker.precompute.plan import Shard
 from worker.saes import Dictionary
+from worker.tokens import Sequences
 
 ENTRY_BYTES = 8
 START_BYTES = 8
@@ -42,138 +47,126 @@ class Slice(NamedTuple):
 
 
 class ShardWriter:
-    """Takes the entries of a shard, in the folder that becomes it."""
+    """Takes the entries of one dictionary in a shard, in the folder that becomes it."""
 
-    def __init__(
-        self, folder: Path, dictionaries: Sequence[Dictionary], segment_entries: int
-    ) -> None:
-        self._folder, self._limit = folder, segment_entries
-        self._held: dict[str, list[Entries]] = {one.id: [] for one in dictionaries}
-        self._dictionaries = {one.id: one for one in dictionaries}
-        self._written = dict.fromkeys(self._held, 0)
-        self._minimum: dict[str, torch.Tensor] = {}
+    def __init__(self, folder: Path, dictionary: Dictionary, segment_entries: int) -> None:
+        self._folder, self._d_sae, self._limit = folder, dictionary.d_sae, segment_entries
+        self._held: list[Entries] = []
+        self._n_held = self._written = 0
+        self._minimum: torch.Tensor | None = None
 
     def add(self, encoded: Encoded) -> int:
         """Hold entries until they make a segment; returns how many they are."""
-        name = encoded.dictionary.id
-        self._held[name].append(encoded.entries)
+        n = len(encoded.entries.value)
+        self._held.append(encoded.entries)
+        self._n_held += n
         if encoded.minimum is not None:
-            old = self._minimum.get(name, encoded.minimum)
-            self._minimum[name] = torch.minimum(old, encoded.minimum)
-        if sum(len(held.value) for held in self._held[name]) >= self._limit:
-            self._write_segment(name)
-        return len(encoded.entries.value)
+            old = encoded.minimum if self._minimum is None else self._minimum
+            self._minimum = torch.minimum(old, encoded.minimum)
+        if self._n_held >= self._limit:
+            self._write_segment()
+        return n
 
     def close(self, tokens: int) -> None:
         """Write what is held, and that the shard has so many counted tokens."""
-        for name in self._held:
-            self._write_segment(name)
-        for name, minimum in self._minimum.items():
-            self._append(name, "minimum", minimum)
+        self._write_segment()
+        if self._minimum is not None:
+            self._append("minimum", self._minimum)
         (self._folder / "shard.json").write_text(json.dumps({"tokens": tokens}))
 
-    def _write_segment(self, name: str) -> None:
-        held, self._held[name] = self._held[name], []
+    def _write_segment(self) -> None:
+        held, self._held, self._n_held = self._held, [], 0
         if not held:
             return
         feature, place, value = (torch.cat(column) for column in zip(*held, strict=True))
-        counts = torch.bincount(feature, minlength=self._dictionaries[name].d_sae)
+        counts = torch.bincount(feature, minlength=self._d_sae)
         order = feature.int().sort(stable=True).indices
-        self._append(name, "place", place.index_select(0, order))
-        self._append(name, "value", value.index_select(0, order))
-        starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)]) + self._written[name]
-        self._append(name, "starts", starts)
-        self._written[name] += len(value)
+        self._append("place", place.index_select(0, order))
+        self._append("value", value.index_select(0, order))
+        self._append("starts", torch.cat([counts.new_zeros(1), counts.cumsum(0)]) + self._written)
+        self._written += len(value)
 
-    def _append(self, name: str, column: str, values: torch.Tensor) -> None:
-        with (self._folder / f"{name}.{column}").open("ab") as file:
+    def _append(self, column: str, values: torch.Tensor) -> None:
+        with (self._folder / column).open("ab") as file:
             values.cpu().numpy().tofile(file)
 
 
 class Spill:
-    """The complete shards in `folder`."""
+    """The complete shards of one dictionary."""
 
-    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
-        """Shards that belong to another `identity` are thrown away, and those half-written."""
-        self._folder = folder
-        written = json.dumps(identity, sort_keys=True)
-        file = folder / "identity.json"
-        if folder.exists() and not (file.exists() and file.read_text() == written):
-            _discard(folder, file)
-        folder.mkdir(parents=True, exist_ok=True)
-        if not file.exists():
-            _write_whole(file, written)
-        for left in folder.glob(".shard-*"):
-            shutil.rmtree(left)
+    def __init__(
+        self, folder: Path, dictionary: Dictionary, identity: dict[str, Any], sequences: Sequences
+    ) -> None:
+        """`identity` is all that entries depend on besides dictionary and tokens."""
+        written = json.dumps(identity, sort_keys=True).encode()
+        of_dictionary = folder / dictionary.fingerprint[:16]
+        self.folder = of_dictionary / hashlib.sha256(written).hexdigest()[:16]
+        self.dictionary, self._sequences = dictionary, sequences
+        self._names: dict[Shard, str] = {}
 
     def has(self, shard: Shard) -> bool:
-        return self._path(shard).is_dir()
+        return is_there(self._path(shard))
 
-    def write(self, shard: Shard, fill: Callable[[Path], None]) -> None:
-        """Let `fill` write a shard's files; they count once it has returned."""
-        write_folder(self._path(shard), fill)
+    def new(self, shard: Shard) -> AbstractContextManager[Path]:
+        """A folder for a shard's files; they count once the block ends."""
+        return new_folder(self._path(shard))
 
     def tokens(self, shard: Shard) -> int:
         """Tokens of a shard that count."""
         return json.loads((self._path(shard) / "shard.json").read_text())["tokens"]
 
-    def counts(self, shard: Shard, dictionary: Dictionary) -> Int[np.ndarray, " d_sae"]:
+    def counts(self, shard: Shard) -> Int[np.ndarray, " d_sae"]:
         """Entries of each feature in a shard."""
-        total = np.zeros(dictionary.d_sae, dtype=np.int64)
-        for counts in self._segment_counts(shard, dictionary, 0, dictionary.d_sae):
+        total = np.zeros(self.dictionary.d_sae, dtype=np.int64)
+        for counts in self._segment_counts(shard, 0, self.dictionary.d_sae):
             total += counts[1]
         return total
 
-    def minimum(self, shard: Shard, dictionary: Dictionary) -> Float[np.ndarray, " d_sae"]:
+    def minimum(self, shard: Shard) -> Float[np.ndarray, " d_sae"]:
         """Most negative value of each feature in a shard; 0 where there is none."""
-        file = self._path(shard) / f"{dictionary.id}.minimum"
+        file = self._path(shard) / "minimum"
         if not file.exists():
-            return np.zeros(dictionary.d_sae, dtype=np.float32)
+            return np.zeros(self.dictionary.d_sae, dtype=np.float32)
         return np.fromfile(file, np.float32)
 
-    def slices(
-        self, shard: Shard, dictionary: Dictionary, first: int, stop: int
-    ) -> Iterator[Slice]:
+    def slices(self, shard: Shard, first: int, stop: int) -> Iterator[Slice]:
         """The entries of features `first` to `stop`, segment by segment as they were written."""
-        segments = list(self._segment_counts(shard, dictionary, first, stop))
+        segments = list(self._segment_counts(shard, first, stop))
         if not segments:
             return
-        base = self._path(shard) / dictionary.id
-        with open(f"{base}.place", "rb") as places, open(f"{base}.value", "rb") as values:
+        folder = self._path(shard)
+        with (folder / "place").open("rb") as places, (folder / "value").open("rb") as values:
             for begin, counts in segments:
                 size = int(counts.sum())
                 place = _read(places, np.int32, begin, size)
                 yield Slice(shard.first, counts, place, _read(values, np.float32, begin, size))
 
     def _segment_counts(
-        self, shard: Shard, dictionary: Dictionary, first: int, stop: int
+        self, shard: Shard, first: int, stop: int
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Of each segment, where its slice begins and how many entries each feature has there."""
-        file = self._path(shard) / f"{dictionary.id}.starts"
-        row = dictionary.d_sae + 1
+        file = self._path(shard) / "starts"
+        row = self.dictionary.d_sae + 1
         with file.open("rb") as starts:
             for segment in range(file.stat().st_size // (START_BYTES * row)):
                 at = _read(starts, np.int64, segment * row + first, stop - first + 1)
                 yield int(at[0]), np.diff(at)
 
     def _path(self, shard: Shard) -> Path:
-        return self._folder / f"shard-{shard.index:05d}"
+        if shard not in self._names:
+            self._names[shard] = _fingerprint(self._sequences, shard)
+        return self.folder / self._names[shard]
+
+
+def _fingerprint(sequences: Sequences, shard: Shard) -> str:
+    """Names a shard by its tokens and how they are cut."""
+    offsets = sequences.offsets[shard.first : shard.stop + 1]
+    digest = hashlib.sha256((offsets - offsets[0]).astype("<i8").tobytes())
+    digest.update(sequences.flat[offsets[0] : offsets[-1]].astype("<i4").tobytes())
+    return digest.hexdigest()[:24]
 
 
 def _read(file: BinaryIO, dtype: type[np.number], begin: int, size: int) -> np.ndarray:
     """`size` numbers from number `begin` on; never mapped, so that memory stays bounded."""
     file.seek(begin * np.dtype(dtype).itemsize)
     return np.fromfile(file, dtype, size)
-
-
-def _discard(folder: Path, identity: Path) -> None:
-    """Delete `folder`; its identity first, so that no rest of it is ever taken for shards."""
-    identity.unlink(missing_ok=True)
-    sync(folder)
-    shutil.rmtree(folder)
-
-
-def _write_whole(file: Path, text: str) -> None:
-    partial = file.with_suffix(".partial")
-    partial.write_text(text)
-    partial.replace(file)

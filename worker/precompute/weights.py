@@ -23,6 +23,10 @@ class WeightEvidence:
 
     top_logits: Pair
     bottom_logits: Pair
+    logit_range: np.ndarray
+    """float32 [features, 2]."""
+    logit_counts: np.ndarray
+    """int32 [features, bins]."""
     neighbors: Pair
     neurons: tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -46,6 +50,8 @@ def weight_evidence(
     return WeightEvidence(
         top_logits=_pair(*promoted.top),
         bottom_logits=_pair(*promoted.bottom),
+        logit_range=promoted.range.cpu().numpy(),
+        logit_counts=promoted.counts.cpu().numpy(),
         neighbors=_pair(*neighbors),
         neurons=(_ids(neurons[0]), *_pair(*neurons[1:])),
     )

@@ -1,0 +1,35 @@
+"""Evidence of format 2: labels with kind and score, co-active features, histograms of logits.
+
+Evidence of format 1 cannot be completed without its corpus being run again, so it is dropped: its
+SAEs are registered as before, and to be precomputed anew.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    _drop_evidence()
+    op.add_column("features", sa.Column("label_kind", sa.String(), nullable=True))
+    op.add_column("features", sa.Column("label_score", sa.Double(), nullable=True))
+
+
+def downgrade() -> None:
+    _drop_evidence()
+    with op.batch_alter_table("features") as table:
+        table.drop_column("label_score")
+        table.drop_column("label_kind")
+
+
+def _drop_evidence() -> None:
+    if op.get_bind().dialect.name == "sqlite":
+        op.execute("INSERT INTO search_features(search_features) VALUES ('delete-all')")
+    op.execute("DELETE FROM features")
+    op.execute("DELETE FROM run_ranges")
+    op.execute("UPDATE saes SET run = NULL")
+    op.execute("UPDATE runs SET state = 'superseded'")
