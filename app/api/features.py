@@ -4,6 +4,7 @@ One feature is the hot path of the service. Its answer is JSON bytes made from t
 `Feature` documents them, and a test holds the two together.
 """
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Annotated, Any
 
@@ -149,11 +150,17 @@ def _json(feature: StoredFeature, vocabulary: Vocabulary) -> bytes:
             "max_activation": feature.max_activation,
             "mean_activation": feature.mean_activation,
             "min_activation": feature.min_activation,
-            "histogram": {"edges": feature.histogram_edges, "counts": feature.histogram_counts},
+            "histogram": {
+                "edges": _short(feature.histogram_edges),
+                "counts": feature.histogram_counts,
+            },
             "logits": {
                 "top": [{"token": display[t], "value": v} for t, v in feature.top_logits],
                 "bottom": [{"token": display[t], "value": v} for t, v in feature.bottom_logits],
-                "histogram": {"edges": feature.logit_edges, "counts": feature.logit_counts},
+                "histogram": {
+                    "edges": _short(feature.logit_edges),
+                    "counts": feature.logit_counts,
+                },
             },
             "bands": _bands(feature.windows, vocabulary),
             "neighbors": [{"index": i, "cosine": c} for i, c in feature.neighbors],
@@ -164,13 +171,18 @@ def _json(feature: StoredFeature, vocabulary: Vocabulary) -> bytes:
     )
 
 
+def _short(values: Sequence[float]) -> np.ndarray:
+    """Numbers that are float32, to be written with no more digits than they have."""
+    return np.array(values, np.float32)
+
+
 def _bands(windows: Windows, vocabulary: Vocabulary) -> list[dict[str, Any]]:
     """Examples by band. What all windows need is done for all of their tokens at once."""
     bands: dict[str, list[dict[str, Any]]] = {}
     if not len(windows):
         return []
     tokens = windows.cut(vocabulary.shown[windows.token_ids].tolist())
-    values = windows.cut(windows.values.tolist())
+    values = windows.cut(list(windows.values))
     exact: list[bool] = np.all(vocabulary.is_exact[windows.token_ids], axis=1).tolist()
     texts = [
         "".join(tokens[e]) if is_exact else _text(windows, e, vocabulary)

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-T = TypeVar("T")
+T = TypeVar("T", list[Any], np.ndarray)
 SaeStatus = Literal["registered", "ready"]
 """`ready` once a run is complete and its evidence is served."""
 
@@ -235,7 +235,7 @@ class Windows:
             for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)
         )
 
-    def cut(self, columns: list[list[T]]) -> list[list[T]]:
+    def cut(self, columns: list[T]) -> list[T]:
         """Rows of L things, each without what is behind its window's end."""
         return [
             row if len(row) == length else row[:length]
