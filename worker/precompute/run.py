@@ -56,7 +56,7 @@ class Report:
     sampled: dict[str, int] = field(default_factory=dict)
     """Tokens on which co-activity of each dictionary's features was counted."""
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """Time in each step: forecast, tokens, corpus, coactive, weights, evidence, commit."""
+    """Time in each step: forecast, tokens, corpus, sample, weights, coactive, evidence, commit."""
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -239,7 +239,7 @@ class _Run:
         if dictionary.decoder.rows is None:
             return None
         share = share_of(tokens, self.report.entries[dictionary.id])
-        with self.report.timed("coactive"):
+        with self.report.timed("sample"):
             self.report.sampled[dictionary.id] = sampled_tokens(
                 self._sequences, self._special(), share, seed
             )
