@@ -23,7 +23,7 @@ from worker.precompute.settings import Settings
 
 ONE_PIECE = Settings(batch_tokens=512)
 MANY_PIECES = Settings(
-    batch_tokens=300, shard_tokens=700, segment_entries=700, range_entries=3_000,
+    batch_tokens=300, shard_tokens=700, segment_entries=700, range_entries=500,
     range_features=17, seed=2**64 + 5,
 )  # fmt: skip
 
@@ -107,6 +107,11 @@ def test_the_scene_holds_labels_that_tell_and_labels_that_do_not(batches: Batche
     assert (np.diff(np.concatenate(ties), axis=1) == 0).any()
 
 
+def test_some_features_do_not_fit_in_memory_at_once(batches: Batches) -> None:
+    largest = max(int(batch.count.max()) for several in batches.values() for batch in several)
+    assert largest > 3 * MANY_PIECES.range_entries
+
+
 def test_a_smaller_sample_is_counted_alike(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,8 +137,8 @@ def test_the_scene_holds_the_hard_cases(scene: Scene, batches: Batches) -> None:
     assert of[ONCE].count == 1 and len(of[ONCE].examples) == 2
     assert _fires_on_bos(scene)
     assert any(_ties(one) for one in of.values())
-    signed = [batch.min_activation for name in ("1-signed", "2-mlp") for batch in batches[name]]
-    assert all((minimum < 0).any() for minimum in signed)
+    for name in ("1-signed", "2-mlp"):
+        assert any((batch.min_activation < 0).any() for batch in batches[name])
     assert all((batch.min_activation == 0).all() for batch in batches["1-topk"])
 
 

@@ -36,7 +36,7 @@ def test_planted_features_get_their_kind_and_score() -> None:
         promotes=np.array([[9, -1, -1], [4, -1, -1], [9, 8, -1], [1, -1, -1], [2, -1, -1]]),
     )
     context = Context(sequences, np.zeros(VOCABULARY, dtype=bool), seed=0)
-    kind, score = score_labels(named, merged(active), context)
+    kind, score = score_labels(named, [merged(active)], context)
     assert [LABEL_KINDS[one] for one in kind] == ["input", "output", "input", "neither", "neither"]
     assert score[:2].tolist() == [1.0, 1.0]
     # All of its tokens are named, and about half of the named tokens' are not active.

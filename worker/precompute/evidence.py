@@ -10,10 +10,9 @@ from jaxtyping import Float, Int
 from app.store.records import FeatureBatch
 from worker.precompute.coactive import Together
 from worker.precompute.examples import select_examples
-from worker.precompute.gather import find_runs, merge
+from worker.precompute.gather import Parts, find_runs
 from worker.precompute.labels import name_tokens, write_labels
 from worker.precompute.scores import Context, score_labels
-from worker.precompute.spill import Slice
 from worker.precompute.statistics import statistics
 from worker.precompute.weights import WeightEvidence
 from worker.tokens import Sequences
@@ -25,8 +24,6 @@ class Corpus:
 
     sequences: Sequences
     lengths: Int[torch.Tensor, " sequences"]
-    bits: int
-    """Position bits of a place."""
     tokens: int
     """Tokens that count."""
     quoted: Sequence[str]
@@ -36,23 +33,22 @@ class Corpus:
 
 def evidence(
     corpus: Corpus,
-    slices: Sequence[Slice],
+    parts: Parts,
     first: int,
     minimum: Float[np.ndarray, " features"],
     weights: WeightEvidence,
     coactive: Together,
     seed: int,
 ) -> FeatureBatch:
-    """The evidence of a range that begins at feature `first`, from its slices of the spill.
+    """The evidence of a range that begins at feature `first`, from its entries.
 
     `minimum` are the most negative values, one a feature.
     """
-    entries = merge(slices, len(minimum), corpus.bits)
-    of = statistics(entries)
-    examples = select_examples(entries, find_runs(entries), corpus.lengths, first, seed)
+    of = statistics(parts)
+    examples = select_examples(parts, find_runs(parts), len(minimum), corpus.lengths, first, seed)
     named = name_tokens(examples, corpus.sequences, weights.top_logits, seed)
-    scores = score_labels(named, entries, corpus.context)
-    count = entries.count.numpy()
+    scores = score_labels(named, parts, corpus.context)
+    count = of.count.numpy()
     return FeatureBatch(
         first=first,
         count=count,

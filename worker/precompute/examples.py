@@ -17,7 +17,7 @@ from jaxtyping import Bool, Int
 
 from app.store.records import Examples
 from worker.precompute.draw import draw
-from worker.precompute.gather import Merged, Runs
+from worker.precompute.gather import Merged, Parts, Runs
 from worker.precompute.settings import BEFORE, PER_QUANTILE, QUANTILES, TOP, WINDOW
 
 _STRATA = QUANTILES * PER_QUANTILE
@@ -26,20 +26,22 @@ _BAND = np.repeat(np.arange(1 + QUANTILES), [TOP] + [PER_QUANTILE] * QUANTILES)
 
 
 def select_examples(
-    entries: Merged,
+    parts: Parts,
     runs: Runs,
+    features: int,
     lengths: Int[torch.Tensor, " sequences"],
     first: int,
     seed: int,
 ) -> Examples:
-    """The examples of a range that begins at feature `first`; `lengths` are the corpus' own."""
-    active = torch.bincount(runs.feature, minlength=len(entries.count))
+    """The examples of a range of features that begins at `first`; `lengths` are the corpus' own."""
+    active = torch.bincount(runs.feature, minlength=features)
     ranks, wanted = _ranks(active.numpy(), first, seed)
     feature, chosen = np.nonzero(wanted)
     before = (active.cumsum(0) - active).numpy()
     at = torch.from_numpy(before[feature] + ranks[feature, chosen])
     run = _by_rank(runs).index_select(0, at)
-    windows = _windows(entries, runs, run, lengths)
+    entries, chosen_runs = _entries_of(parts, runs, run)
+    windows = _windows(entries, chosen_runs, lengths)
     starts = np.searchsorted(windows.of.numpy(), np.arange(len(feature) + 1))
     return Examples(
         feature=feature.astype(np.int32),
@@ -84,6 +86,27 @@ def _ranks(
     return ranks, np.concatenate([wanted_top, size > 0], axis=1)
 
 
+def _entries_of(
+    parts: Parts, runs: Runs, run: Int[torch.Tensor, " examples"]
+) -> tuple[Merged, Runs]:
+    """Entries among which are all those of some runs, and these runs with their starts there."""
+    chosen = Runs(*(column[run] for column in runs))
+    if isinstance(parts, list) and len(parts) == 1:
+        return parts[0], chosen
+    once, of = run.unique(return_inverse=True)
+    start, length = runs.start[once], runs.length[once]
+    kept, before = [], 0
+    for part in parts:
+        stop = before + len(part.value)
+        low, high = (edge.clamp(before, stop) - before for edge in (start, start + length))
+        _, entry = _spans(low, high)
+        kept.append(Merged(part.count, *(column[entry] for column in part.columns)))
+        before = stop
+    columns = zip(*(part.columns for part in kept), strict=True)
+    entries = Merged(kept[0].count, *(torch.cat(column) for column in columns))
+    return entries, chosen._replace(start=(length.cumsum(0) - length)[of])
+
+
 class _Windows(NamedTuple):
     offset: Int[torch.Tensor, " examples"]
     length: Int[torch.Tensor, " examples"]
@@ -95,15 +118,11 @@ class _Windows(NamedTuple):
     """In the window."""
 
 
-def _windows(
-    entries: Merged,
-    runs: Runs,
-    run: Int[torch.Tensor, " examples"],
-    lengths: Int[torch.Tensor, " sequences"],
-) -> _Windows:
-    start, stop = runs.start[run], runs.start[run] + runs.length[run]
-    top = _peaks(entries, runs, start)
-    sequence_length = lengths[runs.sequence[run].long()]
+def _windows(entries: Merged, runs: Runs, lengths: Int[torch.Tensor, " sequences"]) -> _Windows:
+    """One window a run, around its first maximum."""
+    start, stop = runs.start, runs.start + runs.length
+    top = _peaks(entries, runs)
+    sequence_length = lengths[runs.sequence.long()]
     latest = (sequence_length - WINDOW).clamp(min=0)
     offset = torch.minimum((entries.position[top] - BEFORE).clamp(min=0), latest)
     length = sequence_length.clamp(max=WINDOW)
@@ -125,10 +144,9 @@ def _spans(
     return of, torch.arange(len(of)) + (start - begin)[of]
 
 
-def _peaks(
-    entries: Merged, runs: Runs, start: Int[torch.Tensor, " examples"]
-) -> Int[torch.Tensor, " examples"]:
-    """The first entry at its run's maximum, for the runs that begin at `start`."""
-    largest = torch.repeat_interleave(runs.max, runs.length)
-    at_maximum = (entries.value == largest).nonzero().squeeze(1)
-    return at_maximum[torch.searchsorted(at_maximum, start)]
+def _peaks(entries: Merged, runs: Runs) -> Int[torch.Tensor, " runs"]:
+    """The first entry at each run's maximum."""
+    of, entry = _spans(runs.start, runs.start + runs.length)
+    at_maximum = (entries.value[entry] == runs.max[of]).nonzero().squeeze(1)
+    first = torch.searchsorted(of[at_maximum], torch.arange(len(runs.start)))
+    return entry[at_maximum[first]]

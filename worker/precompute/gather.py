@@ -1,4 +1,7 @@
-"""The entries of a range of features, merged from all segments into one list and cut into runs.
+"""The entries of a range of features, merged from all segments and cut into runs.
+
+Mostly the entries of a range are one list. A single feature that has more than fit in memory comes in
+several parts, one after another; whatever is computed from entries is computed from parts.
 
 Every slice is sorted by feature, so where each of its entries goes is known by counting: the
 entries of feature f from slice s begin at (all entries of features before f) + (those of f in
@@ -8,8 +11,9 @@ Within a feature the tokens of a sequence are next to each other and in order, b
 lies in one batch. So a (feature, sequence) pair is a contiguous run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +24,7 @@ from worker.precompute.spill import Slice
 
 @dataclass(frozen=True)
 class Merged:
-    """All entries of a range of features, sorted by feature."""
+    """Entries of a range of features, sorted by feature: all of them, or a part."""
 
     count: Int[torch.Tensor, " features"]
     """Entries of each feature."""
@@ -33,9 +37,35 @@ class Merged:
     value: Float[torch.Tensor, " entries"]
     """Above 0, folded units."""
 
+    @property
+    def columns(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Feature, sequence, position and value of each entry."""
+        return self.feature, self.sequence, self.position, self.value
 
-@dataclass(frozen=True)
-class Runs:
+
+Parts = Iterable[Merged]
+"""All entries of a range: one `Merged`, or several of a single feature. Can be gone through again and
+again."""
+
+
+class Streamed:
+    """Parts of a single feature, read anew each time."""
+
+    def __init__(self, slices: Callable[[], Iterator[Slice]], bits: int, entries: int) -> None:
+        """`slices` reads the feature's slices, `entries` is about how many make a part."""
+        self._slices, self._bits, self._entries = slices, bits, entries
+
+    def __iter__(self) -> Iterator[Merged]:
+        held: list[Slice] = []
+        for one in self._slices():
+            held.append(one)
+            if sum(len(part.value) for part in held) >= self._entries:
+                yield merge(held, 1, self._bits)
+                held = []
+        yield merge(held, 1, self._bits)
+
+
+class Runs(NamedTuple):
     """The (feature, sequence) pairs of a range that have entries, in the order of the entries."""
 
     start: Int[torch.Tensor, " runs"]
@@ -68,8 +98,20 @@ def merge(slices: Sequence[Slice], features: int, bits: int) -> Merged:
     return Merged(*(torch.from_numpy(column) for column in columns))
 
 
-def find_runs(entries: Merged) -> Runs:
-    """Cut the entries into runs."""
+def find_runs(parts: Parts) -> Runs:
+    """Cut the entries into runs; starts are counted over all parts."""
+    found: list[Runs] = []
+    before = 0
+    for part in parts:
+        runs = _runs_of(part, before)
+        if found and len(found[-1].start) and len(runs.start):
+            found[-1], runs = _joined(found[-1], runs)
+        found.append(runs)
+        before += len(part.value)
+    return Runs(*(torch.cat(column) for column in zip(*found, strict=True)))
+
+
+def _runs_of(entries: Merged, before: int) -> Runs:
     begins = torch.ones_like(entries.value, dtype=torch.bool)
     begins[1:] = entries.sequence.diff() != 0
     live = entries.count > 0
@@ -78,9 +120,21 @@ def find_runs(entries: Merged) -> Runs:
     end = start.new_tensor([len(begins)])
     length = start.diff(append=end) if len(start) else start
     return Runs(
-        start=start,
+        start=start + before,
         length=length,
         feature=entries.feature.index_select(0, start).long(),
         sequence=entries.sequence.index_select(0, start),
         max=torch.segment_reduce(entries.value, "max", lengths=length, unsafe=True),
+    )
+
+
+def _joined(one: Runs, other: Runs) -> tuple[Runs, Runs]:
+    """Runs of two parts of a feature; a sequence that lies in both is a run of the second."""
+    if one.sequence[-1] != other.sequence[0]:
+        return one, other
+    start, length, largest = (column.clone() for column in (other.start, other.length, other.max))
+    start[0], length[0] = one.start[-1], one.length[-1] + other.length[0]
+    largest[0] = torch.maximum(one.max[-1], other.max[0])
+    return Runs(*(column[:-1] for column in one)), other._replace(
+        start=start, length=length, max=largest
     )

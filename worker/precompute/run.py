@@ -29,17 +29,21 @@ from worker.precompute.coactive import (
 from worker.precompute.evidence import Corpus, evidence
 from worker.precompute.forecast import check_room, spill_bytes
 from worker.precompute.forward import Forward
+from worker.precompute.gather import Parts, Streamed, merge
 from worker.precompute.kept import in_use
 from worker.precompute.labels import quote
 from worker.precompute.logits import Unembedding
 from worker.precompute.plan import Shard, plan_ranges, plan_shards, position_bits
 from worker.precompute.scores import Context
 from worker.precompute.settings import Settings
-from worker.precompute.spill import ShardWriter, Spill
+from worker.precompute.spill import ShardWriter, Slice, Spill
 from worker.precompute.weights import weight_evidence
 from worker.progress import Progress, silent
 from worker.saes import Dictionary
 from worker.tokens import Sequences, batches
+
+_PARTS = 4
+"""A range's entries over those of a part of a feature that has more."""
 
 Ranges = Mapping[str, Collection[tuple[int, int]]]
 """By dictionary, ranges (first, stop) of features."""
@@ -123,6 +127,8 @@ class _Run:
         self._shards = plan_shards(sequences.offsets, settings.shard_tokens, self._bits)
         identity = self._identity()
         self.spills = {one.id: Spill(spill_dir, one, identity, sequences) for one in dictionaries}
+        self._counts: dict[str, np.ndarray] = {}
+        """Entries of each feature, by dictionary."""
         self.report = Report()
 
     def _identity(self) -> dict[str, object]:
@@ -207,11 +213,9 @@ class _Run:
                         together(sample, first, stop) if sample else nothing_together(stop - first)
                     )
                 with self.report.timed("evidence"):
-                    slices = [s for shard in self._shards
-                              for s in self.spills[one.id].slices(shard, first, stop)]  # fmt: skip
                     batch = evidence(
                         corpus,
-                        slices,
+                        self._parts(one, first, stop),
                         first,
                         minimum[first:stop],
                         weights,
@@ -226,7 +230,19 @@ class _Run:
         spill = self.spills[dictionary.id]
         counts = np.sum([spill.counts(shard) for shard in self._shards], axis=0)
         self.report.entries[dictionary.id] = int(counts.sum())
+        self._counts[dictionary.id] = counts
         return plan_ranges(counts, self._settings.range_entries, self._settings.range_features)
+
+    def _parts(self, dictionary: Dictionary, first: int, stop: int) -> Parts:
+        """The entries of a range; those of one feature with very many are never all in memory."""
+        spill, most = self.spills[dictionary.id], self._settings.range_entries
+
+        def slices() -> Iterator[Slice]:
+            return (one for shard in self._shards for one in spill.slices(shard, first, stop))
+
+        if stop - first == 1 and self._counts[dictionary.id][first] > most:
+            return Streamed(slices, self._bits, most // _PARTS)
+        return [merge(list(slices()), stop - first, self._bits)]
 
     def _minimum(self, dictionary: Dictionary) -> np.ndarray:
         parts = [self.spills[dictionary.id].minimum(shard) for shard in self._shards]
@@ -259,7 +275,6 @@ class _Run:
         return Corpus(
             sequences=self._sequences,
             lengths=torch.from_numpy(np.diff(self._sequences.offsets)),
-            bits=self._bits,
             tokens=self.report.tokens,
             quoted=quote(vocabulary(self._model).display),
             context=Context(self._sequences, self._special(), self._settings.seed),

@@ -17,12 +17,11 @@ is better there, measured on the tenth held out.
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
 
 from app.store.records import LABEL_KINDS
 from worker.precompute.draw import held_out
-from worker.precompute.gather import Merged
+from worker.precompute.gather import Merged, Parts
 from worker.precompute.labels import Named
 from worker.tokens import Sequences
 
@@ -84,9 +83,10 @@ class Context:
                 self.next[half] += np.bincount(behind[chosen], minlength=self.next.shape[1])
 
 
-def score_labels(named: Named, entries: Merged, context: Context) -> Scores:
+def score_labels(named: Named, parts: Parts, context: Context) -> Scores:
     """Kinds and scores of the labels of a range, from its entries."""
-    active, hits = _hits(named, entries, context)
+    counted = zip(*(_hits(named, part, context) for part in parts), strict=True)
+    active, hits = (np.sum(column, axis=0) for column in counted)
     accuracy = np.stack([
         _balanced_accuracy(active, hits[0], _predicted(named.fires, context.own), context),
         _balanced_accuracy(active, hits[1], _predicted(named.promotes, context.next), context),
@@ -105,8 +105,7 @@ def _hits(
     """Entries of each feature by half; and those predicted, by part and half."""
     features = len(entries.count)
     active, hits = np.zeros(2 * features, np.int64), np.zeros((2, 2 * features), np.int64)
-    columns = (entries.feature, entries.sequence, entries.position)
-    for block in zip(*(torch.split(column, _BLOCK) for column in columns), strict=True):
+    for block in zip(*(column.split(_BLOCK) for column in entries.columns[:3]), strict=True):
         feature, sequence, position = (column.numpy() for column in block)
         cell = context.half[sequence] * features + feature
         active += np.bincount(cell, minlength=2 * features)

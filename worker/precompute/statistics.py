@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 
-from worker.precompute.gather import Merged
+from worker.precompute.gather import Merged, Parts
 from worker.precompute.settings import BINS
 
 
@@ -13,6 +13,7 @@ from worker.precompute.settings import BINS
 class Statistics:
     """Of the active values (> 0) of each feature in a range; zeros where there is none."""
 
+    count: Int[torch.Tensor, " features"]
     max: Float[torch.Tensor, " features"]
     mean: Float[torch.Tensor, " features"]
     """Summed in float64."""
@@ -23,20 +24,29 @@ class Statistics:
     before they are rounded to float32."""
 
 
-def statistics(entries: Merged) -> Statistics:
+def statistics(parts: Parts) -> Statistics:
     """The statistics of a range."""
-    value = entries.value.double()
-    largest = torch.segment_reduce(
-        entries.value, "max", lengths=entries.count, initial=0.0, unsafe=True
-    )
-    total = torch.segment_reduce(value, "sum", lengths=entries.count, initial=0.0, unsafe=True)
+    counts, maxima, totals = zip(*map(_sums, parts), strict=True)
+    count, total = torch.stack(counts).sum(0), torch.stack(totals).sum(0)
+    largest = torch.stack(maxima).amax(0)
     steps = torch.arange(BINS + 1, dtype=torch.float64) / BINS
+    histograms = [_histogram(part.feature, part.value.double(), largest) for part in parts]
     return Statistics(
+        count=count,
         max=largest,
-        mean=(total / entries.count.clamp(min=1)).float(),
+        mean=(total / count.clamp(min=1)).float(),
         edges=(largest.double()[:, None] * steps).float(),
-        histogram=_histogram(entries.feature, value, largest),
+        histogram=torch.stack(histograms).sum(0),
     )
+
+
+def _sums(part: Merged) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Count, maximum and sum of each feature."""
+    largest, total = (
+        torch.segment_reduce(value, how, lengths=part.count, initial=0.0, unsafe=True)
+        for value, how in ((part.value, "max"), (part.value.double(), "sum"))
+    )
+    return part.count, largest, total
 
 
 def _histogram(
