@@ -19,6 +19,7 @@ from app.errors import Invalid
 from app.store import read
 from app.store.records import CorpusRecord, FeatureBatch
 from app.store.write import begin_run, committed_ranges, finish_run, put_corpus, put_features
+from worker.jobs.away import waiting_out
 from worker.jobs.corpus import StoredCorpus, check_corpus, open_corpus
 from worker.jobs.job import Job
 from worker.jobs.load import register_sae
@@ -63,7 +64,7 @@ def precompute_features(job: Job[PrecomputeSpec]) -> dict[str, Any]:
     runs = {d.id: _begin(job, d, corpus, record) for d in dictionaries}
 
     def on_range(sae_id: str, batch: FeatureBatch) -> None:
-        put_features(shelf, runs[sae_id], batch)
+        waiting_out(lambda: put_features(shelf, runs[sae_id], batch))
 
     report = precompute(
         model,
@@ -76,7 +77,7 @@ def precompute_features(job: Job[PrecomputeSpec]) -> dict[str, Any]:
         done_ranges={sae_id: committed_ranges(shelf, run) for sae_id, run in runs.items()},
     )
     for sae_id, run in runs.items():
-        finish_run(shelf, run, _statistics(report, sae_id))
+        waiting_out(lambda run=run, of=_statistics(report, sae_id): finish_run(shelf, run, of))
     trim(job.bench.settings.spill_dir, job.bench.settings.spill_kept_mb * 10**6)
     return _result(job, corpus, unchanged, runs)
 

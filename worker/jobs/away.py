@@ -1,0 +1,59 @@
+"""When the database or the disk fails under a job: short absences are waited out, others told.
+
+What a job has committed stays, so a retry goes on from there.
+"""
+
+import errno
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from app.errors import Problem, Unavailable
+
+T = TypeVar("T")
+
+log = logging.getLogger("saescope.jobs")
+
+PATIENCE_S = 60.0
+"""Seconds that a database may be away."""
+AGAIN_S = 1.0
+
+_AWAY = (OperationalError, InterfaceError)
+_RETRY = "then `saescope jobs retry` goes on with this job from its last completed unit"
+
+
+def waiting_out(write: Callable[[], T], patience: float = PATIENCE_S) -> T:
+    """Do what may be repeated, again and again while the database is away."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return write()
+        except _AWAY as error:
+            if _disk_is_full(error) or time.monotonic() > deadline:
+                raise
+            log.warning("The database does not answer (%s); trying again", _first_line(error))
+        time.sleep(AGAIN_S)
+
+
+def told(error: Exception) -> Problem | None:
+    """The problem behind an error of database or disk, None for any other."""
+    if _disk_is_full(error):
+        return Unavailable(f"The disk is full; free some, {_RETRY}.")
+    if isinstance(error, _AWAY):
+        return Unavailable(
+            f"The database does not answer ({_first_line(error)}); bring it back, {_RETRY}."
+        )
+    return None
+
+
+def _disk_is_full(error: Exception) -> bool:
+    if isinstance(error, DBAPIError):
+        return "disk is full" in str(error.orig) or "No space left" in str(error.orig)
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _first_line(error: DBAPIError) -> str:
+    return str(error.orig).strip().partition("\n")[0]
