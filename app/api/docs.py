@@ -25,7 +25,7 @@ precomputes the evidence for every feature, and serves
 * **lookups**: what a feature fires on, how often, what it promotes (`features`);
 * **activations**: which features fire on a text of yours (`live`);
 * **steering**: what the model writes when a feature is turned up, down or out (`live`);
-* **jobs**: load a model or an SAE, train an SAE, compute evidence (`jobs`).
+* **jobs**: load a model or an SAE, train an SAE, compute and verify evidence (`jobs`).
 
 The examples below run on the model that comes with the project, as they are: open one and press
 *Execute*.
@@ -41,7 +41,7 @@ TAGS = [
     {"name": "saes", "description": "Sparse autoencoders of a model, and its neurons."},
     {"name": "features", "description": "Stored evidence, feature by feature."},
     {"name": "live", "description": "The model at work: activations of new text, steering."},
-    {"name": "jobs", "description": "Durable work: load, train, precompute."},
+    {"name": "jobs", "description": "Durable work: load, train, precompute, verify."},
     {"name": "service", "description": "Health and metrics."},
 ]
 

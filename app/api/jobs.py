@@ -52,6 +52,10 @@ EXAMPLES: dict[str, Example] = {
             "corpus": _CORPUS,
         },
     },
+    "verify": {
+        "summary": "Audit the stored evidence of an SAE",
+        "value": {"kind": "verify", "model": BUNDLED_MODEL, "sae": BUNDLED_SAES[0]},
+    },
 }
 _EVENTS = {
     sse.MEDIA_TYPE: {
@@ -73,7 +77,7 @@ class JobQuery(PageQuery):
     """Which jobs."""
 
     state: JobState | None = Field(default=None, description="Only jobs in this state.")
-    kind: Literal["load", "train", "precompute"] | None = Field(
+    kind: Literal["load", "train", "precompute", "verify"] | None = Field(
         default=None, description="Only jobs of this kind."
     )
 
@@ -99,7 +103,8 @@ async def submit_job(
     ] = None,
 ) -> JobView:
     """Queue a job: `load` registers a model or an SAE from a folder, `train` trains an SAE,
-    `precompute` computes the evidence of every feature of some SAEs.
+    `precompute` computes the evidence of every feature of some SAEs, `verify` computes a random
+    sample of it anew and tells the largest difference.
 
     The answer is the job as it stands; `Location` is its address, and `/events` under it tells
     how it goes on. Files, hook points and widths are checked within seconds after the job begins.

@@ -1,4 +1,4 @@
-"""Commands that submit a job and watch it: `load`, `train`, `precompute`.
+"""Commands that submit a job and watch it: `load`, `train`, `precompute`, `verify`.
 
 Defaults and help texts are the specification's own (`app.contract.jobs`).
 """
@@ -9,6 +9,7 @@ from typing import Any
 import typer
 from pydantic import BaseModel
 
+from app.console import fail
 from app.contract.jobs import (
     Corpus,
     CorpusBundled,
@@ -17,6 +18,7 @@ from app.contract.jobs import (
     LoadSpec,
     PrecomputeSpec,
     TrainSpec,
+    VerifySpec,
 )
 
 
@@ -114,6 +116,23 @@ def precompute(
     )
 
 
+def verify(
+    model: str = _MODEL,
+    sae: str = typer.Argument(help="Id of an SAE with evidence.", metavar="SAE"),
+    examples: int = _option(VerifySpec, "examples"),
+    seed: int = _option(VerifySpec, "seed"),
+    detach: bool = _DETACH,
+) -> None:
+    """Compute a random sample of stored examples anew; exit code 1 when they do not agree."""
+    result = _submit(VerifySpec(model=model, sae=sae, examples=examples, seed=seed), detach)
+    if result and result["agrees"] is False:
+        fail(
+            f"The evidence is up to {result['largest_relative']:.1g} of a feature's strongest "
+            f"activation off; precompute {sae} again."
+        )
+        raise typer.Exit(1)
+
+
 def _corpus(path: str | None, text_field: str, documents: int, seed: int) -> Corpus:
     if path is None:
         return CorpusBundled(documents=documents, seed=seed)
@@ -125,7 +144,8 @@ def _absolute(path: str) -> str:
     return str(Path(path).expanduser().absolute())
 
 
-def _submit(spec: JobSpec, detach: bool) -> None:
+def _submit(spec: JobSpec, detach: bool) -> dict[str, Any] | None:
+    """Submit a job and show it until it is done; its result, None when detached."""
     from app.cli.watch import open_jobs, watch
     from app.settings import Settings
 
@@ -134,5 +154,5 @@ def _submit(spec: JobSpec, detach: bool) -> None:
         view = jobs.submit(spec)
         if detach:
             print(view.id)
-        else:
-            watch(settings, jobs, view)
+            return None
+        return watch(settings, jobs, view)

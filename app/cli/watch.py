@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import typer
 
@@ -30,8 +31,8 @@ def open_jobs(settings: Settings) -> Iterator[Jobs]:
         shelf.close()
 
 
-def watch(settings: Settings, jobs: Jobs, view: JobView) -> None:
-    """Show a job until it has ended; exit code 1 unless it is done.
+def watch(settings: Settings, jobs: Jobs, view: JobView) -> dict[str, Any] | None:
+    """Show a job until it has ended, then its result; exit code 1 unless it is done.
 
     Ctrl-C stops watching and leaves the job alone.
     """
@@ -55,6 +56,7 @@ def watch(settings: Settings, jobs: Jobs, view: JobView) -> None:
         fail(f"The job was cancelled; `saescope jobs retry {view.id}` goes on with it.")
         raise typer.Exit(1)
     out.print_json(data=view.result)
+    return view.result
 
 
 def _follow(jobs: Jobs, view: JobView) -> JobView:

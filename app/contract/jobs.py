@@ -104,7 +104,17 @@ class PrecomputeSpec(_Spec):
     )
 
 
-JobSpec = Annotated[LoadSpec | TrainSpec | PrecomputeSpec, Field(discriminator="kind")]
+class VerifySpec(_Spec):
+    """Compute a random sample of an SAE's stored examples anew, and tell the largest difference."""
+
+    kind: Literal["verify"] = "verify"
+    model: Id = Field(examples=["storyworld"])
+    sae: Id = Field(examples=["2-res-topk"])
+    examples: int = Field(default=200, ge=1, le=100_000, description="Examples to compute anew.")
+    seed: int = Field(default=0, ge=0, le=SEED_MAX, description="Of the sample.")
+
+
+JobSpec = Annotated[LoadSpec | TrainSpec | PrecomputeSpec | VerifySpec, Field(discriminator="kind")]
 
 
 class JobView(BaseModel):

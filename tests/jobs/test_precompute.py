@@ -41,11 +41,11 @@ def go(
     return work(job)
 
 
-def loaded(place: Place, prepend_bos: bool | None) -> PrecomputeSpec:
+def loaded(place: Place, prepend_bos: bool | None, d_sae: int = D_SAE) -> PrecomputeSpec:
     """A job on a registered model, an SAE that was trained with BOS or without, and its texts."""
     save_model(place.folder / "model")
     metadata = {"prepend_bos": prepend_bos}
-    save_sae(place.folder / "sae", "standard", d_sae=D_SAE, metadata=metadata)
+    save_sae(place.folder / "sae", "standard", d_sae=d_sae, metadata=metadata)
     (place.folder / "texts.txt").write_text("\n".join(text.replace("\n", " ") for text in TEXT))
     go(place, LoadSpec(model="m", path=str(place.folder / "model")))
     go(place, LoadSpec(model="m", sae="1-a", path=str(place.folder / "sae")))

@@ -4,12 +4,17 @@ A job runs through phases; each is a share of the whole bar. Rows are written, a
 is read, about twice a second, however often the work reports.
 """
 
+import logging
 import time
 from collections.abc import Callable
+
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from app.store.engine import Shelf
 from app.store.progress import put_progress
 from worker.progress import Cancelled
+
+log = logging.getLogger("saescope.jobs")
 
 EVERY_S = 0.5
 
@@ -27,6 +32,7 @@ SHARES: dict[str, dict[str, tuple[float, float]]] = {
         "tokens": (0.07, 0.75),
         "features": (0.75, 1.0),
     },
+    "verify": {"open": (0.0, 0.1), "verify": (0.1, 1.0)},
 }
 """Where each phase begins and ends on the bar of a job, by kind."""
 
@@ -68,7 +74,10 @@ class Report:
         fraction = min(1.0, done / total) if total else 0.0
         self._overall = max(self._overall, begin + (end - begin) * fraction)
         eta = (total - done) / rate if rate else None
-        put_progress(self._shelf, self._job_id, phase, self._overall, rate, eta, self._metrics)
+        try:
+            put_progress(self._shelf, self._job_id, phase, self._overall, rate, eta, self._metrics)
+        except (OperationalError, InterfaceError) as error:
+            log.warning("Progress is not told: the database does not answer (%s)", error.orig)
 
     def _cancelled(self) -> bool:
         """Whether the job is no longer this worker's to do; looks at most twice a second."""

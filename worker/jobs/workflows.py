@@ -1,4 +1,4 @@
-"""The three kinds of jobs as DBOS workflows of durable steps: `check`, the work, `clean`.
+"""The kinds of jobs as DBOS workflows of durable steps: `check`, the work, `clean`.
 
 DBOS decides that a job goes on after a crash: it runs the step in flight again. The work itself
 decides from where: it goes on from the units it has committed (checkpoints, shards, ranges).
@@ -19,11 +19,13 @@ from pydantic import TypeAdapter
 from app.contract.jobs import JobSpec
 from app.contract.queues import MAX_STARTS
 from app.errors import Problem
+from worker.jobs.away import told
 from worker.jobs.job import Bench, Job
 from worker.jobs.load import check_load, load
 from worker.jobs.precompute import check_precompute, precompute_features
 from worker.jobs.report import Report
 from worker.jobs.train import check_train, train_sae
+from worker.jobs.verify import check_verify, verify_evidence
 from worker.progress import Cancelled
 
 log = logging.getLogger("saescope.jobs")
@@ -35,6 +37,7 @@ KINDS: dict[str, tuple[Check, Work]] = {
     "load": (check_load, load),
     "train": (check_train, train_sae),
     "precompute": (check_precompute, precompute_features),
+    "verify": (check_verify, verify_evidence),
 }
 
 
@@ -93,8 +96,8 @@ def _guarded(step: Callable[[Job[Any]], Any], job: Job[Any]) -> Any:
         log.warning("Job %s failed: %s", job.id, problem.detail)
         raise _stored(problem) from problem
     except Exception as error:
-        log.exception("Job %s ended with an unexpected error", job.id)
-        raise _stored(_unexpected(error)) from error
+        log.exception("Job %s ended with an error", job.id)
+        raise _stored(told(error) or _unexpected(error)) from error
 
 
 def _unexpected(error: Exception) -> Problem:
