@@ -34,7 +34,7 @@ check: .venv/installed-dev
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/basedpyright
 bench: .venv/installed
-	@for b in precompute live train lookup; do $(BIN)/python -m bench.$$b || exit 1; done
+	@for b in precompute kills live train lookup; do $(BIN)/python -m bench.$$b || exit 1; done
 
 .venv/installed: $(NEEDS)
 	@$(call FIND_PYTHON,)
