@@ -62,7 +62,8 @@ def _peak_tokens(shelf: Shelf, corpus: Corpus, batch: FeatureBatch) -> list[list
     rank = np.arange(len(examples.feature)) - np.searchsorted(examples.feature, examples.feature)
     chosen = np.flatnonzero((rank < PEAKS) & (examples.band == 0))
     found: list[list[int]] = [[] for _ in batch.labels]
-    for some in np.split(chosen, range(_AT_ONCE, len(chosen), _AT_ONCE)):
+    for first in range(0, len(chosen), _AT_ONCE):
+        some = chosen[first : first + _AT_ONCE]
         places = examples.offset[some] + examples.peak[some]
         ones = np.ones(len(some), np.int64)
         tokens = corpus.windows(shelf.read, examples.sequence[some], places, ones)
