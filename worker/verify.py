@@ -1,44 +1,54 @@
-"""Stored examples, computed again: is the evidence what model and dictionary do?
+"""Stored examples against the model: every value is computed again and compared.
 
-A window's activations depend on its sequence up to the window's end. That much of the corpus' tokens
-is run through the model anew, in other batches than precompute's, and encoded for the window's own
-feature. Every value of the window is compared, the zeros too. Special tokens are skipped: evidence
-counts them as nothing.
+An example's sequence is run through the model whole, in another batch than the evidence's own, so
+the last bits differ. What the example says of its sequence is compared at every position.
+
+Thresholds and TopK switch features on and off, and exactly at the switching point the last bits
+decide between a value and 0. So a difference does not count, and is told apart (`at_edge`), where
+inputs that differ from the token's by rounding alone switch the feature and then agree.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int, Integer
 
-from worker.activations import capture
+from worker.activations import capture, not_finite
 from worker.models import LanguageModel
 from worker.progress import Progress, silent
 from worker.saes import Dictionary
+from worker.stored_example import StoredExample
 from worker.tokens import Sequences, batches
 
 TOLERANCE = 1e-5
-"""In float32, of the feature's strongest activation."""
+"""In float32, of the feature's largest activation."""
 
-_BATCH_TOKENS = 2_048
+_BATCH_TOKENS = 4_096
+_SEQUENCES = 64
+"""Sequences in memory at a time."""
+_ACTIVATIONS = 2**22
+"""Activations in memory at a time, unless one feature on one sequence has more."""
+_NUDGES = 64
+_NUDGE = 1e-6
+"""Length of a nudge, of the token's own: what a forward in float32 rounds."""
+
+Read = Callable[[Int[np.ndarray, " n"]], list[np.ndarray]]
+"""Gives whole sequences (token ids, integers) by their numbers."""
 
 
-class Stored(NamedTuple):
-    """One example as it is stored."""
+class Difference(NamedTuple):
+    """What is stored for a position of a sequence, and what is computed there."""
 
     feature: int
     sequence: int
-    offset: int
-    """Position of the window's first token."""
-    tokens: np.ndarray
-    """int [offset + length]: the sequence up to the window's end."""
-    values: np.ndarray
-    """float32 [length]."""
-    largest: float
-    """The feature's strongest activation on the corpus."""
+    position: int
+    stored: float
+    recomputed: float
 
 
 @dataclass
@@ -47,57 +57,127 @@ class Comparison:
 
     examples: int = 0
     values: int = 0
+    """Of the examples' windows."""
+    at_edge: int = 0
+    """Differences that do not count: rounding decides whether the feature is active there."""
     largest_difference: float = 0.0
     largest_relative: float = 0.0
-    """Of a difference to its feature's strongest activation."""
-    worst: dict[str, float] | None = field(default=None)
-    """The value that is relatively furthest off."""
-
-    def add(self, stored: Stored, computed: Float[np.ndarray, " length"]) -> None:
-        """Compare one example; NaN where a token does not count."""
-        difference = np.abs(stored.values - computed)
-        at = int(np.nanargmax(difference))
-        relative = float(difference[at]) / stored.largest
-        self.examples += 1
-        self.values += int(np.isfinite(computed).sum())
-        self.largest_difference = max(self.largest_difference, float(difference[at]))
-        if relative >= self.largest_relative:
-            self.largest_relative = relative
-            self.worst = {
-                "feature": stored.feature,
-                "sequence": stored.sequence,
-                "position": stored.offset + at,
-                "stored": float(stored.values[at]),
-                "recomputed": float(computed[at]),
-            }
+    """Of the feature's largest activation."""
+    worst: Difference | None = None
+    """Where that is."""
 
 
 def compare(
     model: LanguageModel,
     dictionary: Dictionary,
-    examples: Sequence[Stored],
-    progress: Progress = silent,
+    examples: Sequence[StoredExample],
+    read: Read,
+    on_progress: Progress = silent,
+    tolerance: float = TOLERANCE,
 ) -> Comparison:
-    """Compute examples again. Reports phase `verify` in examples."""
-    compared = Comparison()
-    lengths = [len(one.tokens) for one in examples]
-    flat = np.concatenate([one.tokens for one in examples]) if examples else np.empty(0, np.int64)
-    sequences = Sequences(flat, np.cumsum([0, *lengths], dtype=np.int64))
-    for batch in batches(sequences, _BATCH_TOKENS):
-        found = capture(model, batch.ids, [dictionary.hook_name])[dictionary.hook_name]
-        for row, x in zip(batch.rows.tolist(), found, strict=True):
-            one = examples[row]
-            compared.add(one, _encode(model, dictionary, one, x))
-        progress("verify", float(compared.examples), float(len(examples)))
-    return compared
+    """Compute examples again. Differences within `tolerance` (of the feature's largest activation)
+    are no matter for `at_edge`; those that are no numbers are infinite. Reports phase `verify` in
+    examples.
+
+    Raises:
+        Conflict: a window is not in its sequence.
+        Invalid: the model gives numbers that are not finite.
+    """
+    comparer, of = _Comparer(model, dictionary, tolerance), defaultdict(list)
+    for example in examples:
+        of[example.sequence].append(example)
+    numbers, started = np.array(sorted(of), dtype=np.int64), time.monotonic()
+    for first in range(0, len(numbers), _SEQUENCES):
+        block = numbers[first : first + _SEQUENCES]
+        for row, tokens, x in _activations(model, dictionary.hook_name, read(block)):
+            comparer.add(of[int(block[row])], tokens, x)
+        done = comparer.found.examples
+        rate = done / max(time.monotonic() - started, 1e-9)
+        on_progress("verify", float(done), float(len(examples)), rate)
+    return comparer.found
 
 
-def _encode(
-    model: LanguageModel, dictionary: Dictionary, one: Stored, x: Float[torch.Tensor, "seq d_in"]
-) -> Float[np.ndarray, " length"]:
-    window = slice(one.offset, len(one.tokens))
-    feature = torch.tensor([one.feature], device=dictionary.scale.device)
-    values = dictionary.encode_columns(x[window], feature)[:, 0].cpu().numpy().copy()
-    values[np.isin(one.tokens[window], list(model.special_ids))] = np.nan
-    # Negative values of signed sources are counted, and stored as nothing.
-    return np.where(values < 0, np.float32(0), values)
+def _activations(
+    model: LanguageModel, hook_name: str, sequences: list[np.ndarray]
+) -> Iterator[tuple[int, np.ndarray, Float[torch.Tensor, "t d_in"]]]:
+    """Sequences by their place in the list, with their tokens and float32 activations."""
+    offsets = np.cumsum([0, *map(len, sequences)], dtype=np.int64)
+    for batch in batches(Sequences(np.concatenate(sequences), offsets), _BATCH_TOKENS):
+        states = capture(model, batch.ids, [hook_name])[hook_name]
+        for row, state in zip(batch.rows.tolist(), states, strict=True):
+            x = state[: len(sequences[row])].float()
+            if not x.isfinite().all():
+                raise not_finite(model, hook_name)
+            yield row, sequences[row], x
+
+
+class _Comparer:
+    def __init__(self, model: LanguageModel, dictionary: Dictionary, tolerance: float) -> None:
+        self.found = Comparison()
+        self._dictionary, self._tolerance = dictionary, tolerance
+        self._special = sorted(model.special_ids)
+        self._random = torch.Generator().manual_seed(0)
+
+    def add(
+        self,
+        examples: Sequence[StoredExample],
+        tokens: Integer[np.ndarray, " t"],
+        x: Float[torch.Tensor, "t d_in"],
+    ) -> None:
+        """Compare the examples that a sequence has."""
+        counts = ~np.isin(tokens, self._special)
+        size = max(1, _ACTIVATIONS // len(x))
+        for first in range(0, len(examples), size):
+            some = examples[first : first + size]
+            computed = self._encode(x, [one.feature for one in some]) * counts[:, None]
+            for example, column in zip(some, computed.T, strict=True):
+                self._add(example, column, counts, x)
+
+    def _encode(
+        self, x: Float[torch.Tensor, "n d_in"], features: list[int]
+    ) -> Float[np.ndarray, "n f"]:
+        """Activations, 0 where they are negative: those are not stored."""
+        columns = torch.tensor(features, device=x.device)
+        return self._dictionary.encode_columns(x, columns).clamp(min=0).cpu().numpy()
+
+    def _add(
+        self,
+        example: StoredExample,
+        computed: Float[np.ndarray, " t"],
+        counts: Bool[np.ndarray, " t"],
+        x: Float[torch.Tensor, "t d_in"],
+    ) -> None:
+        example.check(len(computed))
+        limit = self._tolerance * example.largest
+        gap = example.gaps(np.arange(len(computed)), computed)
+        at = int(gap.argmax())
+        while (
+            gap[at] > limit
+            and counts[at]
+            and self._at_edge(example, at, float(computed[at]), x[at])
+        ):
+            self.found.at_edge += 1
+            gap[at] = 0
+            at = int(gap.argmax())
+        self.found.examples += 1
+        self.found.values += len(example.values)
+        self._count(example, at, float(gap[at]), float(computed[at]))
+
+    def _at_edge(
+        self, example: StoredExample, at: int, computed: float, x: Float[torch.Tensor, " d_in"]
+    ) -> bool:
+        """Whether rounding decides that the feature is active here or not."""
+        nudges = torch.randn(_NUDGES, len(x), generator=self._random).to(x.device)
+        nudges *= _NUDGE * x.norm() / len(x) ** 0.5
+        nudged = self._encode(x + nudges, [example.feature])[:, 0]
+        switched = nudged[(nudged > 0) != (computed > 0)]
+        gap = example.gaps(np.full(len(switched), at), switched)
+        return bool((gap <= self._tolerance * example.largest).any())
+
+    def _count(self, example: StoredExample, at: int, difference: float, computed: float) -> None:
+        found, relative = self.found, difference / example.largest
+        found.largest_difference = max(found.largest_difference, difference)
+        if found.worst is None or relative > found.largest_relative:
+            found.largest_relative = relative
+            stored = example.stored(at, computed)
+            found.worst = Difference(example.feature, example.sequence, at, stored, computed)

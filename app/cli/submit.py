@@ -4,12 +4,11 @@ Defaults and help texts are the specification's own (`app.contract.jobs`).
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from pydantic import BaseModel
 
-from app.console import fail
 from app.contract.jobs import (
     Corpus,
     CorpusBundled,
@@ -20,6 +19,9 @@ from app.contract.jobs import (
     TrainSpec,
     VerifySpec,
 )
+
+if TYPE_CHECKING:
+    from app.cli.watch import Tell
 
 
 def _option(spec: type[BaseModel], name: str, help: str | None = None) -> Any:
@@ -118,19 +120,16 @@ def precompute(
 
 def verify(
     model: str = _MODEL,
-    sae: str = typer.Argument(help="Id of an SAE with evidence.", metavar="SAE"),
+    sae: str = typer.Argument(help=VerifySpec.model_fields["sae"].description, metavar="SAE"),
     examples: int = _option(VerifySpec, "examples"),
     seed: int = _option(VerifySpec, "seed"),
     detach: bool = _DETACH,
 ) -> None:
-    """Compute a random sample of stored examples anew; exit code 1 when they do not agree."""
-    result = _submit(VerifySpec(model=model, sae=sae, examples=examples, seed=seed), detach)
-    if result and result["agrees"] is False:
-        fail(
-            f"The evidence is up to {result['largest_relative']:.1g} of a feature's strongest "
-            f"activation off; precompute {sae} again."
-        )
-        raise typer.Exit(1)
+    """Compute some stored examples again; exit code 1 unless they agree."""
+    from app.cli.verified import tell_verified
+
+    spec = VerifySpec(model=model, sae=sae, examples=examples, seed=seed)
+    _submit(spec, detach, tell_verified)
 
 
 def _corpus(path: str | None, text_field: str, documents: int, seed: int) -> Corpus:
@@ -144,9 +143,8 @@ def _absolute(path: str) -> str:
     return str(Path(path).expanduser().absolute())
 
 
-def _submit(spec: JobSpec, detach: bool) -> dict[str, Any] | None:
-    """Submit a job and show it until it is done; its result, None when detached."""
-    from app.cli.watch import open_jobs, watch
+def _submit(spec: JobSpec, detach: bool, tell: "Tell | None" = None) -> None:
+    from app.cli.watch import open_jobs, print_result, watch
     from app.settings import Settings
 
     settings = Settings()
@@ -154,5 +152,5 @@ def _submit(spec: JobSpec, detach: bool) -> dict[str, Any] | None:
         view = jobs.submit(spec)
         if detach:
             print(view.id)
-            return None
-        return watch(settings, jobs, view)
+        else:
+            watch(settings, jobs, view, tell or print_result)

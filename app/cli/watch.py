@@ -1,7 +1,7 @@
 """Watch a job in a terminal; a jobs client for commands."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,9 @@ from app.store.engine import open_shelf
 from app.store.migrate import migrate
 from app.supervisor.checks import check_data_dir
 from app.supervisor.lock import jobs_worker_runs
+
+Tell = Callable[[dict[str, Any]], None]
+"""Prints what a job has come to."""
 
 
 @contextmanager
@@ -31,7 +34,12 @@ def open_jobs(settings: Settings) -> Iterator[Jobs]:
         shelf.close()
 
 
-def watch(settings: Settings, jobs: Jobs, view: JobView) -> dict[str, Any] | None:
+def print_result(result: dict[str, Any]) -> None:
+    """As JSON."""
+    out.print_json(data=result)
+
+
+def watch(settings: Settings, jobs: Jobs, view: JobView, tell: Tell = print_result) -> None:
     """Show a job until it has ended, then its result; exit code 1 unless it is done.
 
     Ctrl-C stops watching and leaves the job alone.
@@ -55,8 +63,7 @@ def watch(settings: Settings, jobs: Jobs, view: JobView) -> dict[str, Any] | Non
     if view.state == "cancelled":
         fail(f"The job was cancelled; `saescope jobs retry {view.id}` goes on with it.")
         raise typer.Exit(1)
-    out.print_json(data=view.result)
-    return view.result
+    tell(view.result or {})
 
 
 def _follow(jobs: Jobs, view: JobView) -> JobView:

@@ -109,9 +109,14 @@ class VerifySpec(_Spec):
 
     kind: Literal["verify"] = "verify"
     model: Id = Field(examples=["storyworld"])
-    sae: Id = Field(examples=["2-res-topk"])
+    sae: Id = Field(
+        description="An SAE with evidence, or `{layer}-mlp` for the neurons of a layer.",
+        examples=["2-res-topk"],
+    )
     examples: int = Field(default=200, ge=1, le=100_000, description="Examples to compute anew.")
-    seed: int = Field(default=0, ge=0, le=SEED_MAX, description="Of the sample.")
+    seed: int = Field(
+        default=0, ge=0, le=SEED_MAX, description="The same seed draws the same examples."
+    )
 
 
 JobSpec = Annotated[LoadSpec | TrainSpec | PrecomputeSpec | VerifySpec, Field(discriminator="kind")]

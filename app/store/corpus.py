@@ -1,4 +1,4 @@
-"""Corpus tokens on the shelf: stored once, read a window at a time.
+"""Corpus tokens on the shelf: stored once, read a window at a time, or a whole sequence.
 
 A row of `corpus_chunks` holds a few whole sequences, about `CHUNK_TOKENS` tokens, so that a window
 costs one small read: uint32 [sequences], the byte of the row at which each begins, then the tokens
@@ -84,6 +84,20 @@ class Corpus:
         places, kept = self._at_hand(connect, numbers)
         begins = (4 * places + kept[places + within]) // self._dtype.itemsize
         return kept.view(self._dtype)[(begins + offsets)[:, None] + along]
+
+    def sequences(self, connect: Connect, numbers: np.ndarray) -> list[np.ndarray]:
+        """Token ids (uint16 or int32) of whole sequences that there are, by number, int
+        [n]. Nothing is kept. Gone when the corpus is."""
+        rows, within = np.divmod(numbers, self._per_chunk)
+        read = self._read(connect, set(rows.tolist()))
+        pairs = zip(rows.tolist(), within.tolist(), strict=True)
+        return [self._cut(read[row], at) for row, at in pairs]
+
+    def _cut(self, row: bytes, at: int) -> np.ndarray:
+        """One sequence of a row. The first begins behind the list of beginnings."""
+        n_sequences = int.from_bytes(row[:4], "little") // 4
+        bounds = [*np.frombuffer(row, "<u4", n_sequences).tolist(), len(row)]
+        return np.frombuffer(row[bounds[at] : bounds[at + 1]], self._dtype)
 
     def _at_hand(self, connect: Connect, numbers: list[int]) -> tuple[np.ndarray, np.ndarray]:
         """Where these rows begin, and in what. Nobody waits while another reads the database."""

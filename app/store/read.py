@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass
 from typing import Any, Literal
 
-import numpy as np
 from sqlalchemy import (
     Column,
     ColumnElement,
@@ -82,14 +81,6 @@ def sae(shelf: Shelf, model_id: str, sae_id: str) -> SaeRecord:
     """One SAE."""
     with shelf.read() as connection:
         return _sae_record(find.sae(connection, model_id, sae_id))
-
-
-def sequence(shelf: Shelf, run_id: str, number: int, stop: int) -> np.ndarray:
-    """The first `stop` token ids of a sequence of a run's corpus, int [stop]."""
-    with shelf.read() as connection:
-        stored = find.corpus_of(connection, find.run(connection, run_id))
-    window = (np.array([n]) for n in (number, 0, stop))
-    return shelf.corpus(stored).windows(shelf.read, *window)[0]
 
 
 def _sae_record(row: Row) -> SaeRecord:

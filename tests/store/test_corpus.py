@@ -46,6 +46,18 @@ def test_windows_are_the_tokens_that_were_put(
             assert (window[length:] == tokens.flat[start + length - 1]).all() or not length
 
 
+@pytest.mark.parametrize("vocab", [5_000, 100_000])
+def test_whole_sequences_are_the_tokens_that_were_put(shelf: Shelf, vocab: int) -> None:
+    tokens = builders.corpus(100, vocab=vocab)
+    found = stored(shelf, tokens)
+    numbers = np.random.default_rng(0).permutation(100)
+    sequences = found.sequences(shelf.read, numbers)
+    for number, sequence in zip(numbers.tolist(), sequences, strict=True):
+        begin, end = tokens.offsets[number], tokens.offsets[number + 1]
+        assert sequence.tolist() == tokens.flat[begin:end].tolist()
+    assert not found._places
+
+
 def test_a_process_keeps_a_part_of_a_large_corpus(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,114 +1,150 @@
-"""`verify`: computes a random sample of an SAE's stored examples anew, and says how far they are off.
+"""`verify`: compute a random sample of an SAE's stored examples again, and tell the largest difference.
 
-The sample is drawn by the job's seed: features in random order, of each that has examples one window
-at random, and again from the start when that is not enough.
+It is computed as the evidence was: from the tokens on the shelf, in the number format of the run. In
+float32 it agrees when no difference is more than `TOLERANCE` of its feature's largest activation. In
+bfloat16 a batch of other texts changes the third digit: differences are told, and nothing is claimed.
 """
 
-from collections.abc import Iterator
-from dataclasses import asdict
-from itertools import islice
+import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from app.contract.ids import is_neuron_source
 from app.contract.jobs import VerifySpec
 from app.errors import Conflict
-from app.store import lookup, read
-from app.store.records import Feature, SaeRecord
+from app.store import read, served
+from app.store.records import ModelRecord, SaeRecord
+from app.store.served import ServedRun
+from worker.fingerprint import fingerprint_model, fingerprint_neurons, fingerprint_sae
 from worker.jobs.job import Job
+from worker.jobs.registered import find_sae
+from worker.jobs.sample import draw
+from worker.model_folder import check_model_folder
 from worker.models import LanguageModel, load_model
+from worker.sae_folder import check_sae_folder
 from worker.saes import Dictionary, load_sae, neuron_dictionary
-from worker.verify import TOLERANCE, Stored, compare
+from worker.verify import TOLERANCE, Comparison, compare
 
-_ROUNDS = 45
-"""Examples that a feature has, at most."""
+EXACT = ("float32",)
+"""Number formats in which the same activations are promised, whatever batch they come from."""
+NOTE = (
+    "The evidence was computed in bfloat16, whose roundings differ from batch to batch, so that no "
+    "agreement can be claimed; precompute with SAESCOPE_DTYPE=float32 for evidence that can be "
+    "verified."
+)
 
 
 def check_verify(job: Job[VerifySpec]) -> None:
-    """Whether there is evidence to verify."""
-    _with_evidence(job)
+    """Whether there is evidence, and the very files that it was computed with."""
+    _look_up(job)
 
 
 def verify_evidence(job: Job[VerifySpec]) -> dict[str, Any]:
-    """Sample, compute, compare."""
-    sae = _with_evidence(job)
-    dtype = sae.provenance["settings"]["dtype"]
-    model = _open_model(job, dtype)
+    """Draw, compute, compare."""
+    model_record, sae, run = _look_up(job)
+    dtype = run.settings.get("dtype", job.bench.settings.dtype)
+    job.report("open", 0, 1)
+    model = load_model(
+        model_record.id,
+        Path(model_record.path),
+        device=job.bench.device,
+        dtype=getattr(torch, dtype),
+    )
     dictionary = _open(job, model, sae)
-    examples = list(islice(_examples(job, sae), job.spec.examples))
-    compared = compare(model, dictionary, examples, job.report)
-    exact = dtype == "float32"
-    return {
-        "model": job.spec.model,
-        "sae": sae.id,
-        "run": sae.run_id,
-        "corpus": sae.provenance["corpus"],
-        **asdict(compared),
-        "tolerance": TOLERANCE if exact else None,
-        # bfloat16 rounds otherwise in every batch: how far it is off is told, and not judged.
-        "agrees": compared.largest_relative <= TOLERANCE if exact else None,
-    }
+    examples = draw(job.bench.shelf, run, job.spec.examples, job.spec.seed)
+    if not examples:
+        raise Conflict(
+            f"No feature of '{sae.id}' was active in its corpus, so there is no example to verify; "
+            "precompute it on other text."
+        )
+    compared = compare(
+        model,
+        dictionary,
+        examples,
+        lambda numbers: run.tokens.sequences(job.bench.shelf.read, numbers),
+        job.report,
+        TOLERANCE if dtype in EXACT else math.inf,
+    )
+    return _result(job, run, dtype, compared)
+
+
+def _look_up(job: Job[VerifySpec]) -> tuple[ModelRecord, SaeRecord, ServedRun]:
+    """Model, SAE and served run.
+
+    Raises:
+        NotFound: there is no such model or SAE.
+        Invalid: the files cannot be loaded.
+        Conflict: there is no evidence, or the files are not those that it was computed with.
+    """
+    spec, shelf = job.spec, job.bench.shelf
+    model, sae = read.model(shelf, spec.model), _with_evidence(job)
+    run = served.run(shelf, spec.model, spec.sae)
+    check_model_folder(Path(model.path))
+    now = fingerprint_model(Path(model.path))
+    _refuse_changed("model", model, run.settings.get("model", model.fingerprint), now)
+    if not is_neuron_source(sae.id):
+        check_sae_folder(Path(sae.path))
+        now = fingerprint_sae(Path(sae.path))
+    else:
+        now = fingerprint_neurons(now, sae.layer)
+    _refuse_changed("SAE", sae, run.sae_fingerprint, now)
+    return model, sae, run
 
 
 def _with_evidence(job: Job[VerifySpec]) -> SaeRecord:
-    sae = read.sae(job.bench.shelf, job.spec.model, job.spec.sae)
-    if sae.run_id is None:
+    """Neurons are registered when their evidence is computed."""
+    spec, shelf = job.spec, job.bench.shelf
+    find = find_sae if is_neuron_source(spec.sae) else read.sae
+    sae = find(shelf, spec.model, spec.sae)
+    if sae is None or sae.run_id is None:
         raise Conflict(
-            f"SAE '{sae.id}' of model '{sae.model_id}' has no evidence to verify; run "
-            f"`saescope precompute {sae.model_id} {sae.id}` first."
+            f"'{spec.sae}' of model '{spec.model}' has no evidence to verify; run `saescope precompute "
+            f"{spec.model} {spec.sae}` first."
         )
     return sae
 
 
-def _open_model(job: Job[VerifySpec], dtype: str) -> LanguageModel:
-    bench = job.bench
-    job.report("open", 0, 1)
-    record = read.model(bench.shelf, job.spec.model)
-    path = Path(record.path)
-    model = load_model(record.id, path, device=bench.device, dtype=getattr(torch, dtype))
-    _unchanged("model", record.id, model.fingerprint, record.fingerprint)
-    return model
+def _refuse_changed(what: str, record: ModelRecord | SaeRecord, then: str, now: str) -> None:
+    if then != now:
+        raise Conflict(
+            f"The {what} '{record.id}' in {record.path} is not what its evidence was computed with: "
+            "the files have changed. Bring the old ones back, or delete it, load it again and "
+            "precompute.",
+            stored_fingerprint=then,
+            given_fingerprint=now,
+        )
 
 
 def _open(job: Job[VerifySpec], model: LanguageModel, sae: SaeRecord) -> Dictionary:
     if is_neuron_source(sae.id):
         return neuron_dictionary(model, sae.layer)
-    opened = load_sae(sae.id, Path(sae.path), device=job.bench.device, model=model)
-    _unchanged("SAE", sae.id, opened.fingerprint, sae.provenance["sae"])
-    return opened
+    return load_sae(sae.id, Path(sae.path), device=job.bench.device, model=model)
 
 
-def _unchanged(what: str, name: str, found: str, expected: str) -> None:
-    if found != expected:
-        raise Conflict(
-            f"The files of the {what} {name} have changed since its evidence was computed; load it "
-            "and precompute again."
-        )
+def _result(
+    job: Job[VerifySpec], run: ServedRun, dtype: str, compared: Comparison
+) -> dict[str, Any]:
+    exact, worst = dtype in EXACT, compared.worst
+    return {
+        "model": job.spec.model,
+        "sae": job.spec.sae,
+        "run": run.id,
+        "corpus": run.corpus_id,
+        "dtype": dtype,
+        "examples": compared.examples,
+        "values": compared.values,
+        "at_edge": compared.at_edge,
+        "largest_difference": _number(compared.largest_difference),
+        "largest_relative": _number(compared.largest_relative),
+        "worst": worst and {name: _number(value) for name, value in worst._asdict().items()},
+        "tolerance": TOLERANCE if exact else None,
+        "agrees": compared.largest_relative <= TOLERANCE if exact else None,
+        "note": None if exact else NOTE,
+    }
 
 
-def _examples(job: Job[VerifySpec], sae: SaeRecord) -> Iterator[Stored]:
-    random = np.random.default_rng(job.spec.seed)
-    order = random.permutation(sae.d_sae)
-    for _ in range(_ROUNDS):
-        found = False
-        for index in order.tolist():
-            feature = lookup.feature(job.bench.shelf, sae.model_id, sae.id, index)
-            if feature.run_id != sae.run_id:
-                raise Conflict(f"The evidence of '{sae.id}' was replaced meanwhile; verify again.")
-            if len(feature.windows):
-                found = True
-                yield _stored(job, feature, int(random.integers(len(feature.windows))))
-        if not found:
-            return
-
-
-def _stored(job: Job[VerifySpec], feature: Feature, example: int) -> Stored:
-    windows = feature.windows
-    sequence, offset = windows.sequence[example], windows.offset[example]
-    length = windows.length[example]
-    tokens = read.sequence(job.bench.shelf, feature.run_id, sequence, offset + length)
-    values = windows.values[example, :length]
-    return Stored(feature.index, sequence, offset, tokens, values, feature.max_activation)
+def _number(value: float) -> float | None:
+    """What JSON can hold."""
+    return value if math.isfinite(value) else None
