@@ -115,7 +115,7 @@ def test_some_features_do_not_fit_in_memory_at_once(batches: Batches) -> None:
 def test_a_smaller_sample_is_counted_alike(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(coactive, "TOKENS", 700)
+    monkeypatch.setattr(coactive, "COACTIVE_TOKENS", 700)
     (batch,) = run(scene, tmp_path, ONE_PIECE, ["1-topk"])["1-topk"]
     counted = int(batch.count.sum() / 6)
     share = coactive.share_of(counted, int(batch.count.sum()))

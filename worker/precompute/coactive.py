@@ -1,8 +1,8 @@
 """Which features are active together, counted on a sample of the corpus' tokens.
 
 The sample is drawn by a hash of each token's place, so it is the same wherever the work was cut. A
-feature that is active with l others costs l pairs a token, so the sample has `TOKENS` tokens, or as
-many fewer as keep all pairs of an average token below `PAIRS`. Features that are neurons are active
+feature that is active with l others costs l pairs a token, so the sample has `COACTIVE_TOKENS` tokens,
+or as many fewer as keep all pairs below `COACTIVE_PAIRS`. Features that are neurons are active
 on half of all tokens, and are not counted.
 """
 
@@ -15,12 +15,9 @@ from jaxtyping import Bool, Int
 
 from worker.precompute.draw import sampled
 from worker.precompute.plan import Shard, plan_ranges
-from worker.precompute.settings import COACTIVE
+from worker.precompute.settings import COACTIVE, COACTIVE_PAIRS, COACTIVE_TOKENS
 from worker.precompute.spill import Spill
 from worker.tokens import Sequences
-
-TOKENS = 2**16
-PAIRS = 2**27
 
 _BLOCK_TOKENS = 2**20
 _BLOCK_PAIRS = 2**23
@@ -51,7 +48,7 @@ class Sample(NamedTuple):
 def share_of(tokens: int, entries: int) -> float:
     """The share of a corpus' tokens that is sampled, given all active (token, feature) pairs."""
     pairs = (entries / max(tokens, 1)) ** 2
-    return min(1.0, min(TOKENS, PAIRS / max(pairs, 1.0)) / max(tokens, 1))
+    return min(1.0, min(COACTIVE_TOKENS, COACTIVE_PAIRS / max(pairs, 1.0)) / max(tokens, 1))
 
 
 def sampled_tokens(

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-HELD_OUT = 10
-"""One in so many sequences is held out: labels are made without them and scored on them."""
+from worker.precompute.settings import HELD_OUT
 
 _STREAM = np.uint64(0xD1342543DE82EF95)
 _HELD_OUT_STREAM = 1

@@ -9,7 +9,7 @@ promotes. A prediction is scored by its balanced accuracy
 over all tokens that count. Whatever knows nothing of the feature scores 1/2, however rare the feature
 is: that is chance.
 
-A part counts when it reaches `TELLING` on the nine tenths of the corpus that labels are made from:
+A part counts when it reaches `LABEL_TELLS` on the nine tenths of the corpus that labels are made from:
 the label is then of kind input, output or both, else of neither. The score is that of the part that
 is better there, measured on the tenth held out.
 """
@@ -23,10 +23,8 @@ from app.store.records import LABEL_KINDS
 from worker.precompute.draw import held_out
 from worker.precompute.gather import Merged, Parts
 from worker.precompute.labels import Named
+from worker.precompute.settings import LABEL_TELLS
 from worker.tokens import Sequences
-
-TELLING = 0.6
-"""Balanced accuracy from which a part of a label counts."""
 
 _BLOCK = 2**20
 """Entries or tokens looked at at a time."""
@@ -92,7 +90,7 @@ def score_labels(named: Named, parts: Parts, context: Context) -> Scores:
         _balanced_accuracy(active, hits[1], _predicted(named.promotes, context.next), context),
     ])  # fmt: skip
     made_from, held = accuracy[:, 0], accuracy[:, 1]
-    tells = made_from >= TELLING
+    tells = made_from >= LABEL_TELLS
     better = (made_from[1] > made_from[0]).astype(np.int64)
     score = np.where(np.isnan(made_from[0]), np.nan, held[better, np.arange(held.shape[1])])
     assert LABEL_KINDS == ("neither", "input", "output", "both")

@@ -25,11 +25,20 @@ NEURONS = 5
 """Most aligned neurons."""
 COACTIVE = 10
 """Features most often active together with one."""
+COACTIVE_TOKENS = 2**16
+"""Tokens on which that is counted, or as many fewer as keep ..."""
+COACTIVE_PAIRS = 2**27
+"""... the pairs of active features of an average token, times the tokens, below this."""
+HELD_OUT = 10
+"""One in so many sequences is held out: labels are made without them and scored on them."""
+LABEL_TELLS = 0.6
+"""Balanced accuracy from which a part of a label counts."""
 
 _EVIDENCE = {
     "top": TOP, "quantiles": QUANTILES, "per_quantile": PER_QUANTILE, "window": WINDOW,
     "before": BEFORE, "bins": BINS, "logits": LOGITS, "logit_bins": LOGIT_BINS, "neighbors": NEIGHBORS, "neurons": NEURONS,
-    "coactive": COACTIVE,
+    "coactive": COACTIVE, "coactive_tokens": COACTIVE_TOKENS, "coactive_pairs": COACTIVE_PAIRS,
+    "held_out": HELD_OUT, "label_tells": LABEL_TELLS,
 }  # fmt: skip
 
 
