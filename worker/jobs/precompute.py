@@ -25,7 +25,8 @@ from worker.jobs.job import Job
 from worker.jobs.load import register_sae
 from worker.models import LanguageModel, load_model
 from worker.precompute.kept import trim
-from worker.precompute.run import Report, precompute
+from worker.precompute.report import Report
+from worker.precompute.run import precompute
 from worker.precompute.settings import Settings
 from worker.sae_folder import SaeFacts, check_sae_folder
 from worker.saes import Dictionary, common_bos, load_sae, neuron_dictionary

@@ -5,11 +5,8 @@ Called again with the same arguments and the ranges that were committed, it goes
 shards and ranges, and hands over the bytes that an uninterrupted run does.
 """
 
-import time
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +31,7 @@ from worker.precompute.kept import in_use
 from worker.precompute.labels import quote
 from worker.precompute.logits import Unembedding
 from worker.precompute.plan import Shard, plan_ranges, plan_shards, position_bits
+from worker.precompute.report import Meter, Report
 from worker.precompute.scores import Context
 from worker.precompute.settings import Settings
 from worker.precompute.spill import ShardWriter, Slice, Spill
@@ -47,27 +45,6 @@ _PARTS = 4
 
 Ranges = Mapping[str, Collection[tuple[int, int]]]
 """By dictionary, ranges (first, stop) of features."""
-
-
-@dataclass
-class Report:
-    """What a call of `precompute` did."""
-
-    tokens: int = 0
-    """Tokens of the corpus that count."""
-    entries: dict[str, int] = field(default_factory=dict)
-    """Active (token, feature) pairs of each dictionary."""
-    sampled: dict[str, int] = field(default_factory=dict)
-    """Tokens on which co-activity of each dictionary's features was counted."""
-    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """Time in each step: forecast, tokens, corpus, sample, weights, coactive, evidence, commit."""
-
-    @contextmanager
-    def timed(self, step: str) -> Iterator[None]:
-        """Count the time inside towards a step."""
-        started = time.perf_counter()
-        yield
-        self.seconds[step] += time.perf_counter() - started
 
 
 def precompute(
@@ -154,7 +131,7 @@ class _Run:
                 self._check_room(missing)
         offsets = self._sequences.offsets
         left = sum(int(offsets[shard.stop] - offsets[shard.first]) for shard in missing)
-        meter = _Meter(self._progress, "tokens", int(offsets[-1]), left)
+        meter = Meter(self._progress, "tokens", int(offsets[-1]), left)
         with self.report.timed("tokens"):
             for shard, names in missing.items():
                 self._fill(shard, names, meter)
@@ -164,7 +141,7 @@ class _Run:
         needed = sum(whole[name] for names in missing.values() for name in names)
         check_room(self._folder, needed // len(self._shards))
 
-    def _fill(self, shard: Shard, names: Sequence[str], meter: "_Meter") -> None:
+    def _fill(self, shard: Shard, names: Sequence[str], meter: Meter) -> None:
         """Run a shard through the dictionaries that do not have it."""
         settings = self._settings
         chosen = [self.spills[name].dictionary for name in names]
@@ -195,7 +172,7 @@ class _Run:
         left = {
             name: [r for r in plan if r not in done.get(name, ())] for name, plan in plans.items()
         }
-        meter = _Meter(
+        meter = Meter(
             self._progress,
             "features",
             sum(one.d_sae for one in self._dictionaries),
@@ -279,19 +256,3 @@ class _Run:
             quoted=quote(vocabulary(self._model).display),
             context=Context(self._sequences, self._special(), self._settings.seed),
         )
-
-
-class _Meter:
-    """Progress of a phase of which only `left` of `total` units are still to do."""
-
-    def __init__(self, progress: Progress, phase: str, total: int, left: int) -> None:
-        self._progress, self._phase, self._total = progress, phase, total
-        self._before = self._done = total - left
-        self._started = time.perf_counter()
-        self._progress(phase, float(self._done), float(total))
-
-    def add(self, units: int, metrics: dict[str, float] | None = None) -> None:
-        """Report more units done; the rate is that of this call of `precompute`."""
-        self._done += units
-        rate = (self._done - self._before) / max(time.perf_counter() - self._started, 1e-9)
-        self._progress(self._phase, float(self._done), float(self._total), rate, metrics)
