@@ -32,6 +32,11 @@ class Floor:
         self._buffer = torch.empty(BLOCK)
         self.forward = self.encode = self.paused = 0.0
 
+    @property
+    def seconds(self) -> float:
+        """All of the floor."""
+        return self.forward + self.encode
+
     def __call__(
         self,
         phase: str,
