@@ -68,8 +68,10 @@ class Database:
 def postgres(folder: Path) -> Iterator[PostgresServer]:
     """A Postgres server of the bench's own."""
     server = postgres_server.get_server(folder)
-    yield server
-    server.cleanup()
+    try:
+        yield server
+    finally:
+        server.cleanup()
 
 
 @contextmanager
