@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from app.errors import Invalid
 from worker.models import LanguageModel
 from worker.sites import add_hook
+from worker.streams import to_device
 
 
 class _AllSeen(Exception):
@@ -51,7 +52,7 @@ def capture(
         for site in sites
     ]
     try:
-        model.hf(input_ids=ids.to(model.device), use_cache=False)
+        model.hf(input_ids=to_device(ids, model.device), use_cache=False)
     except _AllSeen:
         pass
     finally:

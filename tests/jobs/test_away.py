@@ -1,10 +1,10 @@
 """Database and disk that fail under a job: waited out, or told in a sentence and gone on from."""
 
-import errno
 import time
 from pathlib import Path
 
 import pytest
+import torch
 from dbos import PortableWorkflowError
 from sqlalchemy import create_engine, text
 
@@ -15,7 +15,7 @@ from tests.jobs.place import Place
 from tests.jobs.test_precompute import evidence, go, loaded
 from worker.jobs import away, precompute, workflows
 from worker.jobs.job import Bench, Job
-from worker.precompute.spill import ShardWriter
+from worker.precompute.appender import Appender
 from worker.progress import silent
 
 
@@ -75,11 +75,13 @@ def precompute_device():
 def test_a_full_disk_is_told_and_gone_on_from(idle: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = loaded(idle, prepend_bos=True)
 
-    def full(self: ShardWriter, column: str, values: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    append = Appender.append
+
+    def on_a_full_disk(self: Appender, file: Path, values: torch.Tensor) -> None:
+        append(self, Path("/dev/full"), values)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ShardWriter, "_append", full)
+        patch.setattr(Appender, "append", on_a_full_disk)
         assert "The disk is full; free some" in failing(idle, spec)
     assert read.sae(idle.shelf, "m", "1-a").run_id is None
     assert not [path for path in Path(idle.settings.spill_dir).glob("*/*/*/")]

@@ -6,9 +6,14 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def scene(tmp_path_factory: pytest.TempPathFactory):
+def scene_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the scene's model and SAEs are, each in a folder of its name."""
+    return tmp_path_factory.mktemp("scene")
+
+
+@pytest.fixture(scope="session")
+def scene(scene_folder: Path):
     """The small scene; see `tests.precompute.scene`."""
     from tests.precompute.scene import build
 
-    folder: Path = tmp_path_factory.mktemp("scene")
-    return build(folder)
+    return build(scene_folder)

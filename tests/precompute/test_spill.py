@@ -1,11 +1,14 @@
 """Shards on disk: named by what they hold, there whole or not at all."""
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.precompute.scene import Scene
+from worker.precompute.appender import Appender
 from worker.precompute.plan import Shard
 from worker.precompute.spill import ShardWriter, Spill
 from worker.tokens import Sequences
@@ -14,8 +17,8 @@ SHARD = Shard(0, 0, 4)
 
 
 def put(spill: Spill, shard: Shard, tokens: int) -> None:
-    with spill.new(shard) as folder:
-        ShardWriter(folder, spill.dictionary, 10).close(tokens)
+    with spill.new(shard) as folder, closing(Appender(torch.device("cpu"))) as appender:
+        ShardWriter(folder, spill.dictionary, 10, appender).close(tokens)
 
 
 def test_a_shard_is_found_by_its_tokens(scene: Scene, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def precompute_features(job: Job[PrecomputeSpec]) -> dict[str, Any]:
     opened = [_open(job, model, sae_id) for sae_id in job.spec.saes]
     prepend_bos = common_bos(one.prepend_bos for one in opened)
     corpus = open_corpus(job, job.spec.corpus, model, prepend_bos)
-    settings = Settings()
+    settings = Settings.on(model.device)
     record = _record(settings, model)
     unchanged = _served(job, opened, corpus, record)
     dictionaries = [one for one in opened if one.id not in unchanged]

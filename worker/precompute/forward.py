@@ -9,10 +9,12 @@ from jaxtyping import Bool, Float, Int
 from worker.activations import capture, not_finite
 from worker.models import LanguageModel
 from worker.saes import Dictionary
+from worker.streams import to_device
 from worker.tokens import Batch
 
-_BLOCK = 2**24
-"""Activations, zeros counted, of the tokens that are encoded at a time: bounds dense sources."""
+_BLOCK = {"cpu": 2**24, "cuda": 2**26}
+"""Activations, zeros counted, of the tokens that are encoded at a time: bounds dense sources. By kind
+of device."""
 
 
 class Entries(NamedTuple):
@@ -39,6 +41,7 @@ class Forward:
 
     def __init__(self, model: LanguageModel, dictionaries: Sequence[Dictionary]) -> None:
         self._model, self._dictionaries = model, dictionaries
+        self._block = _BLOCK.get(model.device.type, _BLOCK["cpu"])
         self._hooks = sorted({dictionary.hook_name for dictionary in dictionaries})
         self._special = torch.zeros(model.vocab_size, dtype=torch.bool)
         self._special[[i for i in model.special_ids if i < model.vocab_size]] = True
@@ -54,7 +57,7 @@ class Forward:
             Invalid: some of them are not finite.
         """
         captured = capture(self._model, batch.ids, self._hooks)
-        rows = self.counted(batch).flatten().nonzero().squeeze(1).to(self._model.device)
+        rows = to_device(self.counted(batch).flatten().nonzero().squeeze(1), self._model.device)
         found = {}
         for hook in self._hooks:
             found[hook] = captured[hook].flatten(0, 1).index_select(0, rows).float()
@@ -65,9 +68,9 @@ class Forward:
     def encode(self, batch: Batch, first: int, bits: int) -> Iterator[Encoded]:
         """Entries of every dictionary in blocks of tokens; sequences are counted from `first`."""
         activations = self.activations(batch)
-        places = self._places(batch, first, bits).to(self._model.device)
+        places = to_device(self._places(batch, first, bits), self._model.device)
         for dictionary in self._dictionaries:
-            size = max(1, _BLOCK // dictionary.d_sae)
+            size = max(1, self._block // dictionary.d_sae)
             blocks = activations[dictionary.hook_name].split(size)
             for x, place in zip(blocks, places.split(size), strict=True):
                 yield _encode(dictionary, x, place)

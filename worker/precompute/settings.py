@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+
 TOP = 20
 """Examples of the strongest sequences."""
 QUANTILES = 5
@@ -34,6 +36,8 @@ HELD_OUT = 10
 LABEL_TELLS = 0.6
 """Balanced accuracy from which a part of a label counts."""
 
+_CUDA_BATCH_TOKENS = 2**15
+
 _EVIDENCE = {
     "top": TOP, "quantiles": QUANTILES, "per_quantile": PER_QUANTILE, "window": WINDOW,
     "before": BEFORE, "bins": BINS, "logits": LOGITS, "logit_bins": LOGIT_BINS, "neighbors": NEIGHBORS, "neurons": NEURONS,
@@ -58,6 +62,11 @@ class Settings:
     """Features of a range, at most."""
     seed: int = 0
     """Of all that is sampled: rank bands, what is held out of labels, tokens of co-activity."""
+
+    @classmethod
+    def on(cls, device: torch.device) -> "Settings":
+        """Those that suit a device."""
+        return cls(batch_tokens=_CUDA_BATCH_TOKENS) if device.type == "cuda" else cls()
 
     def record(self) -> dict[str, Any]:
         """Everything that decides the evidence, for the run's record."""

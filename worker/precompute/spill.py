@@ -26,6 +26,7 @@ import torch
 from jaxtyping import Float, Int
 
 from worker.durable import is_there, new_folder
+from worker.precompute.appender import Appender
 from worker.precompute.forward import Encoded, Entries
 from worker.precompute.plan import Shard
 from worker.saes import Dictionary
@@ -49,8 +50,11 @@ class Slice(NamedTuple):
 class ShardWriter:
     """Takes the entries of one dictionary in a shard, in the folder that becomes it."""
 
-    def __init__(self, folder: Path, dictionary: Dictionary, segment_entries: int) -> None:
+    def __init__(
+        self, folder: Path, dictionary: Dictionary, segment_entries: int, appender: Appender
+    ) -> None:
         self._folder, self._d_sae, self._limit = folder, dictionary.d_sae, segment_entries
+        self._appender = appender
         self._held: list[Entries] = []
         self._n_held = self._written = 0
         self._minimum: torch.Tensor | None = None
@@ -72,6 +76,7 @@ class ShardWriter:
         self._write_segment()
         if self._minimum is not None:
             self._append("minimum", self._minimum)
+        self._appender.settle()
         (self._folder / "shard.json").write_text(json.dumps({"tokens": tokens}))
 
     def _write_segment(self) -> None:
@@ -87,8 +92,7 @@ class ShardWriter:
         self._written += len(value)
 
     def _append(self, column: str, values: torch.Tensor) -> None:
-        with (self._folder / column).open("ab") as file:
-            values.cpu().numpy().tofile(file)
+        self._appender.append(self._folder / column, values)
 
 
 class Spill:

@@ -1,0 +1,54 @@
+"""What the two phases of a call of `precompute` share: what it was given, and what follows from that."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+
+from worker.models import LanguageModel
+from worker.precompute.plan import plan_shards, position_bits
+from worker.precompute.report import Report
+from worker.precompute.settings import Settings
+from worker.precompute.spill import Spill
+from worker.progress import Progress
+from worker.saes import Dictionary
+from worker.tokens import Sequences
+
+
+class Work:
+    """One call of `precompute`."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        dictionaries: Sequence[Dictionary],
+        sequences: Sequences,
+        folder: Path,
+        settings: Settings,
+        progress: Progress,
+    ) -> None:
+        """`folder` holds the spills."""
+        self.model, self.dictionaries, self.sequences = model, dictionaries, sequences
+        self.folder, self.settings, self.progress = folder, settings, progress
+        self.bits = position_bits(model.context_size)
+        self.shards = plan_shards(sequences.offsets, settings.shard_tokens, self.bits)
+        identity = self._identity()
+        self.spills = {one.id: Spill(folder, one, identity, sequences) for one in dictionaries}
+        self.report = Report()
+
+    def _identity(self) -> dict[str, object]:
+        """What the spilled entries depend on, besides dictionary and tokens."""
+        return {
+            "model": self.model.fingerprint,
+            "number format": f"{self.model.dtype} on {self.model.device.type}",
+            "position bits": self.bits,
+            "batch tokens": self.settings.batch_tokens,
+            "segment entries": self.settings.segment_entries,
+        }
+
+    def special(self) -> Bool[np.ndarray, " vocab"]:
+        """The tokens that do not count."""
+        special = np.zeros(self.model.vocab_size, dtype=bool)
+        special[[i for i in self.model.special_ids if i < len(special)]] = True
+        return special
