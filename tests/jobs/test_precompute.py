@@ -20,6 +20,7 @@ from worker.jobs.job import Bench, Job
 from worker.jobs.workflows import KINDS
 from worker.live.library import Library
 from worker.live.prepare import prepare_capture
+from worker.precompute.settings import Settings
 from worker.progress import Cancelled, Progress, silent
 
 CPU = torch.device("cpu")
@@ -139,6 +140,36 @@ def test_evidence_that_is_served_already_is_not_computed_again(idle: Place) -> N
     texts = idle.folder / "texts.txt"
     texts.write_text(texts.read_text() + "\nAnd there is more.")
     assert go(idle, spec, "more")["unchanged"] == []
+
+
+def test_a_text_file_that_grew_costs_its_new_text_alone(
+    idle: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = Settings(shard_tokens=500)
+    monkeypatch.setattr(Settings, "on", classmethod(lambda cls, device: short))
+    spec = loaded(idle, prepend_bos=True)
+    texts = idle.folder / "texts.txt"
+    before = "\n".join([texts.read_text()] * 20)
+    texts.write_text(before)
+    tokens: list[float] = []
+
+    def note(phase: str, done: float, *_: object) -> None:
+        if phase == "tokens":
+            tokens.append(done)
+
+    go(idle, spec, "first", report=note)
+    total = tokens[-1]
+    tokens.clear()
+    texts.write_text(f"{before}\nAnd there is more.\n{before[::-1]}")
+    assert go(idle, spec, "grown", report=note)["unchanged"] == []
+    assert total - 600 < tokens[0] <= total and tokens[-1] > 2 * total
+    grown = evidence(idle)
+    shutil.rmtree(idle.settings.spill_dir)
+    write.delete_sae(idle.shelf, "m", "1-a")
+    go(idle, LoadSpec(model="m", sae="1-a", path=str(idle.folder / "sae")))
+    tokens.clear()
+    go(idle, spec, "fresh", report=note)
+    assert tokens[0] == 0 and evidence(idle) == grown
 
 
 def test_a_job_that_goes_on_for_an_sae_put_in_the_place_of_its_own_makes_other_tokens(
