@@ -91,7 +91,7 @@ class Requests:
 
     def request(self, i: int, steered: bool = True, pair: bool = False) -> Generation:
         """Request i, steered at a layer of its own."""
-        edits = compile_edits([self._entry(i)], self._model, {}, frozenset()) if steered else ()
+        edits = compile_edits([self._entry(i)], self._model, {}, frozenset(), {}) if steered else ()
         answers = [self._answer(i, "steered", edits)]
         if pair:
             answers.append(self._answer(i, "baseline", ()))

@@ -6,11 +6,11 @@ evidence. A vector has no maximum and is counted raw. Vectors, hooks and sites a
 worker to check: it has the model.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from app.api.problems import invalid
 from app.contract.ids import is_neuron_source
-from app.contract.steering import Intervention, SteeringEntry
+from app.contract.steering import Condition, Gate, Intervention, SteeringEntry
 from app.errors import NotFound
 from app.store import read
 from app.store.engine import Shelf
@@ -26,9 +26,10 @@ def resolve(shelf: Shelf, model_id: str, entries: Sequence[SteeringEntry]) -> li
 
     NotFound for an unknown model or SAE; Invalid for what the shelf says cannot be steered.
     """
-    saes = {entry.sae: _sae(shelf, model_id, entry.sae) for entry in entries if entry.sae}
+    named = [one.sae for entry in entries for one in (entry, entry.when) if one and one.sae]
+    saes = {sae_id: _sae(shelf, model_id, sae_id) for sae_id in named}
     return [
-        _intervention(shelf, entry, saes.get(entry.sae or ""), f"body.steering.{place}")
+        _intervention(shelf, entry, saes, f"body.steering.{place}")
         for place, entry in enumerate(entries)
     ]
 
@@ -45,37 +46,54 @@ def _sae(shelf: Shelf, model_id: str, sae_id: str) -> SaeRecord | None:
 
 
 def _intervention(
-    shelf: Shelf, entry: SteeringEntry, sae: SaeRecord | None, where: str
+    shelf: Shelf, entry: SteeringEntry, saes: Mapping[str, SaeRecord | None], where: str
 ) -> Intervention:
-    if sae:
-        _check(entry, sae, where)
-    unit = _unit(shelf, entry, sae, where)
-    amount = 0.0 if entry.method == "ablate" else entry.strength * unit
-    if abs(amount) > FLOAT32_MAX:
-        raise invalid(
-            f"{where}.strength",
-            f"is {entry.strength:g}, which times the unit is more than 32-bit numbers hold",
-            f"up to {FLOAT32_MAX / unit:.3g} either way",
-        )
-    return Intervention(**entry.model_dump(exclude={"strength", "unit"}), amount=amount)
-
-
-def _check(entry: SteeringEntry, sae: SaeRecord, where: str) -> None:
-    if not sae.steerable:
+    sae = saes.get(entry.sae or "")
+    if sae and not sae.steerable:
         raise invalid(
             f"{where}.sae",
             f"is {sae.id}, which cannot be steered: {sae.steerable_reason}",
             "SAEs with `steerable: true`",
         )
-    if entry.feature is not None and entry.feature >= sae.d_sae:
+    _check_feature(entry, sae, where)
+    unit = 1.0 if entry.method in UNITLESS else _unit(shelf, entry, sae, where)
+    amount = 0.0 if entry.method == "ablate" else _times(entry.strength, unit, f"{where}.strength")
+    return Intervention(
+        **entry.model_dump(exclude={"strength", "unit", "when"}),
+        amount=amount,
+        when=entry.when and _gate(shelf, entry.when, saes[entry.when.sae], f"{where}.when"),
+    )
+
+
+def _gate(shelf: Shelf, when: Condition, sae: SaeRecord | None, where: str) -> Gate:
+    _check_feature(when, sae, where)
+    unit = _unit(shelf, when, sae, where) if when.above else 1.0
+    above = _times(when.above, unit, f"{where}.above")
+    return Gate(sae=when.sae, feature=when.feature, above=above)
+
+
+def _check_feature(named: SteeringEntry | Condition, sae: SaeRecord | None, where: str) -> None:
+    if sae and named.feature is not None and named.feature >= sae.d_sae:
         raise invalid(
-            f"{where}.feature", f"is {entry.feature}", f"0 to {sae.d_sae - 1} of {sae.id}"
+            f"{where}.feature", f"is {named.feature}", f"0 to {sae.d_sae - 1} of {sae.id}"
         )
 
 
-def _unit(shelf: Shelf, entry: SteeringEntry, sae: SaeRecord | None, where: str) -> float:
+def _times(strength: float, unit: float, where: str) -> float:
+    if abs(strength * unit) > FLOAT32_MAX:
+        raise invalid(
+            where,
+            f"is {strength:g}, which times the unit is more than 32-bit numbers hold",
+            f"up to {FLOAT32_MAX / unit:.3g} either way",
+        )
+    return strength * unit
+
+
+def _unit(
+    shelf: Shelf, entry: SteeringEntry | Condition, sae: SaeRecord | None, where: str
+) -> float:
     """What a strength of 1 means for this entry."""
-    if entry.unit == "raw" or entry.method in UNITLESS:
+    if entry.unit == "raw":
         return 1.0
     if entry.feature is None:
         if "unit" in entry.model_fields_set:

@@ -34,6 +34,13 @@ EXAMPLES: dict[str, Example] = {
         "summary": "The same as server-sent events",
         "value": {**_PROMPT, "steering": [_ENTRY], "stream": True},
     },
+    "on a condition": {
+        "summary": "Only at tokens where another feature is active",
+        "value": {
+            **_PROMPT,
+            "steering": [{**_ENTRY, "when": {"sae": BUNDLED_SAES[0], "feature": 40}}],
+        },
+    },
     "sampled": {
         "summary": "One feature up and another one out, sampled",
         "value": {
@@ -130,7 +137,8 @@ async def steer(
 
     The unit `max_activation` counts in the feature's own strongest activation on the corpus, so
     that a strength means the same for every feature. Instead of a feature, an entry can name a
-    `hook` and a `vector`; its unit is `raw`.
+    `hook` and a `vector`; its unit is `raw`. `when` makes an entry act only at tokens where a
+    feature is active enough, `positions` only in the prompt or only behind it.
 
     With `stream: true` the answer is a stream of `delta` events (`answer`, `text`, `tokens`) and
     ends with one `done` event, whose data is the whole answer, or with an `error` event, whose

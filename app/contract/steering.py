@@ -16,6 +16,23 @@ Positions = Literal["all", "prompt", "generated"]
 Unit = Literal["max_activation", "raw"]
 
 
+class Condition(BaseModel):
+    """Steer only at tokens where a feature is active enough."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    sae: Id = Field(description="SAE of `feature`, or a layer's neurons.", examples=["2-res-topk"])
+    feature: int = Field(ge=0, le=INDEX_MAX, description="Index of the feature in `sae`.")
+    above: float = Field(
+        default=0.0,
+        description="Its activation at the token must be above this, counted in `unit`.",
+    )
+    unit: Unit = Field(
+        default="max_activation",
+        description="`max_activation`: times the feature's own stored maximum; `raw`: as it is.",
+    )
+
+
 class SteeringEntry(BaseModel):
     """One intervention: a feature of an SAE, or a vector at a hook point."""
 
@@ -44,6 +61,14 @@ class SteeringEntry(BaseModel):
     )
     method: Method = Field(default="add", description="What is done to the vector at the site.")
     positions: Positions = Field(default="all", description="Tokens at which it is done.")
+    skip_special_tokens: bool = Field(
+        default=False, description="Leave BOS and other special tokens as they are."
+    )
+    when: Condition | None = Field(
+        default=None,
+        description="Only at tokens where this holds; its SAE must not read behind the site that is "
+        "steered.",
+    )
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
@@ -56,6 +81,14 @@ class SteeringEntry(BaseModel):
                 f"`{self.method}` needs a feature; a vector can be added, orthogonal or capped"
             )
         return self
+
+
+class Gate(BaseModel):
+    """A condition with its threshold in folded units."""
+
+    sae: str
+    feature: int
+    above: float
 
 
 class Intervention(BaseModel):
@@ -71,3 +104,10 @@ class Intervention(BaseModel):
     amount: float
     method: Method
     positions: Positions
+    skip_special_tokens: bool = False
+    when: Gate | None = None
+
+    @property
+    def saes(self) -> list[str]:
+        """SAEs that it takes."""
+        return [one.sae for one in (self, self.when) if one and one.sae]

@@ -124,6 +124,21 @@ def test_units_count_for_more_than_nothing(ask: httpx.Client, world: World) -> N
     assert weak != strong
 
 
+def test_a_condition_counts_in_its_features_own_maximum(
+    ask: httpx.Client, world: World, live: LiveProcess
+) -> None:
+    strong = ENTRY | {"unit": "raw", "strength": 60.0}
+    maximum = read.max_activations(live.shelf, world.id, "1-post", [5])[5]
+    never = {"sae": "1-post", "feature": 5, "above": 50.0}
+    answer = steer(ask, world, strong | {"when": never})
+    assert answer["steered"] == answer["baseline"]
+    raw = never | {"above": 50.0 * maximum, "unit": "raw"}
+    assert steer(ask, world, strong | {"when": raw})["steered"] == answer["baseline"]
+    always = {"sae": "0-mlp", "feature": 3, "above": -1e6, "unit": "raw"}
+    gated = steer(ask, world, strong | {"when": always})
+    assert gated["steered"] == steer(ask, world, strong)["steered"] != gated["baseline"]
+
+
 def test_a_vector_is_counted_raw(ask: httpx.Client, world: World) -> None:
     hook = "blocks.1.hook_resid_post"
     direction = world.dictionary("1-post").directions(torch.tensor([5]))[0].tolist()
@@ -145,6 +160,13 @@ def test_neurons_can_be_steered_raw(ask: httpx.Client, world: World) -> None:
         ({"model": "gpt5", "steering": []}, 404, "There is no model 'gpt5'"),
         ({"prompt": None, "messages": [{"role": "user", "content": "x"}]}, 422, "no chat template"),
         ({"max_new_tokens": 1_000}, 422, "together they may be"),
+        ({"steering": [ENTRY | {"when": {"sae": "1-post", "feature": 96}}]}, 422, "0 to 95"),
+        ({"steering": [ENTRY | {"when": {"sae": "9-no", "feature": 1}}]}, 404, "no SAE '9-no'"),
+        (
+            {"steering": [ENTRY | {"when": {"sae": "2-mlp", "feature": 1}}]},
+            422,
+            "reaches only after",
+        ),
         ({"steering": [{"hook": "nowhere", "vector": [1.0]}]}, 422, "nowhere"),
         (
             {"steering": [{"hook": "blocks.1.hook_resid_post", "vector": [1.0]}]},

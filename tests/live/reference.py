@@ -17,7 +17,7 @@ from transformer_lens.pretrained.weight_conversions import convert_gpt2_weights
 from transformers import AutoModelForCausalLM
 
 from app.contract.steering import Intervention
-from tests.live.world import World
+from tests.live.world import World, entry
 
 NEAR = 1e-5
 
@@ -66,7 +66,7 @@ class Reference:
     @torch.no_grad()
     def logits(self, ids: list[int], prompt: int, entries: list[Intervention]) -> torch.Tensor:
         """Logits after the last of `ids`, of which the first `prompt` are the prompt."""
-        hooks = [hook for e in entries for hook in self._hooks(e, prompt)]
+        hooks = [hook for e in entries for hook in self._hooks(e, ids, prompt)]
         return self.model.run_with_hooks(torch.tensor([ids]), fwd_hooks=hooks)[0, -1]
 
     def generate(
@@ -83,21 +83,29 @@ class Reference:
             ids.append(int(logits.argmax()) if draw is None else draw(logits))
         return ids[len(prompt) :]
 
-    def _hooks(self, e: Intervention, prompt: int) -> list[tuple[str, Callable]]:
+    def _hooks(self, e: Intervention, ids: list[int], prompt: int) -> list[tuple[str, Callable]]:
         target = self._target(e)
         seen: list[torch.Tensor] = []
+        is_open = torch.ones(1, len(ids), dtype=torch.bool)
+        if e.skip_special_tokens:
+            is_open &= ~torch.isin(torch.tensor(ids), torch.tensor([*self.world.model.special_ids]))
+        condition = e.when and self._target(entry(sae=e.when.sae, feature=e.when.feature))
 
         def read(state: torch.Tensor, hook: object) -> None:
             seen.append(target.activation(state.flatten(2)))
+
+        def read_condition(state: torch.Tensor, hook: object) -> None:
+            is_open.logical_and_(condition.activation(state.flatten(2)) > e.when.above)
 
         def steer(state: torch.Tensor, hook: object) -> torch.Tensor:
             h = state.flatten(2)
             where = torch.arange(h.shape[1])
             acts = {"all": where >= 0, "prompt": where < prompt, "generated": where >= prompt}
             steered = _formula(e, h, target.direction, seen[-1])
-            return torch.where(acts[e.positions][None, :, None], steered, h).view_as(state)
+            return torch.where((acts[e.positions] & is_open)[..., None], steered, h).view_as(state)
 
-        return [(target.reads, read), (target.writes, steer)]
+        first = [(condition.reads, read_condition)] if condition else []
+        return [*first, (target.reads, read), (target.writes, steer)]
 
     def _target(self, e: Intervention) -> "Target":
         if e.hook is not None and e.vector is not None:

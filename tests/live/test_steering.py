@@ -31,7 +31,7 @@ def check_all(reference: Reference, cases: list[Case], new: int = 10) -> list[Ge
     """Run all cases and an unsteered row in one batch, each with another prompt; greedy tokens of
     each are those of the reference alone."""
     world = reference.world
-    saes = {e.sae for case in cases for e in case if e.sae}
+    saes = {name for case in cases for e in case for name in e.saes}
     held = world.held(*saes, slots=len(cases) + 1)
     pairs = list(zip([*cases, []], itertools.cycle(TEXTS), strict=False))
     generations = [
@@ -140,6 +140,45 @@ def test_entries_apply_in_order(reference: Reference) -> None:
     check_all(reference, [twice, twice[::-1], several, several[::-1], one])
 
 
+@pytest.mark.parametrize("positions", ["all", "generated"])
+def test_only_while_a_feature_is_active(reference: Reference, positions: str) -> None:
+    """At the steered site, at an earlier one, and several conditions on one row."""
+    world = reference.world
+    cases = []
+    for sae in ("1-standard", "1-topk", "1-pre", "0-mlp"):
+        for feature in _active_features(world, sae, TEXTS[0], 2):
+            strongest = float(_values(world, sae, TEXTS[0])[:, feature].max())
+            for above in (0.0, 0.5 * strongest, 2 * strongest):
+                when = {"sae": sae, "feature": feature, "above": above}
+                cases.append(
+                    [entry(sae="1-post", feature=7, amount=6.0, positions=positions, when=when)]
+                )
+    clamped = entry(sae="1-standard", feature=3, method="clamp", amount=4.0, when=cases[0][0].when)
+    cases.append([clamped, *cases[-2], *cases[1]])
+    generations = check_all(reference, cases)
+    assert len({tuple(g.answers[0].tokens) for g in generations}) > len(cases) / 4
+
+
+def test_special_tokens_can_be_left_alone(reference: Reference) -> None:
+    fields = {"sae": "1-pre", "feature": 7, "amount": 30.0, "positions": "prompt"}
+    cases = [[entry(**fields, skip_special_tokens=skip)] for skip in (True, False)]
+    held = reference.world.held("1-pre")
+    texts = [
+        reference.world.generation(held, "The", interventions=case, max_new_tokens=10)
+        for case in cases
+    ]
+    run(held, *texts)
+    assert texts[0].answers[0].tokens != texts[1].answers[0].tokens
+    check_all(reference, cases * 3)
+
+
+def test_a_condition_behind_the_site_is_refused(world: World) -> None:
+    held = world.held("1-pre", "1-post")
+    late = entry(sae="1-pre", feature=1, when={"sae": "1-post", "feature": 1, "above": 0})
+    with pytest.raises(Invalid, match="only after blocks"):
+        world.generation(held, "x", interventions=[late.model_dump()])
+
+
 def test_steering_changes_the_text(world: World) -> None:
     """The cases above would prove nothing if steering did not move the model."""
     held = world.held("1-post", "1-z")
@@ -230,7 +269,12 @@ def test_refused_before_it_can_join(world: World, name: str) -> None:
 
 def _active_features(world: World, sae_id: str, text: str, count: int) -> list[int]:
     """The features that are strongest at the end of a text."""
+    return _values(world, sae_id, text)[-1].topk(count).indices.tolist()
+
+
+def _values(world: World, sae_id: str, text: str) -> torch.Tensor:
+    """Activations of all features at every token."""
     ids = torch.tensor([encode_text(world.model, text)])
     dictionary = world.dictionary(sae_id)
     state = capture(world.model, ids, [dictionary.hook_name])[dictionary.hook_name]
-    return dictionary.encode(state[0])[-1].topk(count).indices.tolist()
+    return dictionary.encode(state[0])

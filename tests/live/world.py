@@ -18,6 +18,7 @@ from worker.live.forward import BatchForward
 from worker.live.prepare import prepare_generation
 from worker.live.resident import Held, Resident
 from worker.models import LanguageModel, load_model, vocabulary
+from worker.order import forward_order
 from worker.resid_mid import find_exact_mid
 from worker.saes import Dictionary, load_sae, neuron_dictionary
 
@@ -78,6 +79,7 @@ class World:
                 model=self.model,
                 vocabulary=vocabulary(self.model),
                 exact_mid=find_exact_mid(self.model),
+                order=forward_order(self.model),
                 captures=CaptureQueue(self.model),
                 engine=BatchEngine(BatchForward(self.model, slots)),
             ),

@@ -76,7 +76,7 @@ class BatchForward:
         # The model takes one set of positions for all rows: the union of their last ones.
         kept = torch.tensor(different, device=ids.device) - 1
         own = torch.tensor([different.index(len(prompt)) for prompt in prompts], device=ids.device)
-        with self._steering.during(slice(first, first + n), PREFILL):
+        with self._steering.during(slice(first, first + n), PREFILL, ids):
             logits = self._run(input_ids=ids, position_ids=place, logits_to_keep=kept)
         return logits[torch.arange(n, device=ids.device), own]
 
@@ -84,9 +84,10 @@ class BatchForward:
         """Process the last token of rows 0 .. n-1, the longest of which has `span` tokens."""
         position = self._position[:n]
         self._cache.begin_decode(position, span)
-        with self._steering.during(slice(0, n), DECODE):
+        ids = self._token[:n, None]
+        with self._steering.during(slice(0, n), DECODE, ids):
             logits = self._run(
-                input_ids=self._token[:n, None],
+                input_ids=ids,
                 position_ids=position[:, None],
                 attention_mask=decode_mask(self._config, position, span, self.model.dtype),
             )

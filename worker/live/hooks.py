@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
-from worker.live.rank import Rank
+from worker.live.rank import Rank, Reader
 from worker.live.steering import Edit
 from worker.models import LanguageModel
 from worker.resid_mid import put
@@ -57,7 +57,7 @@ class SteeredSite:
         if view is None:
             return None
         rows, phase = view
-        ranks = [rank for rank in self.ranks if rank.uses(phase)[0]]
+        ranks = [rank for rank in self.ranks if rank.uses(phase).acts]
         steered = state
         if ranks:
             h = state.reshape(rows.stop - rows.start, -1, self._width)
@@ -74,31 +74,54 @@ class SteeredSite:
         self, rank: Rank, h: Float[torch.Tensor, "n t w"], rows: slice, phase: int
     ) -> Float[torch.Tensor, "n t w"]:
         """h + k d for every row, by the formula of `worker.live.steering`."""
-        _, dots, reads = rank.uses(phase)
+        use = rank.uses(phase)
         d = rank.direction[rows, None]
         push, turn, cut, cap, read = rank.terms[phase, :, rows]
         k = push
-        if dots:
+        if use.dots:
             along = torch.linalg.vecdot(h.float(), d)
             k = k + turn * along + cut * torch.relu(along - cap)
-        if reads:
-            k = k + read * self._activations(rank, h, rows, phase)
+        if use.reads:
+            k = k + read * self._activations(rank.readers(rows, phase), h, rows.start)
+        if use.gates:
+            k = k * self._open(rank.gates(rows, phase), h, rows.start)
+        if use.skips:
+            k = k * ~(rank.skips[rows] & self._steering.special())
         return h + (k[..., None] * d).to(h.dtype)
 
     def _activations(
-        self, rank: Rank, h: Float[torch.Tensor, "n t w"], rows: slice, phase: int
+        self, readers: list[Reader], h: Float[torch.Tensor, "n t w"], first: int
     ) -> Float[torch.Tensor, "n t"]:
-        """Activations that edits of this rank read, 0 for rows that read none."""
+        """What is read at every token, 0 in rows that read nothing."""
         activations = torch.zeros(h.shape[:2], device=h.device)
-        for reader in rank.readers(rows, phase):
-            dictionary = reader.dictionary
-            x = h if dictionary.hook_name == self.name else self._seen(dictionary, h)
-            try:
-                activations[reader.rows] = reader.read(x)
-            except Exception as error:  # whatever it is, only these rows caused it
-                log.exception("Reading %s failed", dictionary.id)
-                self._steering.failed.update({rows.start + i: error for i in reader.members})
+        for reader in readers:
+            with self._blamed_on(reader, first):
+                activations[reader.rows] = reader.read(self._read_by(reader, h))
         return activations
+
+    def _open(
+        self, gates: list[Reader], h: Float[torch.Tensor, "n t w"], first: int
+    ) -> Bool[torch.Tensor, "n t"]:
+        """Tokens at which no gate is closed."""
+        opened = torch.ones(h.shape[:2], dtype=torch.bool, device=h.device)
+        for gate in gates:
+            with self._blamed_on(gate, first):
+                opened[gate.rows] = gate.read(self._read_by(gate, h)) > gate.above
+        return opened
+
+    @contextmanager
+    def _blamed_on(self, reader: Reader, first: int) -> Iterator[None]:
+        """What is raised inside fails the reader's rows alone."""
+        try:
+            yield
+        except Exception as error:  # whatever it is, only these rows caused it
+            log.exception("Reading %s failed", reader.dictionary.id)
+            self._steering.failed.update({first + i: error for i in reader.members})
+
+    def _read_by(self, reader: Reader, h: Float[torch.Tensor, "n t w"]) -> torch.Tensor:
+        """The states that a reader's dictionary reads."""
+        dictionary = reader.dictionary
+        return h if dictionary.hook_name == self.name else self._seen(dictionary, h)
 
     def _seen(self, dictionary: Dictionary, h: torch.Tensor) -> torch.Tensor:
         return self._steering.seen[dictionary.hook_name].reshape(*h.shape[:2], -1)
@@ -113,6 +136,10 @@ class Steering:
         self.view: tuple[slice, int] | None = None
         """Rows and phase of the forward under way; None outside of it."""
         self.seen: dict[str, torch.Tensor] = {}
+        self.ids: torch.Tensor = torch.zeros(slots, 1, dtype=torch.long)
+        """Tokens of the forward under way, [rows, tokens]."""
+        self._special = torch.zeros(model.vocab_size, dtype=torch.bool, device=model.device)
+        self._special[[i for i in model.special_ids if i < model.vocab_size]] = True
         self.failed: dict[int, Exception] = {}
         """Rows whose edit failed in the last forward."""
         self._sites: dict[str, SteeredSite] = {}
@@ -123,8 +150,9 @@ class Steering:
         for hook in {edit.hook for edit in (*self._rows[row], *edits)}:
             self._site(hook).put(row, [edit for edit in edits if edit.hook == hook])
         for edit in edits:
-            if edit.dictionary and edit.dictionary.hook_name != edit.hook:
-                self._site(edit.dictionary.hook_name).watched = True
+            for dictionary in edit.read:
+                if dictionary.hook_name != edit.hook:
+                    self._site(dictionary.hook_name).watched = True
         self._rows[row] = edits
 
     def move(self, source: int, target: int) -> None:
@@ -132,10 +160,15 @@ class Steering:
         self.put(target, self._rows[source])
         self.put(source, ())
 
+    def special(self) -> Bool[torch.Tensor, "n t"]:
+        """Which tokens of the forward under way are special."""
+        return self._special[self.ids]
+
     @contextmanager
-    def during(self, rows: slice, phase: int) -> Iterator[None]:
-        """Steer the forward inside: it holds these rows, in PREFILL or DECODE."""
+    def during(self, rows: slice, phase: int, ids: Int[torch.Tensor, "n t"]) -> Iterator[None]:
+        """Steer the forward inside: it holds these tokens of these rows, in PREFILL or DECODE."""
         self.failed.clear()
+        self.ids = ids
         self.view = (rows, phase)
         try:
             yield

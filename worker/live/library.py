@@ -26,6 +26,7 @@ from worker.live.resident import Held, Loaded, Resident
 from worker.live.room import Room, release
 from worker.memory import memory_of
 from worker.models import LanguageModel, load_model, vocabulary
+from worker.order import forward_order
 from worker.resid_mid import find_exact_mid
 from worker.saes import Dictionary, load_sae, neuron_dictionary
 
@@ -107,6 +108,7 @@ class Library:
             model=model,
             vocabulary=vocabulary(model),
             exact_mid=find_exact_mid(model),
+            order=forward_order(model),
             captures=CaptureQueue(model),
             n_bytes=n_bytes,
         )

@@ -56,7 +56,11 @@ def prepare_generation(request: SteerRequest, held: Held, settings: Settings) ->
     _check_sampling(request)
     resident = held.resident
     edits = compile_edits(
-        request.interventions, resident.model, held.dictionaries, resident.exact_mid
+        request.interventions,
+        resident.model,
+        held.dictionaries,
+        resident.exact_mid,
+        resident.order,
     )
     prompt = _prompt(request, resident.model, held.dictionaries)
     _check_room(len(prompt), request.max_new_tokens, held)

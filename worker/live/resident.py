@@ -29,6 +29,8 @@ class Resident:
     vocabulary: Vocabulary
     exact_mid: frozenset[str]
     """The resid_mid hook points that can be steered."""
+    order: dict[str, int]
+    """Hook points by their place in a forward."""
     captures: CaptureQueue
     engine: Engine | None = None
     """Made at the first generation."""

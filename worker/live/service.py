@@ -80,7 +80,7 @@ class LiveService:
 
     async def prepare(self, request: SteerRequest) -> tuple[Held, Generation]:
         """A generation, checked and ready to run."""
-        saes = list(dict.fromkeys(entry.sae for entry in request.interventions if entry.sae))
+        saes = list(dict.fromkeys(name for entry in request.interventions for name in entry.saes))
         held = await self._hold(request.model, saes, engine=True)
         return held, await self._at_desk(lambda: prepare_generation(request, held, self._settings))
 

@@ -9,17 +9,21 @@ cap: cut = -1, cap = c. a is the feature's activation (folded units) and d its u
 that clamp and ablate keep the SAE's error. A caller's vector is added as given, c v, as Neuronpedia
 does; orthogonal and cap are about a direction, so there d = v / |v|.
 
+An entry may be gated, which makes k 0 at some tokens: at special ones, or where another feature's
+activation at the token, as it is when the site is reached, is not above a threshold.
+
 A position is that of the token being processed: prompt is [0, len(prompt)), generated from
 len(prompt) on. The first generated token is predicted at the prompt's last position, so
 `generated` can change the second one at the earliest.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 
+from app.contract.steering import Gate as WireGate
 from app.contract.steering import Intervention, Positions
 from app.errors import Invalid
 from worker.models import LanguageModel
@@ -54,6 +58,15 @@ class Terms:
 
 
 @dataclass(frozen=True, eq=False)
+class Gate:
+    """Where an edit acts: at tokens at which a feature's activation is above a threshold."""
+
+    dictionary: Dictionary
+    feature: int
+    above: float
+
+
+@dataclass(frozen=True, eq=False)
 class Edit:
     """One compiled entry."""
 
@@ -66,6 +79,15 @@ class Edit:
     dictionary: Dictionary | None = None
     """Whose activation is read, for clamp and ablate."""
     feature: int = 0
+    skips_special: bool = False
+    """Whether it leaves special tokens alone."""
+    gate: Gate | None = None
+
+    @property
+    def read(self) -> list[Dictionary]:
+        """Dictionaries whose activations it needs."""
+        gates = [self.gate.dictionary] if self.gate else []
+        return gates + ([self.dictionary] if self.dictionary else [])
 
 
 def compile_edits(
@@ -73,13 +95,15 @@ def compile_edits(
     model: LanguageModel,
     dictionaries: dict[str, Dictionary],
     exact_mid: frozenset[str],
+    order: dict[str, int],
 ) -> tuple[Edit, ...]:
-    """Check every entry and compile it; `exact_mid` are the resid_mid that can be steered.
+    """Check every entry and compile it; `exact_mid` are the resid_mid that can be steered, `order`
+    the places of hook points in a forward.
 
     Raises `Invalid` for an entry that cannot be applied, naming it by its place.
     """
     return tuple(
-        _Compiler(f"interventions[{i}]", model, exact_mid).compile(entry, dictionaries)
+        _Compiler(f"interventions[{i}]", model, exact_mid, order).compile(entry, dictionaries)
         for i, entry in enumerate(entries)
     )
 
@@ -89,8 +113,26 @@ class _Compiler:
     where: str
     model: LanguageModel
     exact_mid: frozenset[str]
+    order: dict[str, int]
 
     def compile(self, entry: Intervention, dictionaries: dict[str, Dictionary]) -> Edit:
+        edit = self._target(entry, dictionaries)
+        if entry.when is None:
+            return edit
+        return replace(edit, gate=self._gate(entry.when, edit.hook, dictionaries))
+
+    def _gate(self, when: WireGate, hook: str, dictionaries: dict[str, Dictionary]) -> Gate:
+        dictionary = dictionaries[when.sae]
+        check_feature(f"{self.where}.when", dictionary, when.feature)
+        if self.order[dictionary.hook_name] > self.order[hook]:
+            raise Invalid(
+                f"{self.where}.when: {dictionary.id} reads at {dictionary.hook_name}, which a "
+                f"forward reaches only after {hook}, where this entry steers; take a condition on "
+                "an earlier site."
+            )
+        return Gate(dictionary, when.feature, when.above)
+
+    def _target(self, entry: Intervention, dictionaries: dict[str, Dictionary]) -> Edit:
         if not abs(entry.amount) <= torch.finfo(torch.float32).max:
             raise Invalid(f"{self.where}: the amount must be a finite 32-bit number.")
         if entry.sae is not None and entry.feature is not None:
@@ -115,6 +157,7 @@ class _Compiler:
             phases=_PHASES[entry.positions],
             dictionary=dictionary if reads else None,
             feature=feature,
+            skips_special=entry.skip_special_tokens,
         )
 
     def _vector(self, entry: Intervention, hook: str, vector: list[float]) -> Edit:
@@ -134,7 +177,13 @@ class _Compiler:
             raise Invalid(f"{self.where}: the vector must consist of finite numbers.")
         if entry.method != "add":
             direction = self._unit(entry, direction)
-        return Edit(hook, direction, _terms(entry), _PHASES[entry.positions])
+        return Edit(
+            hook,
+            direction,
+            _terms(entry),
+            _PHASES[entry.positions],
+            skips_special=entry.skip_special_tokens,
+        )
 
     def _unit(
         self, entry: Intervention, vector: Float[torch.Tensor, "w"]
