@@ -143,6 +143,67 @@ def test_an_answer_that_takes_too_long_fails(world: World) -> None:
     assert isinstance(late.problem, Unavailable) and "within" in late.problem.detail
 
 
+@pytest.mark.parametrize("name", ["world", "llama", "gemma"])
+def test_long_prompts_are_processed_in_pieces_beside_others(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    """A budget of 8 tokens a step; the window of Gemma's sliding layers is 16."""
+    world: World = request.getfixturevalue(name)
+    reference = by_bridge(world)
+    held = world.held("1-post", "1-z", slots=3, prefill_tokens=8)
+    steering = [
+        entry(sae="1-post", feature=7, amount=5.0),
+        entry(sae="1-z", feature=2, amount=4.0, method="clamp", positions="prompt"),
+    ]
+    cases = [
+        ("x", []),
+        (TEXTS[0] * 2, steering),
+        ("The", []),
+        (TEXTS[1], steering[:1]),
+        (TEXTS[0], []),
+        (TEXTS[4], steering),
+    ]
+    generations = [
+        world.generation(held, text, interventions=case, max_new_tokens=9) for text, case in cases
+    ]
+    for generation in generations:
+        held.engine.submit(generation)
+    held.engine.step()
+    assert held.engine.running == 3 and len(tokens(generations[0])) == 2
+    run(held)
+    for generation, (_, case) in zip(generations, cases, strict=True):
+        prompt = generation.answers[0].prompt
+        theirs = reference.generate(prompt, case, 9)
+        check_same(reference, prompt, case, tokens(generation), theirs)
+    assert max(len(generation.answers[0].prompt) for generation in generations) > 24
+
+
+def test_a_long_prompt_that_ends_early_leaves_no_trace(world: World) -> None:
+    """Cancelled, failing by what its SAE raises, and not finite: each before its prompt is done."""
+    held = world.held("1-post", slots=2, prefill_tokens=8)
+    running = world.generation(held, TEXTS[1], max_new_tokens=20)
+    cancelled = world.generation(held, TEXTS[0])
+    misread = world.generation(held, TEXTS[0])
+    misplaced = replace(world.dictionary("1-act"), hook_name=SITES["post"])
+    misread.answers[0].edits = (
+        Edit(SITES["post"], torch.ones(32), Terms(read=-1.0), (True, False), misplaced),
+    )
+    huge = [entry(sae="1-post", feature=3, amount=3e38)]
+    overflowing = world.generation(held, TEXTS[0], interventions=huge)
+    good = world.generation(held, TEXTS[0])
+    for generation in (running, cancelled, misread, overflowing, good):
+        held.engine.submit(generation)
+    held.engine.step()
+    held.engine.step()
+    cancelled.cancelled = True
+    run(held)
+    assert cancelled.answers[0].reason == "cancelled" and not cancelled.answers[0].tokens
+    assert misread.problem is not None and not misread.answers[0].tokens
+    assert isinstance(overflowing.problem, Invalid) and "finite" in overflowing.problem.detail
+    assert tokens(good) == alone(world, TEXTS[0])
+    assert tokens(running) == alone(world, TEXTS[1], max_new_tokens=20)
+
+
 def test_numbers_that_overflow_fail_their_row_alone(world: World) -> None:
     """Neither the row beside it nor the one that gets its slot later sees anything of it."""
     held = world.held("1-post", slots=2)

@@ -13,7 +13,7 @@ from app.settings import Settings
 from tests.worker.tiny import D_MLP, D_MODEL, ModelKind, save_model, save_sae, spm_tokenizer
 from worker.live.answer import Generation
 from worker.live.capture import CaptureQueue
-from worker.live.engine import BatchEngine
+from worker.live.engine import PREFILL_TOKENS, BatchEngine
 from worker.live.forward import BatchForward
 from worker.live.prepare import prepare_generation
 from worker.live.resident import Held, Resident
@@ -71,7 +71,7 @@ class World:
         """The SAE as SAELens itself loads it, unfolded."""
         return SAE.load_from_disk(self.saes[sae_id], device="cpu")
 
-    def held(self, *sae_ids: str, slots: int = 8) -> Held:
+    def held(self, *sae_ids: str, slots: int = 8, prefill_tokens: int = PREFILL_TOKENS) -> Held:
         """The model with an engine of its own."""
         return Held(
             Resident(
@@ -81,7 +81,7 @@ class World:
                 exact_mid=find_exact_mid(self.model),
                 order=forward_order(self.model),
                 captures=CaptureQueue(self.model),
-                engine=BatchEngine(BatchForward(self.model, slots)),
+                engine=BatchEngine(BatchForward(self.model, slots), prefill_tokens),
             ),
             {sae_id: self.dictionary(sae_id) for sae_id in sae_ids},
         )

@@ -2,8 +2,9 @@
 
 One buffer per layer `[slots, kv_heads, max_len, head_dim]`, in which a key's index is its absolute
 position. The rows in use are always 0 .. n-1. A row that joins is prefilled by itself (right-padded,
-causal only: pads lie to the right of every real token, so no real token sees one); a row that
-leaves is overwritten by the last row. Nothing is concatenated, shifted or prefilled again.
+causal only: pads lie to the right of every real token, so no real token sees one), or a long prompt
+piece by piece; a row that leaves is overwritten by the last row. Nothing is concatenated, shifted or
+prefilled again.
 
 Rows share the length of the longest, so a row's unused positions are read, with weight 0. What is
 not a number would pass through that, so pads are stored as zeros and a row that failed is cleared.
@@ -57,7 +58,7 @@ class SlotCache:
         self.values = [_zeros(size, device, dtype) for _ in range(shape.layers)]
         self.is_sliding = [False] * shape.layers
         self._rows = slice(0, 0)
-        self._length = 0
+        self._begin = self._length = 0
         self._position: torch.Tensor | None = None
         self._real: torch.Tensor | None = None
 
@@ -68,8 +69,14 @@ class SlotCache:
 
         `real` is False at padding; None when there is none.
         """
-        self._rows, self._length, self._position = slice(first, first + count), length, None
+        self._rows, self._begin = slice(first, first + count), 0
+        self._length, self._position = length, None
         self._real = None if real is None else real[:, None, :, None]
+
+    def begin_piece(self, row: int, begin: int, end: int) -> None:
+        """The next forward writes positions `begin` to `end` of a row and reads all before `end`."""
+        self._rows, self._begin = slice(row, row + 1), begin
+        self._length, self._position, self._real = end, None, None
 
     def begin_decode(self, position: Int[torch.Tensor, "n"], span: int) -> None:
         """The next forward writes one position of each row 0 .. n-1 and reads the first `span`."""
@@ -87,9 +94,11 @@ class SlotCache:
         """Store one layer's new keys and values; return those that the queries attend to."""
         keys, values = self.keys[layer_idx], self.values[layer_idx]
         if self._position is None:
-            keys[self._rows, :, : self._length] = self._without_pads(key)
-            values[self._rows, :, : self._length] = self._without_pads(value)
-            return key, value
+            keys[self._rows, :, self._begin : self._length] = self._without_pads(key)
+            values[self._rows, :, self._begin : self._length] = self._without_pads(value)
+            if self._begin == 0:
+                return key, value
+            return keys[self._rows, :, : self._length], values[self._rows, :, : self._length]
         keys[self._row_index, :, self._position] = key[:, :, 0]
         values[self._row_index, :, self._position] = value[:, :, 0]
         return keys[self._rows, :, : self._length], values[self._rows, :, : self._length]
@@ -112,7 +121,7 @@ class SlotCache:
         return 0
 
     def get_query_offset(self, layer_idx: int = 0) -> int:
-        """0: only a prefill builds its mask from here, and it starts at position 0."""
+        """0: only a whole prefill builds its mask from here, and it starts at position 0."""
         return 0
 
     def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
@@ -124,32 +133,32 @@ class SlotCache:
         return -1
 
 
-def decode_mask(
+def causal_mask(
     config: PreTrainedConfig,
-    position: Int[torch.Tensor, "n"],
+    position: Int[torch.Tensor, "n t"],
     span: int,
     dtype: torch.dtype,
 ) -> torch.Tensor | dict[str, torch.Tensor]:
-    """Attention mask `[n, 1, 1, span]` of a decode step: each row's new token sees its own position
-    and those before it, in sliding layers only the last ones; by kind of layer where both exist.
+    """Attention mask `[n, 1, t, span]`: each token sees its own position and those before it, in
+    sliding layers only the last ones; by kind of layer where both exist.
     """
-    key = torch.arange(span, device=position.device)[None]
-    full = key <= position[:, None]
+    key = torch.arange(span, device=position.device)
+    full = key <= position[..., None]
     kinds = set(getattr(config, "layer_types", None) or ["sliding_attention"])
     window = getattr(config, "sliding_window", None)
     if window is None or span <= window or kinds == {"full_attention"}:
         return _as_attention_takes_it(full, config, dtype)
-    sliding = full & (key > position[:, None] - window)
+    sliding = full & (key > position[..., None] - window)
     masks = {"full_attention": full, "sliding_attention": sliding}
     taken = {kind: _as_attention_takes_it(masks[kind], config, dtype) for kind in kinds}
     return taken if len(taken) > 1 else taken["sliding_attention"]
 
 
 def _as_attention_takes_it(
-    seen: Bool[torch.Tensor, "n span"], config: PreTrainedConfig, dtype: torch.dtype
+    seen: Bool[torch.Tensor, "n t span"], config: PreTrainedConfig, dtype: torch.dtype
 ) -> torch.Tensor:
     """Boolean for fused attention, added to the scores by the eager one."""
-    mask = seen[:, None, None]
+    mask = seen[:, None]
     if config._attn_implementation != "eager":
         return mask
     return torch.zeros(mask.shape, dtype=dtype, device=seen.device).masked_fill_(

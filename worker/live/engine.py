@@ -1,9 +1,11 @@
 """Generation: continuous batching, every row with its own steering and sampling.
 
 One step: (1) rows whose caller left or whose time is over go; (2) waiting answers join while slots
-and the prefill budget last, by one right-padded prefill that also samples their first token;
-(3) one decode step samples the next token of every row; (4) finished rows leave, the last row
-moving into the hole. An exact answer waits until the batch is empty and then has it for itself.
+and the prefill budget last, by one right-padded prefill that also samples their first token; a
+prompt that is longer than the budget is processed outside of the batch, half a budget a step, and
+its row joins when it is complete; (3) one decode step samples the next token of every row;
+(4) finished rows leave, the last row moving into the hole. An exact answer waits until the batch is
+empty and then has it for itself.
 
 A failure is kept to where it happened: what a dictionary raises fails its row, a row whose logits
 are not finite fails alone, a failing prefill fails the rows that were joining, and a failing decode
@@ -14,6 +16,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -23,13 +26,23 @@ from app.errors import Invalid, Problem
 from worker.live.answer import Answer, Generation
 from worker.live.forward import BatchForward
 from worker.live.sampling import next_tokens
+from worker.live.steering import Edit
 
 log = logging.getLogger(__name__)
 
 PREFILL_TOKENS = 1024
-"""Prompt tokens, padding included, that join in one step; a longer prompt joins alone."""
+"""Prompt tokens, padding included, that are processed in one step."""
 
 Row = tuple[Generation, Answer]
+
+
+@dataclass
+class LongPrompt:
+    """A row whose prompt is being processed in pieces."""
+
+    row: Row
+    done: int = 0
+    """Tokens processed."""
 
 
 @runtime_checkable
@@ -77,6 +90,7 @@ class BatchEngine:
         self._prefill_tokens = prefill_tokens
         self._generated = 0
         self._rows: list[Row] = []
+        self._long: LongPrompt | None = None
         self._queue: deque[Row] = deque()
 
     @property
@@ -86,8 +100,8 @@ class BatchEngine:
 
     @property
     def running(self) -> int:
-        """Rows in the batch."""
-        return len(self._rows)
+        """Rows in the batch, and a long prompt before it."""
+        return len(self._rows) + (self._long is not None)
 
     @property
     def waiting(self) -> int:
@@ -99,6 +113,10 @@ class BatchEngine:
         """Tokens sampled so far, of all answers."""
         return self._generated
 
+    @property
+    def _everyone(self) -> list[Row]:
+        return [*self._rows, *([self._long.row] if self._long else []), *self._queue]
+
     def submit(self, generation: Generation) -> None:
         """Queue the answers of a generation that was checked beforehand."""
         self._queue.extend((generation, answer) for answer in generation.answers)
@@ -106,23 +124,25 @@ class BatchEngine:
     @torch.inference_mode()
     def abort(self, problem: Problem) -> set[Generation]:
         """Fail everything that runs or waits; return what changed."""
-        for generation, _ in (*self._rows, *self._queue):
+        for generation, _ in self._everyone:
             generation.fail(problem)
         return self._drop()
 
     @torch.inference_mode()
     def step(self) -> set[Generation]:
         """Advance every row by a token, joining ones by two; return what changed."""
-        return self._drop() | self._join() | self._decode()
+        return self._drop() | self._go_on() | self._join() | self._decode()
 
     def _drop(self) -> set[Generation]:
         """Let rows go that are finished, failed, cancelled or out of time; return what ended."""
         now = time.monotonic()
-        present = {generation for generation, _ in (*self._rows, *self._queue)}
+        present = {generation for generation, _ in self._everyone}
         ended = {generation for generation in present if generation.settle(now)}
         for row in reversed(range(len(self._rows))):
             if _is_over(self._rows[row]):
                 self._leave(row)
+        if self._long and _is_over(self._long.row):
+            self._long = None
         self._queue = deque(row for row in self._queue if not _is_over(row))
         return ended
 
@@ -132,6 +152,35 @@ class BatchEngine:
         self._forward.leave(row, last, self._rows[last][1].length, failed)
         self._rows[row] = self._rows[last]
         self._rows.pop()
+
+    def _go_on(self) -> set[Generation]:
+        """Process more of a long prompt; its row joins with the last piece."""
+        if self._long is None:
+            return set()
+        row, begin = self._long.row, self._long.done
+        prompt, edits = row[1].prompt, row[1].edits
+        end = min(begin + max(1, self._prefill_tokens // 2), len(prompt))
+        self._long.done = end
+        if end < len(prompt):
+            return self._attempt({row[0]}, lambda: self._piece(prompt, begin, end, edits))
+        self._long = None
+        self._rows.append(row)
+        place = len(self._rows) - 1
+
+        def last() -> Float[torch.Tensor, "1 v"]:
+            logits = self._piece(prompt, begin, end, edits)
+            self._forward.admit(place, len(prompt))
+            return logits
+
+        return self._advance(place, last)
+
+    def _piece(
+        self, prompt: list[int], begin: int, end: int, edits: tuple[Edit, ...]
+    ) -> Float[torch.Tensor, "1 v"]:
+        logits = self._forward.piece(prompt, begin, end, edits)
+        for error in self._forward.failed.values():
+            raise error
+        return logits
 
     def _join(self) -> set[Generation]:
         """Prefill answers that wait and sample the first token of each."""
@@ -150,14 +199,21 @@ class BatchEngine:
     def _next_to_join(self) -> list[Row]:
         """Waiting answers in order of arrival, as many as fit."""
         joining: list[Row] = []
-        longest = 0
-        alone = any(generation.exact for generation, _ in self._rows)
-        while self._queue and not alone and len(self._rows) + len(joining) < self._forward.slots:
+        longest, budget = 0, self._prefill_tokens // (2 if self._long else 1)
+        alone = any(generation.exact for generation, _ in self._everyone[: self.running])
+        while self._queue and not alone and self.running + len(joining) < self._forward.slots:
             generation, answer = self._queue[0]
-            longest = max(longest, len(answer.prompt))
-            if joining and longest * (len(joining) + 1) > self._prefill_tokens:
+            if generation.exact and (self.running or joining):
                 break
-            if generation.exact and (self._rows or joining):
+            if len(answer.prompt) > self._prefill_tokens:
+                if self._long:
+                    break
+                self._long = LongPrompt(self._queue.popleft())
+                generation.joined = generation.joined or time.monotonic()
+                alone = generation.exact
+                continue
+            longest = max(longest, len(answer.prompt))
+            if joining and longest * (len(joining) + 1) > budget:
                 break
             joining.append(self._queue.popleft())
             alone = generation.exact
@@ -178,10 +234,14 @@ class BatchEngine:
         What the forward raises fails these rows.
         """
         generations = {generation for generation, _ in self._rows[first:]}
+        return self._attempt(generations, lambda: self._take(first, forward()))
+
+    def _attempt(self, generations: set[Generation], work: Callable[[], object]) -> set[Generation]:
+        """Do something for some generations, which fail if it does; return what changed."""
         try:
-            self._take(first, forward())
+            work()
         except Exception as error:  # whatever a model raises, the others go on
-            log.exception("A forward of %d rows failed", len(self._rows) - first)
+            log.exception("A forward for %d requests failed", len(generations))
             for generation in generations:
                 generation.fail(_problem(error))
         return generations | self._drop()

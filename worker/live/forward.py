@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 
 from app.errors import Invalid
-from worker.live.cache import CacheShape, SlotCache, decode_mask
+from worker.live.cache import CacheShape, SlotCache, causal_mask
 from worker.live.hooks import Steering
 from worker.live.steering import DECODE, PREFILL, Edit
 from worker.models import LanguageModel
@@ -24,7 +24,7 @@ MAX_LEN = 8192
 def cache_bytes(model: LanguageModel) -> int:
     """Memory for keys and values of a model's batch."""
     row = _cache_shape(model).row_bytes(model.dtype)
-    return row * _slots(row)
+    return row * (_slots(row) + 1)
 
 
 def _cache_shape(model: LanguageModel) -> CacheShape:
@@ -36,7 +36,8 @@ def _slots(row_bytes: int) -> int:
 
 
 class BatchForward:
-    """Rows 0 .. n-1 of a model's batch. Use under `torch.inference_mode`."""
+    """Rows 0 .. n-1 of a model's batch, and one slot more, in which a long prompt is processed in
+    pieces. Use under `torch.inference_mode`."""
 
     def __init__(self, model: LanguageModel, slots: int | None = None) -> None:
         """`slots` is at least 2.
@@ -48,8 +49,8 @@ class BatchForward:
         shape = _cache_shape(model)
         self.max_len = shape.max_len
         self.slots = slots or _slots(shape.row_bytes(model.dtype))
-        self._cache = SlotCache(shape, self.slots, model.device, model.dtype)
-        self._steering = Steering(model, self.slots)
+        self._cache = SlotCache(shape, self.slots + 1, model.device, model.dtype)
+        self._steering = Steering(model, self.slots + 1)
         self._position = torch.zeros(self.slots, dtype=torch.long, device=model.device)
         self._token = torch.zeros(self.slots, dtype=torch.long, device=model.device)
         self._check_model()
@@ -80,6 +81,31 @@ class BatchForward:
             logits = self._run(input_ids=ids, position_ids=place, logits_to_keep=kept)
         return logits[torch.arange(n, device=ids.device), own]
 
+    def piece(
+        self, prompt: list[int], begin: int, end: int, edits: tuple[Edit, ...]
+    ) -> Float[torch.Tensor, "1 v"]:
+        """Process tokens `begin` to `end` of a prompt whose earlier ones were processed; logits at
+        the last of them."""
+        if begin == 0:
+            self._steering.put(self.slots, edits)
+        ids = torch.tensor([prompt[begin:end]]).to(self.model.device)
+        position = torch.arange(begin, end, device=ids.device)[None]
+        self._cache.begin_piece(self.slots, begin, end)
+        with self._steering.during(slice(self.slots, self.slots + 1), PREFILL, ids):
+            logits = self._run(
+                input_ids=ids,
+                position_ids=position,
+                attention_mask=causal_mask(self._config, position, end, self.model.dtype),
+                logits_to_keep=1,
+            )
+        return logits[:, -1]
+
+    def admit(self, row: int, length: int) -> None:
+        """Make the prompt that was processed in pieces, of `length` tokens, a row."""
+        self._cache.move(self.slots, row, length)
+        self._steering.move(self.slots, row)
+        self._position[row] = length
+
     def decode(self, n: int, span: int) -> Float[torch.Tensor, "n v"]:
         """Process the last token of rows 0 .. n-1, the longest of which has `span` tokens."""
         position = self._position[:n]
@@ -89,7 +115,7 @@ class BatchForward:
             logits = self._run(
                 input_ids=ids,
                 position_ids=position[:, None],
-                attention_mask=decode_mask(self._config, position, span, self.model.dtype),
+                attention_mask=causal_mask(self._config, position[:, None], span, self.model.dtype),
             )
         self._position[:n] += 1
         return logits[:, -1]
@@ -110,22 +136,28 @@ class BatchForward:
         self._position[row] = self._position[last]
         self._token[row] = self._token[last]
 
-    def _run(self, **inputs: torch.Tensor | dict[str, torch.Tensor]) -> torch.Tensor:
+    def _run(self, **inputs: torch.Tensor | dict[str, torch.Tensor] | int) -> torch.Tensor:
         # Sampling works in float32, whatever the model's number format.
         return self.model.hf(past_key_values=self._cache, use_cache=True, **inputs).logits.float()
 
     @torch.inference_mode()
     def _check_model(self) -> None:
-        """Compare a prefill and a decode step with plain forwards, once, on a few tokens."""
+        """Compare a prefill, a decode step and a prompt in pieces with plain forwards, once, on a
+        few tokens."""
         prompts, following = [[1, 2, 3, 4], [5, 6]], torch.tensor([7, 8], device=self.model.device)
         try:
             cached = [self.prefill(0, prompts, [(), ()])]
             self.append(0, following)
             cached.append(self.decode(2, 5))
+            self.piece(prompts[0], 0, 3, ())
+            cached.append(self.piece(prompts[0], 3, 4, ()))
         except Exception as error:  # an architecture that cannot do this may raise anything
             raise Invalid(f"{self.model.id} cannot generate in a batch here: {error}") from error
         longer = [[*prompt, int(token)] for prompt, token in zip(prompts, following, strict=True)]
-        plain = [torch.stack([self._plain(ids) for ids in rows]) for rows in (prompts, longer)]
+        plain = [
+            torch.stack([self._plain(ids) for ids in rows])
+            for rows in (prompts, longer, prompts[:1])
+        ]
         tolerance = 1e-3 if self.model.dtype == torch.float32 else 0.1
         for ours, theirs in zip(cached, plain, strict=True):
             if not (ours - theirs).norm() <= tolerance * theirs.norm():

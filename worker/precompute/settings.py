@@ -56,7 +56,7 @@ class Settings:
     """Tokens of a shard: what a killed run does again, at most."""
     segment_entries: int = 2**22
     """Entries that a dictionary gathers in memory before they are sorted and written."""
-    range_entries: int = 2**22
+    range_entries: int = 2**20
     """Entries of a range of features; a range has more only when one feature has."""
     range_features: int = 1_024
     """Features of a range, at most."""
