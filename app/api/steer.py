@@ -41,6 +41,10 @@ EXAMPLES: dict[str, Example] = {
             "steering": [{**_ENTRY, "when": {"sae": BUNDLED_SAES[0], "feature": 40}}],
         },
     },
+    "with a report": {
+        "summary": "What steering did, token by token",
+        "value": {**_PROMPT, "steering": [_ENTRY], "baseline": False, "report": True},
+    },
     "sampled": {
         "summary": "One feature up and another one out, sampled",
         "value": {
@@ -98,6 +102,12 @@ class SteerRequest(BaseModel):
         default=False,
         description="Run in a batch of one. In bfloat16 the text otherwise depends on what else "
         "runs at the same time.",
+    )
+    report: bool = Field(
+        default=False,
+        description="Tell what steering did, token by token: activations of the steered features, "
+        "norms and angles at the sites, divergence from the unsteered model. Costs another pass "
+        "over the text.",
     )
 
     @model_validator(mode="after")

@@ -96,6 +96,7 @@ class SteerRequest(BaseModel):
     stream: bool = False
     baseline: bool = True
     exact: bool = False
+    report: bool = False
 
 
 class Usage(BaseModel):
@@ -111,12 +112,53 @@ class Timings(BaseModel):
     total: float
 
 
+class SiteReport(BaseModel):
+    """What happened at one hook point, by token of `Report.tokens`."""
+
+    hook: str
+    norm_before: list[float]
+    """Length of the vector in front of the entries at this site."""
+    norm_after: list[float]
+    angle: list[float]
+    """Between the vector in front and behind, in degrees."""
+
+
+class FeatureReport(BaseModel):
+    """What a steered feature read, by token of `Report.tokens`."""
+
+    entry: int
+    """Place of the entry in `steering`."""
+    sae: str
+    feature: int
+    before: list[float]
+    """Activation in front of the entries at its site; folded units."""
+    after: list[float]
+
+
+class Report(BaseModel):
+    """What steering did to a text."""
+
+    tokens: list[str]
+    """Of prompt and answer."""
+    perplexity: float
+    """Of the answer under the steered model, at temperature 1."""
+    unsteered_perplexity: float
+    """Of the same answer under the unsteered model."""
+    kl: list[float]
+    """By token of the answer: KL(steered || unsteered) of the distributions that it was drawn from,
+    in nats, at temperature 1."""
+    sites: list[SiteReport]
+    features: list[FeatureReport]
+
+
 class Completion(BaseModel):
     text: str
     """The generated text, without the prompt and without the stop string."""
     tokens: list[str]
     """Every token that was sampled, those of a stop string and a final EOS included."""
     finish_reason: FinishReason
+    report: Report | None = None
+    """Of the steered answer, where it was asked for."""
 
 
 class SteerAnswer(BaseModel):

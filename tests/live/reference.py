@@ -69,6 +69,21 @@ class Reference:
         hooks = [hook for e in entries for hook in self._hooks(e, ids, prompt)]
         return self.model.run_with_hooks(torch.tensor([ids]), fwd_hooks=hooks)[0, -1]
 
+    @torch.no_grad()
+    def around(
+        self, ids: list[int], prompt: int, entries: list[Intervention], hook_name: str
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """States of all tokens at a hook point, in front of the entries and behind them."""
+        seen: list[torch.Tensor] = []
+
+        def keep(state: torch.Tensor, hook: object) -> None:
+            seen.append(state.flatten(2)[0].clone())
+
+        hooks = [hook for e in entries for hook in self._hooks(e, ids, prompt)]
+        around = [(hook_name, keep), *hooks, (hook_name, keep)]
+        self.model.run_with_hooks(torch.tensor([ids]), fwd_hooks=around)
+        return seen[0], seen[1]
+
     def generate(
         self,
         prompt: list[int],

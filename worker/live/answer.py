@@ -7,6 +7,7 @@ from app.contract.live import FinishReason
 from app.errors import Problem, Unavailable
 from app.store.records import Vocabulary
 from worker.live.detokenize import Detokenizer
+from worker.live.receipt import Receipt
 from worker.live.sampling import Sampling
 from worker.live.steering import Edit
 
@@ -24,9 +25,19 @@ class Answer:
     eos_ids: frozenset[int]
     vocabulary: Vocabulary
     text: Detokenizer
+    wants_receipt: bool = False
     tokens: list[int] = field(default_factory=list)
     """Ids so far, a final EOS included."""
     reason: FinishReason | None = None
+    receipt: Receipt | None = None
+    """Made once the text is complete, if it is wanted."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will change any more."""
+        if self.reason is None or self.reason == "cancelled":
+            return self.reason is not None
+        return self.receipt is not None or not self.wants_receipt
 
     @property
     def length(self) -> int:
@@ -70,7 +81,7 @@ class Generation:
     @property
     def finished(self) -> bool:
         """Whether nothing will change any more."""
-        return self.problem is not None or all(answer.reason for answer in self.answers)
+        return self.problem is not None or all(answer.is_over for answer in self.answers)
 
     def fail(self, problem: Problem) -> None:
         """Record why there will be no answer; the first reason stays."""
@@ -94,5 +105,6 @@ class Generation:
 
     def _cancel(self) -> None:
         for answer in self.answers:
+            answer.wants_receipt = False
             if answer.reason is None:
                 answer.finish("cancelled")

@@ -73,9 +73,9 @@ class SlotCache:
         self._length, self._position = length, None
         self._real = None if real is None else real[:, None, :, None]
 
-    def begin_piece(self, row: int, begin: int, end: int) -> None:
-        """The next forward writes positions `begin` to `end` of a row and reads all before `end`."""
-        self._rows, self._begin = slice(row, row + 1), begin
+    def begin_piece(self, rows: slice, begin: int, end: int) -> None:
+        """The next forward writes positions `begin` to `end` of rows and reads all before `end`."""
+        self._rows, self._begin = rows, begin
         self._length, self._position, self._real = end, None, None
 
     def begin_decode(self, position: Int[torch.Tensor, "n"], span: int) -> None:

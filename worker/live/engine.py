@@ -4,8 +4,9 @@ One step: (1) rows whose caller left or whose time is over go; (2) waiting answe
 and the prefill budget last, by one right-padded prefill that also samples their first token; a
 prompt that is longer than the budget is processed outside of the batch, half a budget a step, and
 its row joins when it is complete; (3) one decode step samples the next token of every row;
-(4) finished rows leave, the last row moving into the hole. An exact answer waits until the batch is
-empty and then has it for itself.
+(4) finished rows leave, the last row moving into the hole; (5) a receipt that somebody waits for gets
+on by a piece, outside of the batch as well. An exact answer waits until the batch is empty and then
+has it for itself.
 
 A failure is kept to where it happened: what a dictionary raises fails its row, a row whose logits
 are not finite fails alone, a failing prefill fails the rows that were joining, and a failing decode
@@ -25,8 +26,9 @@ from jaxtyping import Float
 from app.errors import Invalid, Problem
 from worker.live.answer import Answer, Generation
 from worker.live.forward import BatchForward
+from worker.live.receipts import Receipts
 from worker.live.sampling import next_tokens
-from worker.live.steering import Edit
+from worker.live.steering import PREFILL
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +94,7 @@ class BatchEngine:
         self._rows: list[Row] = []
         self._long: LongPrompt | None = None
         self._queue: deque[Row] = deque()
+        self._receipts = Receipts(forward, max(1, prefill_tokens // 4))
 
     @property
     def max_len(self) -> int:
@@ -100,7 +103,12 @@ class BatchEngine:
 
     @property
     def running(self) -> int:
-        """Rows in the batch, and a long prompt before it."""
+        """Rows in the batch, a long prompt before it, and receipts behind it."""
+        return self._taken + len(self._receipts.generations)
+
+    @property
+    def _taken(self) -> int:
+        """Slots that are taken."""
         return len(self._rows) + (self._long is not None)
 
     @property
@@ -114,8 +122,14 @@ class BatchEngine:
         return self._generated
 
     @property
-    def _everyone(self) -> list[Row]:
-        return [*self._rows, *([self._long.row] if self._long else []), *self._queue]
+    def _present(self) -> list[Row]:
+        """Rows that have a slot."""
+        return [*self._rows, *([self._long.row] if self._long else [])]
+
+    @property
+    def _everyone(self) -> set[Generation]:
+        rows = (*self._present, *self._queue)
+        return {generation for generation, _ in rows} | self._receipts.generations
 
     def submit(self, generation: Generation) -> None:
         """Queue the answers of a generation that was checked beforehand."""
@@ -124,31 +138,35 @@ class BatchEngine:
     @torch.inference_mode()
     def abort(self, problem: Problem) -> set[Generation]:
         """Fail everything that runs or waits; return what changed."""
-        for generation, _ in self._everyone:
+        for generation in self._everyone:
             generation.fail(problem)
         return self._drop()
 
     @torch.inference_mode()
     def step(self) -> set[Generation]:
         """Advance every row by a token, joining ones by two; return what changed."""
-        return self._drop() | self._go_on() | self._join() | self._decode()
+        return self._drop() | self._go_on() | self._join() | self._decode() | self._receipt()
 
     def _drop(self) -> set[Generation]:
         """Let rows go that are finished, failed, cancelled or out of time; return what ended."""
         now = time.monotonic()
-        present = {generation for generation, _ in self._everyone}
-        ended = {generation for generation in present if generation.settle(now)}
+        ended = {generation for generation in self._everyone if generation.settle(now)}
         for row in reversed(range(len(self._rows))):
             if _is_over(self._rows[row]):
                 self._leave(row)
         if self._long and _is_over(self._long.row):
             self._long = None
         self._queue = deque(row for row in self._queue if not _is_over(row))
+        for generation in ended:
+            self._receipts.drop(generation)
         return ended
 
     def _leave(self, row: int) -> None:
         last = len(self._rows) - 1
-        failed = self._rows[row][0].problem is not None
+        generation, answer = self._rows[row]
+        failed = generation.problem is not None
+        if not failed and not answer.is_over:
+            self._receipts.add(generation, answer)
         self._forward.leave(row, last, self._rows[last][1].length, failed)
         self._rows[row] = self._rows[last]
         self._rows.pop()
@@ -158,29 +176,29 @@ class BatchEngine:
         if self._long is None:
             return set()
         row, begin = self._long.row, self._long.done
-        prompt, edits = row[1].prompt, row[1].edits
+        prompt = row[1].prompt
         end = min(begin + max(1, self._prefill_tokens // 2), len(prompt))
         self._long.done = end
+        if begin == 0:
+            self._forward.prepare(self._forward.long_room, [row[1].edits])
         if end < len(prompt):
-            return self._attempt({row[0]}, lambda: self._piece(prompt, begin, end, edits))
+            return self._attempt({row[0]}, lambda: self._piece(prompt[begin:end], begin))
         self._long = None
         self._rows.append(row)
         place = len(self._rows) - 1
 
         def last() -> Float[torch.Tensor, "1 v"]:
-            logits = self._piece(prompt, begin, end, edits)
+            logits = self._piece(prompt[begin:end], begin)
             self._forward.admit(place, len(prompt))
             return logits
 
         return self._advance(place, last)
 
-    def _piece(
-        self, prompt: list[int], begin: int, end: int, edits: tuple[Edit, ...]
-    ) -> Float[torch.Tensor, "1 v"]:
-        logits = self._forward.piece(prompt, begin, end, edits)
+    def _piece(self, tokens: list[int], begin: int) -> Float[torch.Tensor, "1 v"]:
+        logits = self._forward.piece(self._forward.long_room, tokens, begin, PREFILL)
         for error in self._forward.failed.values():
             raise error
-        return logits
+        return logits[:, -1]
 
     def _join(self) -> set[Generation]:
         """Prefill answers that wait and sample the first token of each."""
@@ -200,10 +218,10 @@ class BatchEngine:
         """Waiting answers in order of arrival, as many as fit."""
         joining: list[Row] = []
         longest, budget = 0, self._prefill_tokens // (2 if self._long else 1)
-        alone = any(generation.exact for generation, _ in self._everyone[: self.running])
-        while self._queue and not alone and self.running + len(joining) < self._forward.slots:
+        alone = any(generation.exact for generation, _ in self._present)
+        while self._queue and not alone and self._taken + len(joining) < self._forward.slots:
             generation, answer = self._queue[0]
-            if generation.exact and (self.running or joining):
+            if generation.exact and (self._taken or joining):
                 break
             if len(answer.prompt) > self._prefill_tokens:
                 if self._long:
@@ -225,6 +243,11 @@ class BatchEngine:
             return set()
         span = max(answer.length for _, answer in self._rows)
         return self._advance(0, lambda: self._forward.decode(len(self._rows), span))
+
+    def _receipt(self) -> set[Generation]:
+        """Go on with the receipt that is under way."""
+        generation = self._receipts.first
+        return self._attempt({generation}, self._receipts.step) if generation else set()
 
     def _advance(
         self, first: int, forward: Callable[[], Float[torch.Tensor, "n v"]]

@@ -4,12 +4,14 @@ All that lies on the device is here: cache, positions, last tokens and the edits
 buffers of fixed address. Which request a row belongs to is the engine's business.
 """
 
+from collections.abc import Collection
+
 import torch
 from jaxtyping import Float, Int
 
 from app.errors import Invalid
 from worker.live.cache import CacheShape, SlotCache, causal_mask
-from worker.live.hooks import Steering
+from worker.live.hooks import Steering, Tap
 from worker.live.steering import DECODE, PREFILL, Edit
 from worker.models import LanguageModel
 
@@ -19,12 +21,13 @@ CACHE_BYTES = 4 * 2**30
 """Memory for keys and values of one model."""
 MAX_LEN = 8192
 """Tokens of prompt and answer together, where the model reads as many."""
+_ROOMS = 3
 
 
 def cache_bytes(model: LanguageModel) -> int:
     """Memory for keys and values of a model's batch."""
     row = _cache_shape(model).row_bytes(model.dtype)
-    return row * (_slots(row) + 1)
+    return row * (_slots(row) + _ROOMS)
 
 
 def _cache_shape(model: LanguageModel) -> CacheShape:
@@ -36,8 +39,8 @@ def _slots(row_bytes: int) -> int:
 
 
 class BatchForward:
-    """Rows 0 .. n-1 of a model's batch, and one slot more, in which a long prompt is processed in
-    pieces. Use under `torch.inference_mode`."""
+    """Rows 0 .. n-1 of a model's batch, and beside them rooms for tokens that are processed in
+    pieces: one slot for a long prompt, and two for a receipt. Use under `torch.inference_mode`."""
 
     def __init__(self, model: LanguageModel, slots: int | None = None) -> None:
         """`slots` is at least 2.
@@ -49,8 +52,10 @@ class BatchForward:
         shape = _cache_shape(model)
         self.max_len = shape.max_len
         self.slots = slots or _slots(shape.row_bytes(model.dtype))
-        self._cache = SlotCache(shape, self.slots + 1, model.device, model.dtype)
-        self._steering = Steering(model, self.slots + 1)
+        self.long_room = slice(self.slots, self.slots + 1)
+        self.receipt_room = slice(self.slots + 1, self.slots + _ROOMS)
+        self._cache = SlotCache(shape, self.slots + _ROOMS, model.device, model.dtype)
+        self._steering = Steering(model, self.slots + _ROOMS)
         self._position = torch.zeros(self.slots, dtype=torch.long, device=model.device)
         self._token = torch.zeros(self.slots, dtype=torch.long, device=model.device)
         self._check_model()
@@ -59,6 +64,11 @@ class BatchForward:
     def failed(self) -> dict[int, Exception]:
         """Rows whose own edit raised in the last forward."""
         return self._steering.failed
+
+    @property
+    def tapped(self) -> dict[str, Tap]:
+        """States of the first row at the sites that the last piece tapped."""
+        return self._steering.tapped
 
     def prefill(
         self, first: int, prompts: list[list[int]], edits: list[tuple[Edit, ...]]
@@ -81,29 +91,40 @@ class BatchForward:
             logits = self._run(input_ids=ids, position_ids=place, logits_to_keep=kept)
         return logits[torch.arange(n, device=ids.device), own]
 
+    def prepare(self, room: slice, edits: list[tuple[Edit, ...]]) -> None:
+        """Give the rows of a room their edits, before their first piece."""
+        for row, own in enumerate(edits, room.start):
+            self._steering.put(row, own)
+
     def piece(
-        self, prompt: list[int], begin: int, end: int, edits: tuple[Edit, ...]
-    ) -> Float[torch.Tensor, "1 v"]:
-        """Process tokens `begin` to `end` of a prompt whose earlier ones were processed; logits at
-        the last of them."""
-        if begin == 0:
-            self._steering.put(self.slots, edits)
-        ids = torch.tensor([prompt[begin:end]]).to(self.model.device)
-        position = torch.arange(begin, end, device=ids.device)[None]
-        self._cache.begin_piece(self.slots, begin, end)
-        with self._steering.during(slice(self.slots, self.slots + 1), PREFILL, ids):
-            logits = self._run(
+        self,
+        room: slice,
+        tokens: list[int],
+        begin: int,
+        phase: int,
+        *,
+        keep: int = 1,
+        tap: Collection[str] = (),
+    ) -> Float[torch.Tensor, "n keep v"]:
+        """Process more tokens, from position `begin` on, the same in all rows of a room; logits at the
+        last `keep` of them."""
+        count, end = room.stop - room.start, begin + len(tokens)
+        ids = torch.tensor([tokens] * count).to(self.model.device)
+        position = torch.arange(begin, end, device=ids.device).expand(count, -1)
+        self._cache.begin_piece(room, begin, end)
+        with self._steering.during(room, phase, ids, frozenset(tap)):
+            return self._run(
                 input_ids=ids,
                 position_ids=position,
                 attention_mask=causal_mask(self._config, position, end, self.model.dtype),
-                logits_to_keep=1,
+                logits_to_keep=keep,
             )
-        return logits[:, -1]
 
     def admit(self, row: int, length: int) -> None:
-        """Make the prompt that was processed in pieces, of `length` tokens, a row."""
-        self._cache.move(self.slots, row, length)
-        self._steering.move(self.slots, row)
+        """Make the long prompt that was processed, of `length` tokens, a row."""
+        room = self.long_room.start
+        self._cache.move(room, row, length)
+        self._steering.move(room, row)
         self._position[row] = length
 
     def decode(self, n: int, span: int) -> Float[torch.Tensor, "n v"]:
@@ -149,8 +170,8 @@ class BatchForward:
             cached = [self.prefill(0, prompts, [(), ()])]
             self.append(0, following)
             cached.append(self.decode(2, 5))
-            self.piece(prompts[0], 0, 3, ())
-            cached.append(self.piece(prompts[0], 3, 4, ()))
+            self.piece(self.long_room, prompts[0][:3], 0, PREFILL)
+            cached.append(self.piece(self.long_room, prompts[0][3:], 3, PREFILL)[:, -1])
         except Exception as error:  # an architecture that cannot do this may raise anything
             raise Invalid(f"{self.model.id} cannot generate in a batch here: {error}") from error
         longer = [[*prompt, int(token)] for prompt, token in zip(prompts, following, strict=True)]

@@ -27,6 +27,10 @@ from worker.sites import add_hook
 log = logging.getLogger(__name__)
 
 
+Tap = tuple[Float[torch.Tensor, "t w"], Float[torch.Tensor, "t w"]]
+"""The states of one row at a site, in front of its edits and behind them."""
+
+
 class SteeredSite:
     """The hook at one site."""
 
@@ -60,15 +64,22 @@ class SteeredSite:
         ranks = [rank for rank in self.ranks if rank.uses(phase).acts]
         steered = state
         if ranks:
-            h = state.reshape(rows.stop - rows.start, -1, self._width)
+            h = self._by_row(state)
             for rank in ranks:
                 h = self._apply(rank, h, rows, phase)
             steered = h.view_as(state)
+        if self.name in self._steering.tap:
+            before, after = self._by_row(state)[0].clone(), self._by_row(steered)[0].clone()
+            self._steering.tapped[self.name] = before, after
         if self.watched:
             self._steering.seen[self.name] = steered
         if not ranks:
             return None
         return put(self.name, state, steered)
+
+    def _by_row(self, state: torch.Tensor) -> Float[torch.Tensor, "n t w"]:
+        rows, _ = self._steering.view or (slice(0, 0), 0)
+        return state.reshape(rows.stop - rows.start, -1, self._width)
 
     def _apply(
         self, rank: Rank, h: Float[torch.Tensor, "n t w"], rows: slice, phase: int
@@ -142,6 +153,10 @@ class Steering:
         self._special[[i for i in model.special_ids if i < model.vocab_size]] = True
         self.failed: dict[int, Exception] = {}
         """Rows whose edit failed in the last forward."""
+        self.tap: frozenset[str] = frozenset()
+        """Sites whose states are wanted of the forward under way."""
+        self.tapped: dict[str, Tap] = {}
+        """Those of the last forward that had any."""
         self._sites: dict[str, SteeredSite] = {}
         self._rows: list[tuple[Edit, ...]] = [()] * slots
 
@@ -165,15 +180,25 @@ class Steering:
         return self._special[self.ids]
 
     @contextmanager
-    def during(self, rows: slice, phase: int, ids: Int[torch.Tensor, "n t"]) -> Iterator[None]:
-        """Steer the forward inside: it holds these tokens of these rows, in PREFILL or DECODE."""
+    def during(
+        self,
+        rows: slice,
+        phase: int,
+        ids: Int[torch.Tensor, "n t"],
+        tap: frozenset[str] = frozenset(),
+    ) -> Iterator[None]:
+        """Steer the forward inside: it holds these tokens of these rows, in PREFILL or DECODE. The
+        states of the first row at the sites `tap` are kept."""
         self.failed.clear()
-        self.ids = ids
+        self.tapped.clear()
+        for hook in tap:
+            self._site(hook)
+        self.ids, self.tap = ids, tap
         self.view = (rows, phase)
         try:
             yield
         finally:
-            self.view = None
+            self.view, self.tap = None, frozenset()
             self.seen.clear()
 
     def _site(self, hook_name: str) -> SteeredSite:

@@ -78,6 +78,7 @@ def prepare_generation(request: SteerRequest, held: Held, settings: Settings) ->
                 eos_ids=resident.model.eos_ids,
                 vocabulary=resident.vocabulary,
                 text=Detokenizer(request.stop),
+                wants_receipt=request.report and name == "steered",
             )
             for name, own in answers
         ],

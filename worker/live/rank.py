@@ -93,7 +93,7 @@ class Rank:
             self._uses[phase] = Use(
                 acts=bool(acting),
                 dots=any(edit.terms.turn or edit.terms.cut for edit in acting),
-                reads=any(edit.dictionary for edit in acting),
+                reads=any(edit.terms.read for edit in acting),
                 gates=any(edit.gate for edit in acting),
                 skips=any(edit.skips_special for edit in acting),
             )
@@ -124,4 +124,6 @@ def _need(row: int, edit: Edit, gates: bool) -> tuple[Dictionary, Need] | None:
     if gates:
         gate = edit.gate
         return gate and (gate.dictionary, Need(row, gate.feature, gate.above))
-    return edit.dictionary and (edit.dictionary, Need(row, edit.feature, 0.0))
+    if edit.dictionary is None or not edit.terms.read:
+        return None
+    return edit.dictionary, Need(row, edit.feature, 0.0)

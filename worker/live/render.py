@@ -7,6 +7,7 @@ import orjson
 from app.store.records import Vocabulary
 from worker.live.answer import Answer, Generation
 from worker.live.capture import CaptureJob, Reading, Values
+from worker.live.receipt import Receipt
 from worker.live.strongest import Strongest
 
 
@@ -73,6 +74,28 @@ def _completion(answer: Answer) -> dict[str, Any]:
         "text": answer.text.text,
         "tokens": _display(answer.tokens, answer.vocabulary),
         "finish_reason": answer.reason,
+        "report": answer.receipt and _report(answer, answer.receipt),
+    }
+
+
+def _report(answer: Answer, receipt: Receipt) -> dict[str, Any]:
+    steered, unsteered = receipt.perplexity
+    return {
+        "tokens": _display(answer.prompt + answer.tokens, answer.vocabulary),
+        "perplexity": steered,
+        "unsteered_perplexity": unsteered,
+        "kl": receipt.kl,
+        "sites": [{"hook": hook, **vars(site)} for hook, site in receipt.sites.items()],
+        "features": [
+            {
+                "entry": place,
+                "sae": dictionary.id,
+                "feature": answer.edits[place].feature,
+                **vars(of),
+            }
+            for place, of in receipt.features.items()
+            if (dictionary := answer.edits[place].dictionary)
+        ],
     }
 
 

@@ -77,7 +77,7 @@ class Edit:
     phases: tuple[bool, bool]
     """Whether it acts in PREFILL and in DECODE."""
     dictionary: Dictionary | None = None
-    """Whose activation is read, for clamp and ablate."""
+    """Whose feature it steers; its activation is read for clamp and ablate."""
     feature: int = 0
     skips_special: bool = False
     """Whether it leaves special tokens alone."""
@@ -87,7 +87,12 @@ class Edit:
     def read(self) -> list[Dictionary]:
         """Dictionaries whose activations it needs."""
         gates = [self.gate.dictionary] if self.gate else []
-        return gates + ([self.dictionary] if self.dictionary else [])
+        return gates + ([self.dictionary] if self.dictionary and self.terms.read else [])
+
+    @property
+    def hooks(self) -> set[str]:
+        """Where it steers, and where the feature that it steers reads."""
+        return {self.hook} | ({self.dictionary.hook_name} if self.dictionary else set())
 
 
 def compile_edits(
@@ -148,14 +153,13 @@ class _Compiler:
                 f"{self.where}: {dictionary.id} cannot be steered: {dictionary.steerable_reason}"
             )
         self._check_site(dictionary.hook_out)
-        reads = entry.method in ("clamp", "ablate")
         index = torch.tensor([feature], device=self.model.device)
         return Edit(
             hook=dictionary.hook_out,
             direction=dictionary.directions(index)[0].float(),
             terms=_terms(entry),
             phases=_PHASES[entry.positions],
-            dictionary=dictionary if reads else None,
+            dictionary=dictionary,
             feature=feature,
             skips_special=entry.skip_special_tokens,
         )

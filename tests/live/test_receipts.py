@@ -1,0 +1,126 @@
+"""What a report says of a steered text is what TransformerLens and SAELens say of it."""
+
+import pytest
+import torch
+
+from app.contract.steering import Intervention
+from tests.live.reference import Reference, by_bridge
+from tests.live.world import TEXTS, World, entry, run
+from worker.live.answer import Generation
+from worker.live.receipt import Receipt
+
+CASES = {
+    "two at one site": [
+        entry(sae="1-standard", feature=3, method="clamp", amount=4.0),
+        entry(sae="1-post", feature=7, amount=5.0, positions="generated"),
+    ],
+    "prompt only": [entry(sae="1-pre", feature=2, amount=6.0, positions="prompt")],
+    "two sites": [
+        entry(sae="1-z", feature=2, amount=3.0, method="clamp"),
+        entry(sae="1-topk", feature=9, method="ablate", amount=0.0),
+    ],
+    "transcoder": [entry(sae="1-transcoder", feature=4, amount=3.0)],
+    "vector": [entry(hook="blocks.0.hook_resid_post", vector=[0.7, -0.4] * 16, amount=2.0)],
+    "nothing": [],
+}
+
+
+@pytest.fixture(scope="module", params=["world", "llama"])
+def reference(request: pytest.FixtureRequest) -> Reference:
+    return by_bridge(request.getfixturevalue(request.param))
+
+
+def reported(
+    world: World, entries: list[Intervention], prefill_tokens: int, text: str = TEXTS[0]
+) -> Generation:
+    saes = {name for one in entries for name in one.saes}
+    held = world.held(*saes, prefill_tokens=prefill_tokens)
+    generation = world.generation(
+        held, text, interventions=entries, baseline=True, report=True, temperature=1.0, seed=3
+    )
+    others = [world.generation(held, other, max_new_tokens=9) for other in TEXTS[1:4]]
+    run(held, generation, *others)
+    assert generation.problem is None and generation.ended
+    return generation
+
+
+def receipt_of(generation: Generation) -> Receipt:
+    steered, baseline = generation.answers
+    assert baseline.receipt is None and steered.receipt is not None
+    return steered.receipt
+
+
+@pytest.mark.parametrize("prefill_tokens", [1024, 12])
+@pytest.mark.parametrize("name", CASES)
+def test_a_receipt_equals_the_reference(
+    reference: Reference, name: str, prefill_tokens: int
+) -> None:
+    entries = CASES[name]
+    generation = reported(reference.world, entries, prefill_tokens)
+    receipt, steered = receipt_of(generation), generation.answers[0]
+    ids, prompt = steered.prompt + steered.tokens, len(steered.prompt)
+    check_distributions(reference, receipt, ids, prompt, entries)
+    for hook, site in receipt.sites.items():
+        before, after = (x.double() for x in reference.around(ids, prompt, entries, hook))
+        close(site.norm_before, before.norm(dim=1))
+        close(site.norm_after, after.norm(dim=1))
+        cosine = torch.cosine_similarity(before, after, dim=1)
+        # The cosine of a small angle says little of it: rounding alone is a hundredth of a degree.
+        close(site.angle, cosine.clamp(max=1).acos().rad2deg(), atol=0.05)
+    places = [place for place, one in enumerate(entries) if one.sae]
+    assert sorted(receipt.features) == places
+    for place in places:
+        check_feature(reference, receipt, place, ids, prompt, entries)
+
+
+def check_distributions(
+    reference: Reference, receipt: Receipt, ids: list[int], prompt: int, entries: list[Intervention]
+) -> None:
+    kl, logprobs = [], []
+    for end in range(prompt, len(ids)):
+        p = reference.logits(ids[:end], prompt, entries).double().log_softmax(-1)
+        q = reference.logits(ids[:end], prompt, []).double().log_softmax(-1)
+        kl.append(float((p.exp() * (p - q)).sum()))
+        logprobs.append([float(p[ids[end]]), float(q[ids[end]])])
+    close(receipt.kl, torch.tensor(kl), atol=2e-4)
+    steered, unsteered = torch.tensor(logprobs).T
+    close(receipt.perplexity, torch.stack([-steered.mean(), -unsteered.mean()]).exp(), rtol=1e-3)
+    assert (max(kl) > 0.02) == bool(entries)
+
+
+def check_feature(
+    reference: Reference,
+    receipt: Receipt,
+    place: int,
+    ids: list[int],
+    prompt: int,
+    entries: list[Intervention],
+) -> None:
+    one = entries[place]
+    sae = reference.world.sae_lens(one.sae)
+    states = reference.around(ids, prompt, entries, sae.cfg.metadata.hook_name)
+    scale = sae.W_dec[one.feature].norm()
+    before, after = ((sae.encode(x)[:, one.feature] * scale).detach() for x in states)
+    close(receipt.features[place].before, before)
+    close(receipt.features[place].after, after)
+
+
+def close(ours: list[float] | tuple[float, ...], theirs: torch.Tensor, **tolerance: float) -> None:
+    found = torch.tensor(ours, dtype=theirs.dtype)
+    torch.testing.assert_close(found, theirs, **({"rtol": 1e-4, "atol": 1e-3} | tolerance))
+
+
+def test_who_leaves_while_its_receipt_is_made_is_let_go(world: World) -> None:
+    held = world.held("1-pre", prefill_tokens=12)
+    entries = [entry(sae="1-pre", feature=2, amount=6.0)]
+    leaving = world.generation(held, TEXTS[0], interventions=entries, report=True)
+    staying = world.generation(held, TEXTS[0], interventions=entries, report=True)
+    held.engine.submit(leaving)
+    held.engine.submit(staying)
+    while not leaving.answers[0].reason:
+        held.engine.step()
+    assert leaving.ended is None and held.engine.running
+    leaving.cancelled = True
+    assert leaving in held.engine.step()
+    run(held)
+    assert leaving.answers[0].receipt is None and staying.answers[0].receipt is not None
