@@ -1,11 +1,19 @@
-"""Folders that are either there whole or not at all, also after a power cut."""
+"""Folders that are either there whole or not at all, also after a power cut.
 
+While a folder is being filled it has a name of its own and is locked, so `sweep` can tell it from one
+that a crash left.
+"""
+
+import fcntl
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_SCRATCH = re.compile(r"\..+\.[0-9a-f]{16}")
 
 
 def write_folder(final: Path, fill: Callable[[Path], None]) -> None:
@@ -25,8 +33,7 @@ def new_folder(final: Path) -> Iterator[Path]:
     Several may write the same folder at a time: each fills one of its own, and the first to end
     gives it its name.
     """
-    scratch = scratch_name(final)
-    scratch.mkdir(parents=True)
+    scratch, lock = _make_scratch(final)
     try:
         yield scratch
         for path in [*scratch.iterdir(), scratch]:
@@ -34,7 +41,42 @@ def new_folder(final: Path) -> Iterator[Path]:
         _rename(scratch, final)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        os.close(lock)
     sync(final.parent)
+
+
+def sweep(parent: Path) -> None:
+    """Remove the folders that were being filled in `parent` when something crashed."""
+    for path in parent.glob(".*"):
+        if _SCRATCH.fullmatch(path.name) and (lock := _lock(path, fcntl.LOCK_EX)) is not None:
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(lock)
+
+
+def _make_scratch(final: Path) -> tuple[Path, int]:
+    """A new folder and the lock on it."""
+    while True:
+        scratch = scratch_name(final)
+        scratch.mkdir(parents=True)
+        lock = _lock(scratch, fcntl.LOCK_SH)
+        if lock is not None and scratch.exists():
+            return scratch, lock
+        if lock is not None:  # swept away before it was locked
+            os.close(lock)
+
+
+def _lock(folder: Path, how: int) -> int | None:
+    """A lock on a folder, None when it is not to be had or the folder is gone."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def copy_file(source: Path, final: Path) -> None:
@@ -47,7 +89,7 @@ def copy_file(source: Path, final: Path) -> None:
 
 
 def scratch_name(final: Path) -> Path:
-    """A name of one's own beside `final`; what a crash leaves under it is nobody's."""
+    """A name of one's own beside `final`, of the form that `sweep` knows."""
     return final.with_name(f".{final.name}.{secrets.token_hex(8)}")
 
 

@@ -102,6 +102,11 @@ def describe_hooks(hook_names: list[str]) -> str:
     return f"{', '.join(kinds)} under blocks.0 to blocks.{last}"
 
 
+def kind_of(device: torch.device) -> str:
+    """What decides the last bits of a result: cpu, or the GPU's name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def resolve_device(name: str) -> torch.device:
     """The device of a name; `auto` is cuda where there is one, else cpu.
 

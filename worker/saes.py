@@ -38,14 +38,16 @@ def load_sae(
     """Load a SAELens folder for a model.
 
     Raises:
-        Invalid: the folder fails `check_sae_folder`, or the SAE does not fit the model: no such
-            hook point, another width, or weight processing that cannot be mapped at its site.
+        Invalid: the folder fails `check_sae_folder`, weights are not finite, or the SAE does not fit
+            the model: no such hook point, another width, or weight processing that cannot be mapped
+            at its site.
     """
     facts = check_sae_folder(path)
     centred = is_centred(facts, model)
     if model is not None:
         check_fit(facts, model)
     sae = _load(path, torch.device(device))
+    _check_finite(path, sae)
     return _dictionary(sae_id, fingerprint_sae(path), facts, sae, centred)
 
 
@@ -115,6 +117,15 @@ def _load(path: Path, device: torch.device) -> SAE[Any]:
         raise Invalid(
             f"SAELens cannot load {path} ({one_line(error)}); save the SAE again."
         ) from error
+
+
+def _check_finite(path: Path, sae: SAE[Any]) -> None:
+    for name, weight in sae.state_dict().items():
+        if not weight.isfinite().all():
+            raise Invalid(
+                f"The SAE in {path} has numbers in {name} that are infinite or no numbers, so its "
+                "training has diverged; take an earlier checkpoint of it."
+            )
 
 
 def _dictionary(

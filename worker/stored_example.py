@@ -18,13 +18,20 @@ class StoredExample:
 
     feature: int
     largest: float
-    """The feature's largest activation on the corpus."""
+    """The strongest value in any stored example of the feature."""
     sequence: int
     offset: int
     """Position of the window's first token."""
     peak: int
     """Position of the sequence's maximum, counted from `offset`."""
     values: Float[np.ndarray, " window"]
+    maximum: float | None = None
+    """What is stored as the feature's largest activation, where that is to be checked as well."""
+
+    @property
+    def overstated(self) -> float:
+        """How far the feature's stored maximum is from its strongest example."""
+        return 0.0 if self.maximum is None else abs(self.maximum - self.largest)
 
     def gaps(
         self, at: Int[np.ndarray, " n"], computed: Float[np.ndarray, " n"]

@@ -6,6 +6,8 @@ done at once.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import Literal
 
 import torch
 
@@ -17,7 +19,7 @@ def own_stream(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    outer, own = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    outer, own = torch.cuda.current_stream(device), _stream(device, "own")
     own.wait_stream(outer)
     try:
         with torch.cuda.stream(own):
@@ -33,16 +35,22 @@ def to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     return values.pin_memory().to(device, non_blocking=True)
 
 
+@cache
+def _stream(device: torch.device, use: Literal["own", "copies"]) -> torch.cuda.Stream:
+    """One for each use for good: memory that the allocator keeps is kept by stream."""
+    return torch.cuda.Stream(device)
+
+
 class HostCopies:
     """Copies to the host, on a stream of their own beside the device's work."""
 
     def __init__(self, device: torch.device) -> None:
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._stream = _stream(device, "copies") if device.type == "cuda" else None
 
     def begin(self, values: torch.Tensor) -> "HostCopy":
         """Begin to copy what the current stream computes."""
         if self._stream is None:
-            return HostCopy(values, None)
+            return HostCopy(values.cpu(), None)
         host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
         self._stream.wait_stream(torch.cuda.current_stream(values.device))
         with torch.cuda.stream(self._stream):

@@ -1,7 +1,8 @@
 """Stored examples against the model: every value is computed again and compared.
 
 An example's sequence is run through the model whole, in another batch than the evidence's own, so
-the last bits differ. What the example says of its sequence is compared at every position.
+the last bits differ. What the example says of its sequence is compared at every position, and the feature's stored
+maximum with its strongest example.
 
 Thresholds and TopK switch features on and off, and exactly at the switching point the last bits
 decide between a value and 0. So a difference does not count, and is told apart (`at_edge`), where
@@ -162,6 +163,9 @@ class _Comparer:
         self.found.examples += 1
         self.found.values += len(example.values)
         self._count(example, at, float(gap[at]), float(computed[at]))
+        if example.overstated > limit and example.maximum is not None:
+            peak = example.offset + example.peak
+            self._count(example, peak, example.overstated, example.largest, example.maximum)
 
     def _at_edge(
         self, example: StoredExample, at: int, computed: float, x: Float[torch.Tensor, " d_in"]
@@ -174,10 +178,17 @@ class _Comparer:
         gap = example.gaps(np.full(len(switched), at), switched)
         return bool((gap <= self._tolerance * example.largest).any())
 
-    def _count(self, example: StoredExample, at: int, difference: float, computed: float) -> None:
+    def _count(
+        self,
+        example: StoredExample,
+        at: int,
+        difference: float,
+        computed: float,
+        stored: float | None = None,
+    ) -> None:
         found, relative = self.found, difference / example.largest
         found.largest_difference = max(found.largest_difference, difference)
         if found.worst is None or relative > found.largest_relative:
             found.largest_relative = relative
-            stored = example.stored(at, computed)
+            stored = example.stored(at, computed) if stored is None else stored
             found.worst = Difference(example.feature, example.sequence, at, stored, computed)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from app.errors import Conflict, Gone
 from app.store import codec, find
@@ -53,7 +53,8 @@ def run(shelf: Shelf, model_id: str, sae_id: str) -> ServedRun:
 
 def active_features(shelf: Shelf, run: ServedRun) -> np.ndarray:
     """int64 [active]: indices of the features that are active anywhere, ascending."""
-    query = select(features.c.id).where(features.c.run == run.number, features.c.max_activation > 0)
+    active = or_(features.c.max_activation > 0, features.c.density > 0)
+    query = select(features.c.id).where(features.c.run == run.number, active)
     with shelf.snapshot() as connection:
         ids = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query).scalars()
         return np.sort(np.fromiter((id & ROW_MASK for id in ids), np.int64))

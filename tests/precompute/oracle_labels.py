@@ -76,7 +76,7 @@ class Labels:
         if own[0] is None or behind[0] is None:
             return "neither", None
         kind = {(True, True): "both", (True, False): "input", (False, True): "output"}.get(
-            (own[0] >= 0.6, behind[0] >= 0.6), "neither"
+            (_tells(own), _tells(behind)), "neither"
         )
         return kind, behind[1] if behind[0] > own[0] else own[1]
 
@@ -105,3 +105,7 @@ class Labels:
                 together.update(active)
         del together[feature]
         return sorted(together.items(), key=lambda pair: (-pair[1], pair[0]))[:10]
+
+
+def _tells(accuracy: list[float | None]) -> bool:
+    return all(one is not None and one >= 0.6 for one in accuracy)

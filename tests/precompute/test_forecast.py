@@ -2,8 +2,10 @@
 
 import shutil
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from app.errors import Unavailable
@@ -11,6 +13,7 @@ from tests.precompute.scene import Scene
 from worker.precompute.forecast import spill_bytes
 from worker.precompute.run import precompute
 from worker.precompute.settings import Settings
+from worker.tokens import Sequences
 
 SETTINGS = Settings(shard_tokens=700, segment_entries=5_000)
 
@@ -29,6 +32,26 @@ def test_the_forecast_is_close(scene: Scene, tmp_path: Path) -> None:
     go(scene, tmp_path, [])
     written = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     assert 0.8 < expected / written < 1.2
+
+
+@pytest.mark.parametrize("first", [1, 2, 3])
+def test_the_forecast_does_not_rest_on_the_first_document(
+    scene: Scene, tmp_path: Path, first: int
+) -> None:
+    """Sequences as long as the context, behind a tiny one."""
+    random, size = np.random.default_rng(0), scene.model.context_size
+    words = [i for i in range(scene.model.vocab_size) if i not in scene.model.special_ids]
+    texts = [[scene.model.bos_id, *random.choice(words, first - 1)]]
+    texts += [[scene.model.bos_id, *random.choice(words, size - 1)] for _ in range(60)]
+    sequences = Sequences(
+        np.concatenate(texts).astype(np.uint16),
+        np.cumsum([0, *map(len, texts)], dtype=np.int64),
+    )
+    scene = replace(scene, sequences=sequences)
+    expected = sum(spill_bytes(scene.model, scene.dictionaries, sequences, SETTINGS).values())
+    go(scene, tmp_path, [])
+    written = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    assert 0.8 < expected / written < 1.25
 
 
 def test_a_full_disk_is_refused_before_any_work(

@@ -23,7 +23,7 @@ from worker.jobs.away import waiting_out
 from worker.jobs.corpus import StoredCorpus, check_corpus, open_corpus
 from worker.jobs.job import Job
 from worker.jobs.load import register_sae
-from worker.models import LanguageModel, load_model
+from worker.models import LanguageModel, kind_of, load_model
 from worker.precompute.kept import trim
 from worker.precompute.report import Report
 from worker.precompute.run import precompute
@@ -57,10 +57,10 @@ def precompute_features(job: Job[PrecomputeSpec]) -> dict[str, Any]:
     corpus = open_corpus(job, job.spec.corpus, model, prepend_bos)
     settings = Settings.on(model.device)
     record = _record(settings, model)
-    unchanged = _served(job, opened, corpus, record)
-    dictionaries = [one for one in opened if one.id not in unchanged]
+    served = _served(job, opened, corpus, record)
+    dictionaries = [one for one in opened if one.id not in served]
     if not dictionaries:
-        return _result(job, corpus, unchanged, {})
+        return _result(job, corpus, served)
     _put_corpus(job, corpus)
     runs = {d.id: _begin(job, d, corpus, record) for d in dictionaries}
 
@@ -80,16 +80,16 @@ def precompute_features(job: Job[PrecomputeSpec]) -> dict[str, Any]:
     for sae_id, run in runs.items():
         waiting_out(lambda run=run, of=_statistics(report, sae_id): finish_run(shelf, run, of))
     trim(job.bench.settings.spill_dir, job.bench.settings.spill_kept_mb * 10**6)
-    return _result(job, corpus, unchanged, runs)
+    return _result(job, corpus, served | runs)
 
 
-def _result(
-    job: Job[PrecomputeSpec], corpus: StoredCorpus, unchanged: dict[str, str], runs: dict[str, str]
-) -> dict[str, Any]:
+def _result(job: Job[PrecomputeSpec], corpus: StoredCorpus, runs: dict[str, str]) -> dict[str, Any]:
     return {
         "model": job.spec.model,
-        "runs": unchanged | runs,
-        "unchanged": list(unchanged),
+        "runs": runs,
+        "unchanged": [
+            name for name, run in runs.items() if not run.startswith(f"{job.id}.{name}.")
+        ],
         "corpus": corpus.id,
     }
 
@@ -100,12 +100,12 @@ def _served(
     corpus: StoredCorpus,
     settings: dict[str, Any],
 ) -> dict[str, str]:
-    """Served runs of other jobs with just the evidence that is asked for, by SAE."""
+    """Served runs with just the evidence that is asked for, by SAE: of other jobs, or of this one
+    before it was interrupted."""
     found = {}
     for one in dictionaries:
         served = read.sae(job.bench.shelf, job.spec.model, one.id).run_id or ""
-        owner, _, digest = served.rpartition(".")
-        if digest == _digest(one, corpus, settings) and owner != f"{job.id}.{one.id}":
+        if served.rpartition(".")[2] == _digest(one, corpus, settings):
             found[one.id] = served
     return found
 
@@ -153,7 +153,7 @@ def _record(settings: Settings, model: LanguageModel) -> dict[str, Any]:
         **settings.record(),
         "model": model.fingerprint,
         "dtype": str(model.dtype).removeprefix("torch."),
-        "device": model.device.type,
+        "device": kind_of(model.device),
     }
 
 

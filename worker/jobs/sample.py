@@ -24,18 +24,19 @@ def draw(shelf: Shelf, run: ServedRun, examples: int, seed: int) -> list[StoredE
     each, more = divmod(examples, max(len(features), 1))
     drawn: list[StoredExample] = []
     for place, index in enumerate(features.tolist()):
-        largest, evidence = served.evidence(shelf, run, index)
+        maximum, evidence = served.evidence(shelf, run, index)
         windows = random.permutation(len(evidence.band))[: each + (place < more)]
-        drawn += [_example(index, largest, evidence, window) for window in windows.tolist()]
+        drawn += [_example(index, maximum, evidence, window) for window in windows.tolist()]
     for one in drawn:
         if not 0 <= one.sequence < run.n_sequences:
             raise one.misplaced()
     return drawn
 
 
-def _example(index: int, largest: float, evidence: Evidence, window: int) -> StoredExample:
+def _example(index: int, maximum: float, evidence: Evidence, window: int) -> StoredExample:
     columns = (evidence.sequence, evidence.offset, evidence.length, evidence.peak)
     sequence, offset, length, peak = (int(column[window]) for column in columns)
     # A copy: the row of the table would keep all of the feature's windows in memory.
     values = evidence.values[window, :length].copy()
-    return StoredExample(index, largest, sequence, offset, peak, values)
+    largest = float(np.nanmax(evidence.values))
+    return StoredExample(index, largest, sequence, offset, peak, values, maximum)

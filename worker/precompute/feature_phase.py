@@ -61,7 +61,9 @@ def finish_features(
 def _counts(work: Work, dictionary: Dictionary) -> Int[np.ndarray, " d_sae"]:
     """Entries of each feature."""
     spill = work.spills[dictionary.id]
-    counts = np.sum([spill.counts(shard) for shard in work.shards], axis=0)
+    counts = np.zeros(dictionary.d_sae, dtype=np.int64)
+    for shard in work.shards:
+        counts += spill.counts(shard)
     work.report.entries[dictionary.id] = int(counts.sum())
     return counts
 
@@ -138,7 +140,10 @@ class _Ranges:
         return [merge(list(slices()), stop - first, bits)]
 
     def _find_minimum(self) -> Float[np.ndarray, " d_sae"]:
-        return np.minimum.reduce([self._spill.minimum(shard) for shard in self._work.shards])
+        lowest = np.zeros(self._dictionary.d_sae, dtype=np.float32)
+        for shard in self._work.shards:
+            np.minimum(lowest, self._spill.minimum(shard), out=lowest)
+        return lowest
 
     def _draw_sample(self) -> Sample | None:
         """The sampled tokens' entries; None of neurons, which are not counted."""

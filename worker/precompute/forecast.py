@@ -16,6 +16,7 @@ from worker.saes import Dictionary
 from worker.tokens import Sequences, batches
 
 _SAMPLE_TOKENS = 2_048
+_SAMPLE_PLACES = 32
 _MARGIN = 1.2
 """On what the sample says."""
 
@@ -62,10 +63,13 @@ def check_room(folder: Path, needed: int) -> None:
 
 
 def _sample(sequences: Sequences) -> Sequences:
-    """Evenly spaced sequences of about `_SAMPLE_TOKENS` tokens."""
+    """The beginnings of evenly spaced sequences, about `_SAMPLE_TOKENS` tokens and not too few
+    places."""
     share = min(1.0, _SAMPLE_TOKENS / len(sequences.flat))
-    rows = np.unique(
-        np.linspace(0, len(sequences) - 1, max(1, int(share * len(sequences)))).astype(np.int64)
-    )
-    parts = [sequences.flat[sequences.offsets[row] : sequences.offsets[row + 1]] for row in rows]
+    count = min(len(sequences), max(_SAMPLE_PLACES, int(share * len(sequences))))
+    rows = ((np.arange(count) + 0.5) * len(sequences) / count).astype(np.int64)
+    most = max(2, _SAMPLE_TOKENS // min(_SAMPLE_PLACES, count))
+    begins = sequences.offsets[rows]
+    ends = np.minimum(sequences.offsets[rows + 1], begins + most)
+    parts = [sequences.flat[begin:end] for begin, end in zip(begins, ends, strict=True)]
     return Sequences(np.concatenate(parts), np.cumsum([0, *map(len, parts)], dtype=np.int64))

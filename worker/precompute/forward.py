@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 
+from app.errors import Invalid
 from worker.activations import capture, not_finite
 from worker.models import LanguageModel
 from worker.saes import Dictionary
@@ -85,6 +86,12 @@ def _encode(
     dictionary: Dictionary, x: Float[torch.Tensor, "n d_in"], place: Int[torch.Tensor, " n"]
 ) -> Encoded:
     token, feature, value = dictionary.encode_sparse(x)
+    if not value.isfinite().all():
+        first = int(feature[~value.isfinite()][0])
+        raise Invalid(
+            f"Feature {first} of {dictionary.id} has an activation that is no finite number; its "
+            "weights are too large for float32."
+        )
     minimum = None
     if dictionary.signed:
         minimum = value.new_zeros(dictionary.d_sae).scatter_reduce_(0, feature, value, "amin")

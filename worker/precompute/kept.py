@@ -1,20 +1,23 @@
 """Spills that are kept for later runs over more text, and how much disk they may take.
 
-A run holds a shared lock on each spill that it works on. Whoever removes one needs it alone.
+A run holds a shared lock on each spill that it works on. Whoever removes one needs it alone. Several
+processes may use and trim the same spills, so any folder can be gone by the time it is looked at.
 """
 
 import fcntl
+import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from worker.durable import scratch_name
+from worker.durable import scratch_name, sweep
 
 
 @contextmanager
 def in_use(spills: Iterable[Path]) -> Iterator[None]:
-    """Keep these spill folders from being removed. Each counts as used just now."""
+    """Keep these spill folders from being removed, and clear them of what crashes left. Each counts
+    as used just now."""
     files = []
     try:
         for folder in spills:
@@ -23,6 +26,7 @@ def in_use(spills: Iterable[Path]) -> Iterator[None]:
             fcntl.flock(files[-1], fcntl.LOCK_SH)
             folder.mkdir(exist_ok=True)  # if it was removed before the lock was ours
             folder.touch()
+            sweep(folder)
         yield
     finally:
         for file in files:
@@ -31,11 +35,10 @@ def in_use(spills: Iterable[Path]) -> Iterator[None]:
 
 def trim(spill_dir: Path, most: int) -> None:
     """Remove the spills that were not used for longest, until the others take `most` bytes."""
-    folders = sorted(
-        (folder for folder in spill_dir.glob("*/*/") if not folder.name.startswith(".")),
-        key=lambda folder: folder.stat().st_mtime,
-    )
-    sizes = {folder: _size(folder) for folder in folders}
+    for of_dictionary in spill_dir.glob("*/"):
+        sweep(of_dictionary)
+    folders = [folder for folder in spill_dir.glob("*/*/") if not folder.name.startswith(".")]
+    sizes = {folder: _size(folder) for folder in sorted(folders, key=_used)}
     total = sum(sizes.values())
     for folder, size in sizes.items():
         if total <= most:
@@ -52,14 +55,28 @@ def _remove(folder: Path) -> bool:
         except BlockingIOError:
             return False
         doomed = scratch_name(folder)
-        folder.rename(doomed)
-        shutil.rmtree(doomed)
-    return True
+        with suppress(FileNotFoundError):
+            folder.rename(doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
+    return not doomed.exists()
 
 
 def _lock_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.lock")
 
 
+def _used(folder: Path) -> float:
+    """When it was used last."""
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
 def _size(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(parent, name)).st_size
+    return total

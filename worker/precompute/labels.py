@@ -24,7 +24,6 @@ from worker.tokens import Sequences
 NAMED = 3
 _SHARE = 0.2
 _FRACTION = 0.5
-_ONE_LINE = str.maketrans({"\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
 
 class Named(NamedTuple):
@@ -38,7 +37,14 @@ class Named(NamedTuple):
 
 def quote(display: Sequence[str]) -> list[str]:
     """A vocabulary's strings as labels show them: quoted, on one line."""
-    return [f"`{token.translate(_ONE_LINE)}`" for token in display]
+    return [f"`{''.join(map(_visible, token))}`" for token in display]
+
+
+def _visible(character: str) -> str:
+    """Control characters and line breaks by their escape codes."""
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape", "surrogatepass").decode()
 
 
 def name_tokens(

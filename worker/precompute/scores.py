@@ -9,9 +9,11 @@ promotes. A prediction is scored by its balanced accuracy
 over all tokens that count. Whatever knows nothing of the feature scores 1/2, however rare the feature
 is: that is chance.
 
-A part counts when it reaches `LABEL_TELLS` on the nine tenths of the corpus that labels are made from:
-the label is then of kind input, output or both, else of neither. The score is that of the part that
-is better there, measured on the tenth held out.
+A part counts when it reaches `LABEL_TELLS` on the nine tenths of the corpus that labels are made from,
+and again on the tenth held out: the label is then of kind input, output or both, else of neither. Of
+a feature that is active only a few times, the nine tenths alone would say that any label tells, as it
+was made from just these. The score is that of the part that is better on the nine tenths, measured on
+the tenth held out.
 """
 
 from typing import NamedTuple
@@ -90,7 +92,7 @@ def score_labels(named: Named, parts: Parts, context: Context) -> Scores:
         _balanced_accuracy(active, hits[1], _predicted(named.promotes, context.next), context),
     ])  # fmt: skip
     made_from, held = accuracy[:, 0], accuracy[:, 1]
-    tells = made_from >= LABEL_TELLS
+    tells = np.all(accuracy >= LABEL_TELLS, axis=1)
     better = (made_from[1] > made_from[0]).astype(np.int64)
     score = np.where(np.isnan(made_from[0]), np.nan, held[better, np.arange(held.shape[1])])
     assert LABEL_KINDS == ("neither", "input", "output", "both")

@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+ARITHMETIC = f"1, torch {torch.__version__}"
+"""What computes entries and evidence. The number goes up when a change to either changes results."""
 TOP = 20
 """Examples of the strongest sequences."""
 QUANTILES = 5
@@ -42,7 +44,7 @@ _EVIDENCE = {
     "top": TOP, "quantiles": QUANTILES, "per_quantile": PER_QUANTILE, "window": WINDOW,
     "before": BEFORE, "bins": BINS, "logits": LOGITS, "logit_bins": LOGIT_BINS, "neighbors": NEIGHBORS, "neurons": NEURONS,
     "coactive": COACTIVE, "coactive_tokens": COACTIVE_TOKENS, "coactive_pairs": COACTIVE_PAIRS,
-    "held_out": HELD_OUT, "label_tells": LABEL_TELLS,
+    "held_out": HELD_OUT, "label_tells": LABEL_TELLS, "arithmetic": ARITHMETIC,
 }  # fmt: skip
 
 
@@ -55,7 +57,8 @@ class Settings:
     shard_tokens: int = 2**18
     """Tokens of a shard: what a killed run does again, at most."""
     segment_entries: int = 2**22
-    """Entries that a dictionary gathers in memory before they are sorted and written."""
+    """Entries that all dictionaries of a run together gather in memory before they are sorted and
+    written."""
     range_entries: int = 2**20
     """Entries of a range of features; a range has more only when one feature has."""
     range_features: int = 1_024

@@ -2,7 +2,7 @@
 
     spill_dir/{dictionary}/{identity}/     what a dictionary gave, under one model and settings
         {shard}/                           one folder a shard, there whole or not at all
-            shard.json                     its number of counted tokens
+            shard.json                     its number of counted tokens; size and CRC of its files
             place  value                   int32 and float32 entries, segment by segment
             starts                         int64 [segments, d_sae + 1]: where each feature begins
             minimum                        float32 [d_sae], signed dictionaries only
@@ -10,12 +10,17 @@
 Shards are named by their tokens, so a run over more text finds those that it shares with an earlier
 one, and spills only the others.
 
+They may be kept for long, so what an earlier run left is checked against its CRC before it is used,
+and a damaged shard counts as absent.
+
 A segment is sorted by feature, stably, so a range of features is a slice of it; features are not
 written, `starts` says them. An entry takes 8 bytes.
 """
 
 import hashlib
 import json
+import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -23,17 +28,22 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
+from isal import isal_zlib
 from jaxtyping import Float, Int
 
-from worker.durable import is_there, new_folder
+from worker.durable import is_there, new_folder, scratch_name
 from worker.precompute.appender import Appender
 from worker.precompute.forward import Encoded, Entries
 from worker.precompute.plan import Shard
 from worker.saes import Dictionary
 from worker.tokens import Sequences
 
+log = logging.getLogger(__name__)
+
 ENTRY_BYTES = 8
 START_BYTES = 8
+_FACTS = "shard.json"
+_CRC_BLOCK = 2**20
 
 
 class Slice(NamedTuple):
@@ -77,7 +87,8 @@ class ShardWriter:
         if self._minimum is not None:
             self._append("minimum", self._minimum)
         self._appender.settle()
-        (self._folder / "shard.json").write_text(json.dumps({"tokens": tokens}))
+        facts = {"tokens": tokens, "files": _checks(self._folder)}
+        (self._folder / _FACTS).write_text(json.dumps(facts))
 
     def _write_segment(self) -> None:
         held, self._held, self._n_held = self._held, [], 0
@@ -109,7 +120,17 @@ class Spill:
         self._names: dict[Shard, str] = {}
 
     def has(self, shard: Shard) -> bool:
-        return is_there(self._path(shard))
+        """Whether a shard is there, undamaged; a damaged one is removed."""
+        path = self._path(shard)
+        if not is_there(path):
+            return False
+        if _is_intact(path):
+            return True
+        log.warning("The spilled shard %s is damaged; it is computed again", path)
+        doomed = scratch_name(path)
+        path.rename(doomed)
+        shutil.rmtree(doomed)
+        return False
 
     def new(self, shard: Shard) -> AbstractContextManager[Path]:
         """A folder for a shard's files; they count once the block ends."""
@@ -117,7 +138,7 @@ class Spill:
 
     def tokens(self, shard: Shard) -> int:
         """Tokens of a shard that count."""
-        return json.loads((self._path(shard) / "shard.json").read_text())["tokens"]
+        return json.loads((self._path(shard) / _FACTS).read_text())["tokens"]
 
     def counts(self, shard: Shard) -> Int[np.ndarray, " d_sae"]:
         """Entries of each feature in a shard."""
@@ -168,6 +189,30 @@ def _fingerprint(sequences: Sequences, shard: Shard) -> str:
     digest = hashlib.sha256((offsets - offsets[0]).astype("<i8").tobytes())
     digest.update(sequences.flat[offsets[0] : offsets[-1]].astype("<i4").tobytes())
     return digest.hexdigest()[:24]
+
+
+def _checks(folder: Path) -> dict[str, list[int]]:
+    """Size and CRC-32 of the columns of a shard."""
+    return {
+        path.name: [path.stat().st_size, _crc(path)]
+        for path in sorted(folder.iterdir())
+        if path.name != _FACTS
+    }
+
+
+def _is_intact(folder: Path) -> bool:
+    try:
+        return json.loads((folder / _FACTS).read_text())["files"] == _checks(folder)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _crc(path: Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(_CRC_BLOCK):
+            crc = isal_zlib.crc32(block, crc)
+    return crc
 
 
 def _read(file: BinaryIO, dtype: type[np.number], begin: int, size: int) -> np.ndarray:

@@ -17,6 +17,9 @@ from worker.precompute.work import Work
 from worker.streams import own_stream
 from worker.tokens import batches
 
+_SEGMENT = 2**18
+"""Entries of a segment, at least: shorter ones would be small beside their index."""
+
 
 def spill_tokens(work: Work) -> None:
     """Spill the shards that are not there yet.
@@ -71,9 +74,8 @@ def _writers(
     them any more."""
     folders = {name: stack.enter_context(work.spills[name].new(shard)) for name in names}
     appender = stack.enter_context(closing(Appender(work.model.device)))
+    limit = max(_SEGMENT, work.settings.segment_entries // len(work.dictionaries))
     return {
-        name: ShardWriter(
-            folder, work.spills[name].dictionary, work.settings.segment_entries, appender
-        )
+        name: ShardWriter(folder, work.spills[name].dictionary, limit, appender)
         for name, folder in folders.items()
     }

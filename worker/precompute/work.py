@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from worker.models import LanguageModel
+from worker.models import LanguageModel, kind_of
 from worker.precompute.plan import plan_shards, position_bits
 from worker.precompute.report import Report
-from worker.precompute.settings import Settings
+from worker.precompute.settings import ARITHMETIC, Settings
 from worker.precompute.spill import Spill
 from worker.progress import Progress
 from worker.saes import Dictionary
@@ -41,10 +41,10 @@ class Work:
         """What the spilled entries depend on, besides dictionary and tokens."""
         return {
             "model": self.model.fingerprint,
-            "number format": f"{self.model.dtype} on {self.model.device.type}",
+            "number format": f"{self.model.dtype} on {kind_of(self.model.device)}",
             "position bits": self.bits,
             "batch tokens": self.settings.batch_tokens,
-            "segment entries": self.settings.segment_entries,
+            "arithmetic": ARITHMETIC,
         }
 
     def special(self) -> Bool[np.ndarray, " vocab"]:

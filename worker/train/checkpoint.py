@@ -81,6 +81,9 @@ def restore(folder: Path, trainer: SAETrainer, recipe: dict[str, Any]) -> Curve:
             )
         trainer.sae.load_weights_from_checkpoint(path)
         trainer.load_trainer_state(path)
+        # On a GPU Adam would wait for the device to read its step, which is made on the CPU.
+        for state in trainer.optimizer.state.values():
+            state["step"] = state["step"].cpu()
         _set_random_states(load_file(path / "rng.safetensors"), trainer.sae.device)
         return Curve(**run["curve"])
     return Curve()
