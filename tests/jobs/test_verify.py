@@ -128,6 +128,27 @@ def test_all_examples_can_be_verified(computed: Place) -> None:
     assert told["agrees"]
 
 
+def test_a_maximum_that_is_not_its_strongest_example_is_found(computed: Place) -> None:
+    run = served.run(computed.shelf, "m", "1-topk")
+    index = int(served.active_features(computed.shelf, run)[3])
+    maximum, _ = served.evidence(computed.shelf, run, index)
+    of = features.c.id == packed_id(run.number, index)
+
+    def put(value: float) -> None:
+        with computed.shelf.write() as connection:
+            connection.execute(update(features).where(of).values(max_activation=value))
+
+    try:
+        for wrong in (1.001 * maximum, 0.0):
+            put(wrong)
+            told = verify(computed, "1-topk", examples=ALL)
+            assert (told["agrees"], told["worst"]["feature"]) == (False, index)
+            assert told["worst"]["stored"] == pytest.approx(wrong, rel=1e-6)
+            assert told["worst"]["recomputed"] == pytest.approx(maximum, rel=1e-6)
+    finally:
+        put(maximum)
+
+
 def test_the_seed_decides_what_is_drawn(computed: Place) -> None:
     one = verify(computed, "1-topk", examples=5, seed=1)
     assert verify(computed, "1-topk", examples=5, seed=1) == one

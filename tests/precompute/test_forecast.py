@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
-from app.errors import Unavailable
+from app.errors import Invalid, Unavailable
 from tests.precompute.scene import Scene
+from tests.worker.tiny import save_sae
 from worker.precompute.forecast import spill_bytes
 from worker.precompute.run import precompute
 from worker.precompute.settings import Settings
+from worker.saes import load_sae
 from worker.tokens import Sequences
 
 SETTINGS = Settings(shard_tokens=700, segment_entries=5_000)
@@ -66,6 +69,20 @@ def test_a_full_disk_is_refused_before_any_work(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 0, 2 * expected))
     go(scene, tmp_path, reports)
     assert reports
+
+
+def test_an_activation_that_overflows_is_told(scene: Scene, tmp_path: Path) -> None:
+    folder = save_sae(tmp_path / "sae", "standard")
+    weights = load_file(folder / "sae_weights.safetensors")
+    weights["W_enc"][:, 5] = 3e38
+    weights["b_enc"][5] = 3e38
+    save_file(weights, folder / "sae_weights.safetensors")
+    huge = load_sae("huge", folder, model=scene.model)
+    with pytest.raises(Invalid, match="Feature 5 of huge has an activation that is no finite"):
+        precompute(
+            scene.model, [huge], scene.sequences, spill_dir=tmp_path, settings=SETTINGS,
+            on_range=lambda *_: None,
+        )  # fmt: skip
 
 
 def test_what_is_spilled_already_needs_no_room(

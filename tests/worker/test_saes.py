@@ -227,6 +227,17 @@ def test_it_must_fit_the_model(tmp_path: Path, gpt2: LanguageModel) -> None:
         load_sae("1-x", deep, model=gpt2)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["W_enc", "W_dec", "b_enc", "b_dec"])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, name: str, value: float) -> None:
+    folder = save_sae(tmp_path / "sae", "standard")
+    weights = load_file(folder / "sae_weights.safetensors")
+    weights[name].view(-1)[3] = value
+    save_file(weights, folder / "sae_weights.safetensors")
+    with pytest.raises(Invalid, match=f"numbers in {name} that are infinite or no numbers"):
+        load_sae("a", folder)
+
+
 def test_neurons_are_a_dictionary(gpt2: LanguageModel) -> None:
     neurons = neuron_dictionary(gpt2, 1)
     x = capture(gpt2, torch.arange(9)[None], [neurons.hook_name])[neurons.hook_name][0]
