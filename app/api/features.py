@@ -85,7 +85,7 @@ async def get_feature(
     """Everything about one feature: on what it fires (examples by rank), how often (density) and
     how strongly (histogram), which tokens it promotes and suppresses (logits), which features
     write in a similar direction (neighbors), which are active together with it (coactive) and which
-    neurons it is made of.
+    neurons it is like.
 
     Dead features have an empty history: no examples, a maximum of 0.
     """

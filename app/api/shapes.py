@@ -94,7 +94,9 @@ class FeatureRow(BaseModel):
 
     index: int
     label: str
-    density: float = Field(description="Share of the corpus' tokens on which it is active (> 0).")
+    density: float = Field(
+        description="Share of the corpus' tokens on which it is active (> 0); special tokens do not count."
+    )
     max_activation: float = Field(description="Its strongest activation; 0 when it never fired.")
 
 
@@ -113,10 +115,14 @@ class Histogram(BaseModel):
 
 
 class TokenWeight(BaseModel):
-    """A token and how much the feature raises its logit."""
+    """A token, and the feature's direct effect on its logit."""
 
     token: str
-    value: float
+    value: float = Field(
+        description="The feature's direction through the final norm's gain (and centring) and the "
+        "unembedding. What the norm divides by depends on the text and is left out, so values compare "
+        "with each other and are no logit differences of any text."
+    )
 
 
 class Logits(BaseModel):
@@ -157,11 +163,14 @@ class Neighbor(BaseModel):
 
 
 class NeuronWeight(BaseModel):
-    """A neuron that the feature is made of."""
+    """A neuron that the feature is like."""
 
     layer: int
     index: int
-    weight: float
+    weight: float = Field(
+        description="Of an SAE on `mlp.hook_post` the entry of the decoder row; of one that writes to "
+        "the residual stream the cosine with the neuron's output weights."
+    )
 
 
 class Coactive(BaseModel):
@@ -181,14 +190,17 @@ class Feature(BaseModel):
     label: str = Field(description="What it fires on and what it promotes; made without a model.")
     label_kind: Literal["neither", "input", "output", "both"] = Field(
         description="Which part of the label tells where the feature is active: the tokens that it "
-        "fires on (input), those that it promotes, as the next token (output), both or neither."
+        "fires on (input), those that it promotes, as the next token (output), both or neither. It "
+        "must do so on the text that it was made from and on the tenth that was held out."
     )
     label_score: float | None = Field(
         description="How well the better part does so on a tenth of the corpus held out when the "
-        "label was made: balanced accuracy. Chance is 0.5, right everywhere is 1; null where the "
-        "feature is not active there."
+        "label was made: balanced accuracy. Chance is 0.5, right everywhere is 1; null where that "
+        "says nothing, as the feature is active on no token or on every one, there or in the rest."
     )
-    density: float = Field(description="Share of the corpus' tokens on which it is active (> 0).")
+    density: float = Field(
+        description="Share of the corpus' tokens on which it is active (> 0); special tokens do not count."
+    )
     max_activation: float = Field(description="Its strongest activation; 0 when it never fired.")
     mean_activation: float = Field(description="Mean over the tokens on which it is active.")
     min_activation: float = Field(description="Most negative value of a signed source, else 0.")
@@ -197,4 +209,7 @@ class Feature(BaseModel):
     bands: list[Band] = Field(description="`top` first, then from strong to weak.")
     neighbors: list[Neighbor] = Field(description="Nearest first.")
     neurons: list[NeuronWeight] = Field(description="Largest weight first.")
-    coactive: list[Coactive] = Field(description="Most often first.")
+    coactive: list[Coactive] = Field(
+        description="Most often first; empty for neurons, which are active half of the time. With a "
+        "few thousand active features a token the sample is small, and the lists are noise."
+    )

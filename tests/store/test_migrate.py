@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,11 @@ from sqlalchemy import inspect, text
 import migrations
 from app.errors import Conflict
 from app.jobs import migrate_jobs
-from app.store import upgrade
-from app.store.engine import connected, transacting
+from app.store import read, upgrade
+from app.store.engine import connected, open_shelf, transacting
 from app.store.migrate import migrate
 from app.store.tables import metadata
+from tests.store import builders
 
 MIGRATE = "import sys; from app.store.migrate import migrate; migrate(sys.argv[1])"
 
@@ -59,6 +61,19 @@ def test_every_migration_can_be_taken_back(shelf_url: str) -> None:
     with connected(transacting(shelf_url)) as connection:
         assert set(inspect(connection).get_table_names()) == {"alembic_version"}
     migrate(shelf_url)
+
+
+def test_an_sae_whose_evidence_is_dropped_says_nothing_of_it(shelf_url: str) -> None:
+    migrate(shelf_url)
+    with closing(open_shelf(shelf_url)) as shelf:
+        builders.fill(shelf)
+    with upgrade.exclusive(shelf_url) as connection:
+        command.downgrade(upgrade.configuration(connection), "0001")
+    migrate(shelf_url)
+    with closing(open_shelf(shelf_url)) as shelf:
+        sae = read.sae(shelf, "tiny", "0-res")
+    assert (sae.status, sae.run_id) == ("registered", None)
+    assert sae.provenance == {"model": "f" * 64, "sae": "a" * 64}
 
 
 def test_several_processes_may_migrate_at_once(shelf_url: str) -> None:

@@ -18,7 +18,7 @@ from worker.streams import own_stream
 from worker.tokens import batches
 
 _SEGMENT = 2**18
-"""Entries of a segment, at least: shorter ones would be small beside their index."""
+"""Entries of a segment in a run of many dictionaries: fewer would be small beside their index."""
 
 
 def spill_tokens(work: Work) -> None:
@@ -74,7 +74,8 @@ def _writers(
     them any more."""
     folders = {name: stack.enter_context(work.spills[name].new(shard)) for name in names}
     appender = stack.enter_context(closing(Appender(work.model.device)))
-    limit = max(_SEGMENT, work.settings.segment_entries // len(work.dictionaries))
+    most = work.settings.segment_entries
+    limit = max(min(most, _SEGMENT), most // len(work.dictionaries))
     return {
         name: ShardWriter(folder, work.spills[name].dictionary, limit, appender)
         for name, folder in folders.items()
