@@ -58,6 +58,28 @@ def test_logits_pass_the_final_norm_and_the_unembedding(
         torch.testing.assert_close(values, expected.gather(1, ids), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "gemma2", "gemma3", "neox"])
+def test_all_logits_are_counted_in_bins_of_equal_width(
+    models: dict[str, LanguageModel], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A logit as near an edge as rounding goes may be on either side of it."""
+    monkeypatch.setattr("worker.precompute.logits._BLOCK", 1_000)
+    model = models[kind]
+    d = torch.randn(7, model.d_model, generator=torch.Generator().manual_seed(5))
+    weight = model.hf.get_output_embeddings().weight
+    logits = (_through_final_norm(model, kind, d).double() @ weight.double().T).numpy()
+    found = Unembedding(model).promoted(d)
+    assert found.counts.sum(1).tolist() == [model.vocab_size] * 7
+    for row, counts, (low, high) in zip(logits, found.counts, found.range.tolist(), strict=True):
+        assert low == pytest.approx(row.min(), rel=1e-5)
+        assert high == pytest.approx(row.max(), rel=1e-5)
+        assert counts[0] >= 1 and counts[-1] >= 1
+        width = row.max() - row.min()
+        for i in range(1, 32):
+            edge, before = row.min() + width * i / 32, int(counts[:i].sum())
+            assert (row < edge - 1e-5 * width).sum() <= before <= (row < edge + 1e-5 * width).sum()
+
+
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "neox"])
 @pytest.mark.parametrize(
     ("site", "written"), [("mlp.hook_post", "hook_mlp_out"), ("attn.hook_z", "hook_attn_out")]
