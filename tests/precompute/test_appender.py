@@ -1,7 +1,9 @@
 """Columns are written in order by a thread, whose errors come out and which leaves nothing behind."""
 
 import errno
+import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -47,3 +49,31 @@ def test_after_an_error_nothing_is_written_any_more(tmp_path: Path) -> None:
         appender.append(tmp_path / "a", torch.zeros(10))
         raise KeyboardInterrupt
     assert threading.active_count() == before
+
+
+def test_what_waits_to_be_written_is_bounded(tmp_path: Path) -> None:
+    """A disk that is slower than the model must not fill the memory."""
+    slow = tmp_path / "slow"
+    os.mkfifo(slow)  # writing to it waits until somebody reads
+    returned = threading.Semaphore(0)
+    with closing(Appender(CPU)) as appender, ThreadPoolExecutor(1) as caller:
+
+        def append_all() -> None:
+            for i in range(20):
+                appender.append(slow, torch.full((5,), i))
+                returned.release()
+
+        appending = caller.submit(append_all)
+        try:
+            assert returned.acquire(timeout=60)
+            waiting = 1
+            while returned.acquire(timeout=0.5):
+                waiting += 1
+        finally:
+            reader = os.open(slow, os.O_RDWR)
+        appending.result(60)
+        appender.settle()
+        written = np.frombuffer(os.read(reader, 10_000), np.int64)
+        os.close(reader)
+    assert waiting <= 5
+    assert written.tolist() == [i for i in range(20) for _ in range(5)]
