@@ -7,9 +7,13 @@ from typing import NamedTuple
 import pytest
 
 from app.errors import Invalid
+from app.store.records import FeatureBatch
 from tests.precompute.committed import Committed, contents
 from tests.precompute.killed import SETTINGS, dictionaries
 from tests.precompute.scene import Scene
+from tests.worker.tiny import save_model
+from worker.models import load_model
+from worker.precompute.kept import trim
 from worker.precompute.plan import plan_shards, position_bits
 from worker.precompute.run import precompute
 from worker.precompute.settings import Settings
@@ -138,6 +142,39 @@ def test_what_was_spilled_from_other_batches_is_not_used(scene: Scene, tmp_path:
     spilled(scene, tmp_path, one, scene.sequences, settings)
     changed = replace(settings, batch_tokens=64)
     assert spilled(scene, tmp_path, one, scene.sequences, changed)[1] == 0
+
+
+def test_what_another_model_spilled_is_not_used(scene: Scene, tmp_path: Path) -> None:
+    """Of the same shape and with the same tokens and SAE, it gives other entries."""
+    one, settings = [scene.dictionaries[0]], Settings(shard_tokens=300)
+    other = replace(scene, model=load_model("tiny", save_model(tmp_path / "other", seed=1)))
+    of_first, _ = spilled(scene, tmp_path / "spill", one, scene.sequences, settings)
+    of_other, begun = spilled(other, tmp_path / "spill", one, scene.sequences, settings)
+    assert begun == 0 and of_other != of_first
+    assert of_other == spilled(other, tmp_path / "fresh", one, scene.sequences, settings)[0]
+
+
+def test_what_a_run_works_on_is_not_removed_under_it(
+    scene: Scene, whole: Whole, tmp_path: Path
+) -> None:
+    """Whoever needs the disk meanwhile takes the spills of others only."""
+    spills, committed = tmp_path / "spill", Committed(tmp_path / "committed")
+    other = spills / "an-sae" / "a-run"
+    other.mkdir(parents=True)
+    (other / "value").write_bytes(b"x")
+
+    def trim_and_commit(name: str, batch: FeatureBatch) -> None:
+        trim(spills, 0)
+        committed.commit(name, batch)
+
+    precompute(
+        scene.model, dictionaries(scene), scene.sequences, spill_dir=spills, settings=SETTINGS,
+        on_range=trim_and_commit, on_progress=lambda *_: trim(spills, 0),
+    )  # fmt: skip
+    assert committed.all() == whole.committed
+    assert not other.exists() and any(spills.rglob("shard.json"))
+    trim(spills, 0)
+    assert not any(spills.rglob("shard.json"))
 
 
 def test_dictionaries_of_one_id_are_refused(scene: Scene, tmp_path: Path) -> None:
