@@ -185,3 +185,26 @@ def test_a_job_that_goes_on_for_an_sae_put_in_the_place_of_its_own_makes_other_t
     go(idle, LoadSpec(model="m", sae="1-a", path=str(other)))
     go(idle, spec)
     check_evidence(idle, with_bos=False)
+
+
+def test_a_job_that_was_killed_after_its_last_run_was_served_ends_as_it_would_have(
+    idle: Place,
+) -> None:
+    """Its own evidence is what it made, not what it found."""
+    spec = loaded(idle, prepend_bos=True, d_sae=100)
+    undisturbed = go(idle, spec)
+    assert undisturbed["unchanged"] == [] and read.sae(idle.shelf, "m", "1-a").status == "ready"
+    # The result is the one thing that the kill takes: it is stored behind all else.
+    assert go(idle, spec) == undisturbed
+
+
+@pytest.mark.parametrize("idle", ["sqlite"], indirect=True)
+def test_a_job_leaves_as_much_spill_as_the_settings_allow(idle: Place) -> None:
+    spec = loaded(idle, prepend_bos=True, d_sae=100)
+    go(idle, spec, "first")
+    assert any(idle.settings.spill_dir.rglob("shard.json"))
+    idle.settings = idle.settings.model_copy(update={"spill_kept_mb": 0})
+    texts = idle.folder / "texts.txt"
+    texts.write_text(texts.read_text() + "\nAnd there is more.")
+    assert go(idle, spec, "more")["unchanged"] == []
+    assert not any(idle.settings.spill_dir.rglob("shard.json"))
