@@ -144,6 +144,17 @@ def test_what_was_spilled_from_other_batches_is_not_used(scene: Scene, tmp_path:
     assert spilled(scene, tmp_path, one, scene.sequences, changed)[1] == 0
 
 
+def test_what_was_spilled_in_other_segments_gives_the_same(scene: Scene, tmp_path: Path) -> None:
+    one, settings = [scene.dictionaries[0]], Settings(shard_tokens=300, batch_tokens=64)
+    first, _ = spilled(scene, tmp_path, one, scene.sequences, settings)
+    size = sum(file.stat().st_size for file in tmp_path.rglob("starts"))
+    other = replace(settings, segment_entries=100)
+    again, begun = spilled(scene, tmp_path, one, scene.sequences, other)
+    assert begun == len(scene.sequences.flat) and again == first
+    assert spilled(scene, tmp_path / "fresh", one, scene.sequences, other)[0] == first
+    assert sum(file.stat().st_size for file in (tmp_path / "fresh").rglob("starts")) > size
+
+
 def test_what_another_model_spilled_is_not_used(scene: Scene, tmp_path: Path) -> None:
     """Of the same shape and with the same tokens and SAE, it gives other entries."""
     one, settings = [scene.dictionaries[0]], Settings(shard_tokens=300)
