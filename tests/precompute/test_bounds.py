@@ -67,20 +67,23 @@ def test_no_more_entries_of_a_range_are_in_memory_than_the_settings_say(
 
 @pytest.mark.parametrize(("limit", "several"), [(300, True), (1_000, True), (10**6, False)])
 def test_a_segment_has_as_many_entries_as_the_settings_say_and_those_of_a_batch(
-    scene: Scene, tmp_path: Path, limit: int, several: bool
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, several: bool
 ) -> None:
-    one, batch_tokens = scene.dictionaries[1], 200
+    """Those of both dictionaries together, unless that would be very few."""
+    monkeypatch.setattr("worker.precompute.token_phase._SEGMENT", 1)
+    both, batch_tokens = scene.dictionaries[1:3], 200
     report = precompute(
-        scene.model, [one], scene.sequences, spill_dir=tmp_path, on_range=lambda *_: None,
-        settings=Settings(batch_tokens=batch_tokens, shard_tokens=700, segment_entries=limit),
+        scene.model, both, scene.sequences, spill_dir=tmp_path, on_range=lambda *_: None,
+        settings=Settings(batch_tokens=batch_tokens, shard_tokens=700, segment_entries=2 * limit),
     )  # fmt: skip
-    of_shards = []
-    for file in tmp_path.rglob("starts"):
-        starts = np.fromfile(file, np.int64).reshape(-1, one.d_sae + 1)
-        of_shards.append(starts[:, -1] - starts[:, 0])
-        # A token has 6 active features.
-        assert (of_shards[-1] < limit + 6 * batch_tokens).all()
-        assert (of_shards[-1][:-1] >= limit).all()
-        assert (len(starts) > 1) == several
-    assert len(of_shards) > 3
-    assert sum(int(sizes.sum()) for sizes in of_shards) == report.entries["1-topk"]
+    for one in both:
+        of_shards = []
+        for file in tmp_path.glob(f"{one.fingerprint[:16]}/*/*/starts"):
+            starts = np.fromfile(file, np.int64).reshape(-1, one.d_sae + 1)
+            of_shards.append(starts[:, -1] - starts[:, 0])
+            # A token has 6 active features at most.
+            assert (of_shards[-1] < limit + 6 * batch_tokens).all()
+            assert (of_shards[-1][:-1] >= limit).all()
+            assert (len(starts) > 1) == several
+        assert len(of_shards) > 3
+        assert sum(int(sizes.sum()) for sizes in of_shards) == report.entries[one.id]
