@@ -8,10 +8,12 @@ that read the tokens were trained so, and when they do not say, as the model wan
 import hashlib
 import operator
 import time
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 import torch
@@ -87,9 +89,13 @@ def tokenize_corpus(
     on_progress: Progress = silent,
     *,
     prepend_bos: bool | None = None,
+    scratch: Path | None = None,
 ) -> Sequences:
     """Tokenize documents and cut them to `context_size` tokens, BOS included, which is put in
     front of each sequence as `prepend_bos` or else the model says.
+
+    The tokens are gathered in an unnamed file in `scratch` (else the system's temporary folder) and
+    mapped, so a corpus takes disk and little memory.
 
     Reports phase `tokenize` in documents; the total grows with them where `texts` has no length.
 
@@ -99,21 +105,25 @@ def tokenize_corpus(
     """
     check_context(context_size, model.context_size, model.id)
     dtype = np.uint16 if model.vocab_size <= 2**16 else np.int32
-    flat: list[np.ndarray] = []
-    lengths: list[int] = []
+    lengths = array("q")
     total, documents, started = operator.length_hint(texts), 0.0, time.monotonic()
     stream = iter(texts)
-    while group := list(islice(stream, _DOCUMENTS)):
-        whole = _tokenize(model, group)
-        cut = [part for ids in whole for part in _cut(model, ids, context_size, prepend_bos)]
-        lengths.extend(map(len, cut))
-        flat.append(_checked(model, cut).astype(dtype))
-        documents += len(group)
-        rate = documents / max(time.monotonic() - started, 1e-9)
-        on_progress("tokenize", documents, max(float(total), documents), rate)
-    if not lengths:
-        raise Invalid("The corpus gives no tokens; it needs at least one document with text.")
-    return Sequences(np.concatenate(flat), np.cumsum([0, *lengths], dtype=np.int64))
+    with TemporaryFile(dir=scratch) as file:
+        while group := list(islice(stream, _DOCUMENTS)):
+            whole = _tokenize(model, group)
+            cut = [part for ids in whole for part in _cut(model, ids, context_size, prepend_bos)]
+            lengths.extend(map(len, cut))
+            file.write(_checked(model, cut).astype(dtype).data)
+            documents += len(group)
+            rate = documents / max(time.monotonic() - started, 1e-9)
+            on_progress("tokenize", documents, max(float(total), documents), rate)
+        if not lengths:
+            raise Invalid("The corpus gives no tokens; it needs at least one document with text.")
+        file.flush()
+        flat = np.memmap(file, dtype, mode="r")
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return Sequences(flat, offsets)
 
 
 def corpus_fingerprint(sequences: Sequences, context_size: int, prepend_bos: bool) -> str:

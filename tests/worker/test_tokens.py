@@ -91,6 +91,7 @@ def test_tokenizing_streams_and_reports(model: LanguageModel) -> None:
     )
     assert reports == [("tokenize", 512, 512), ("tokenize", 1000, 1000)]
     assert listed(sequences) == 250 * listed(tokenize_corpus(model, TEXT[:4], 64))
+    assert isinstance(sequences.flat, np.memmap)
     assert sequences.flat.dtype == np.uint16
 
 

@@ -70,7 +70,8 @@ def open_corpus(
     corpus_id = _noted(note, bos)
     if not corpus_id or not (corpora / corpus_id[:16]).is_dir():
         texts = _texts(settings, corpus)
-        made = tokenize_corpus(model, texts, context, job.report, prepend_bos=bos)
+        corpora.mkdir(exist_ok=True)
+        made = tokenize_corpus(model, texts, context, job.report, prepend_bos=bos, scratch=corpora)
         corpus_id = corpus_fingerprint(made, context, bos)
         _write(note, {"id": corpus_id, "prepend_bos": bos})  # first: gc keeps what is noted
         save_corpus(corpora, corpus_id, made)
