@@ -70,7 +70,7 @@ def test_a_segment_has_as_many_entries_as_the_settings_say_and_those_of_a_batch(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, several: bool
 ) -> None:
     """Those of both dictionaries together, unless that would be very few."""
-    monkeypatch.setattr("worker.precompute.token_phase._SEGMENT", 1)
+    monkeypatch.setattr("worker.precompute.settings.SEGMENT", 1)
     both, batch_tokens = scene.dictionaries[1:3], 200
     report = precompute(
         scene.model, both, scene.sequences, spill_dir=tmp_path, on_range=lambda *_: None,

@@ -60,6 +60,7 @@ def precompute_features(job: Job[PrecomputeSpec]) -> dict[str, Any]:
     served = _served(job, opened, corpus, record)
     dictionaries = [one for one in opened if one.id not in served]
     if not dictionaries:
+        _trim(job)
         return _result(job, corpus, served)
     _put_corpus(job, corpus)
     runs = {d.id: _begin(job, d, corpus, record) for d in dictionaries}
@@ -79,8 +80,13 @@ def precompute_features(job: Job[PrecomputeSpec]) -> dict[str, Any]:
     )
     for sae_id, run in runs.items():
         waiting_out(lambda run=run, of=_statistics(report, sae_id): finish_run(shelf, run, of))
-    trim(job.bench.settings.spill_dir, job.bench.settings.spill_kept_mb * 10**6)
+    _trim(job)
     return _result(job, corpus, served | runs)
+
+
+def _trim(job: Job[PrecomputeSpec]) -> None:
+    settings = job.bench.settings
+    trim(settings.spill_dir, settings.spill_kept_mb * 10**6)
 
 
 def _result(job: Job[PrecomputeSpec], corpus: StoredCorpus, runs: dict[str, str]) -> dict[str, Any]:

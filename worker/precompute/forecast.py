@@ -37,10 +37,10 @@ def spill_bytes(
             entries[encoded.dictionary.id] += len(encoded.entries.value)
     growth = len(sequences.flat) / len(sample.flat)
     shards = -(-len(sequences.flat) // settings.shard_tokens)
-    total = {}
+    limit, total = settings.segment_limit(len(dictionaries)), {}
     for one in dictionaries:
         expected = int(entries[one.id] * growth)
-        segments = shards + expected // settings.segment_entries
+        segments = shards + expected // limit
         total[one.id] = expected * ENTRY_BYTES + segments * (one.d_sae + 1) * START_BYTES
     return total
 

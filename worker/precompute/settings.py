@@ -38,6 +38,8 @@ HELD_OUT = 10
 LABEL_TELLS = 0.6
 """Balanced accuracy from which a part of a label counts."""
 
+SEGMENT = 2**18
+"""Entries of a segment in a run of many dictionaries: fewer would be small beside their index."""
 _CUDA_BATCH_TOKENS = 2**15
 
 _EVIDENCE = {
@@ -70,6 +72,10 @@ class Settings:
     def on(cls, device: torch.device) -> "Settings":
         """Those that suit a device."""
         return cls(batch_tokens=_CUDA_BATCH_TOKENS) if device.type == "cuda" else cls()
+
+    def segment_limit(self, dictionaries: int) -> int:
+        """Entries of a segment of one of so many dictionaries."""
+        return max(min(self.segment_entries, SEGMENT), self.segment_entries // dictionaries)
 
     def record(self) -> dict[str, Any]:
         """Everything that decides the evidence, for the run's record."""

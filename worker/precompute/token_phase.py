@@ -17,9 +17,6 @@ from worker.precompute.work import Work
 from worker.streams import own_stream
 from worker.tokens import batches
 
-_SEGMENT = 2**18
-"""Entries of a segment in a run of many dictionaries: fewer would be small beside their index."""
-
 
 def spill_tokens(work: Work) -> None:
     """Spill the shards that are not there yet.
@@ -74,8 +71,7 @@ def _writers(
     them any more."""
     folders = {name: stack.enter_context(work.spills[name].new(shard)) for name in names}
     appender = stack.enter_context(closing(Appender(work.model.device)))
-    most = work.settings.segment_entries
-    limit = max(min(most, _SEGMENT), most // len(work.dictionaries))
+    limit = work.settings.segment_limit(len(work.dictionaries))
     return {
         name: ShardWriter(folder, work.spills[name].dictionary, limit, appender)
         for name, folder in folders.items()
