@@ -183,7 +183,9 @@ async def _frames(
             event = await anext(events, None)
         if event is None:
             raise Unavailable("The live worker ended its answer in the middle; try again.")
-        yield sse.frame(event.event, (event.done and event.done.model_dump()) or event.problem)
+        yield sse.frame(
+            event.event, (event.done and event.done.model_dump(exclude_unset=True)) or event.problem
+        )
     except Problem as problem:
         yield sse.frame("error", problem.body())
     finally:

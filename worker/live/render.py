@@ -74,8 +74,7 @@ def _completion(answer: Answer) -> dict[str, Any]:
         "text": answer.text.text,
         "tokens": _display(answer.tokens, answer.vocabulary),
         "finish_reason": answer.reason,
-        "report": answer.receipt and _report(answer, answer.receipt),
-    }
+    } | ({"report": _report(answer, answer.receipt)} if answer.receipt else {})
 
 
 def _report(answer: Answer, receipt: Receipt) -> dict[str, Any]:
