@@ -102,6 +102,30 @@ def test_steer_beside_the_baseline(ask: httpx.Client, world: World) -> None:
     assert plain["steered"]["tokens"] == plain["baseline"]["tokens"]
 
 
+def test_a_report_comes_with_the_steered_text(ask: httpx.Client, world: World) -> None:
+    asked = {"sae": "1-post", "feature": 5, "unit": "raw", "strength": 6.0}
+    answer = steer(ask, world, asked, report=True)
+    assert "report" not in answer["baseline"]
+    report = answer["steered"]["report"]
+    n = len(report["tokens"])
+    assert report["tokens"][-8:] == answer["steered"]["tokens"] and len(report["kl"]) == 8
+    (site,), (feature,) = report["sites"], report["features"]
+    assert site["hook"] == "blocks.1.hook_resid_post"
+    assert (feature["entry"], feature["sae"], feature["feature"]) == (0, "1-post", 5)
+    lists = [*(site[name] for name in ("norm_before", "norm_after", "angle")),
+             feature["before"], feature["after"]]  # fmt: skip
+    assert all(len(one) == n for one in lists)
+    assert max(site["angle"]) > 1 and max(report["kl"]) > 0
+    with ask.stream("POST", "/v1/steer", json={
+        "model": world.id, "prompt": "The old", "max_new_tokens": 8, "steering": [asked],
+        "report": True, "stream": True,
+    }) as streamed:  # fmt: skip
+        *_, (last, done) = events_of(streamed)
+    assert last == "done" and json.loads(done)["steered"]["report"]["kl"] == pytest.approx(
+        report["kl"], rel=1e-3, abs=1e-5
+    )
+
+
 def test_the_unit_is_the_features_own_maximum(
     ask: httpx.Client, world: World, live: LiveProcess
 ) -> None:
@@ -198,7 +222,8 @@ def test_a_stream_adds_up_to_the_answer(ask: httpx.Client, world: World) -> None
         *deltas, (last, done) = events_of(answer)
     assert {name for name, _ in deltas} == {"delta"}
     assert last == "done"
-    final = SteerAnswer.model_validate_json(done, strict=True).model_dump(mode="json")
+    assert SteerAnswer.model_validate_json(done, strict=True)
+    final = json.loads(done)
     for name in ("steered", "baseline"):
         parts = [json.loads(data) for _, data in deltas]
         own = [part for part in parts if part["answer"] == name]
