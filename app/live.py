@@ -12,7 +12,14 @@ import httpx
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from app.contract.live import ActivationsRequest, LiveHealth, SteerEvent, SteerRequest
+from app.contract.live import (
+    ActivationsRequest,
+    LiveHealth,
+    SteerEvent,
+    SteerRequest,
+    SweepAnswer,
+    SweepRequest,
+)
 from app.errors import Problem, Unavailable, from_body
 
 HEALTH_TIMEOUT_S = 2.0
@@ -56,6 +63,11 @@ class Live:
         """JSON of a `SteerAnswer`, as the worker wrote it."""
         async with self._send("POST", "/steer", request) as response:
             return await response.aread()
+
+    async def sweep(self, request: SweepRequest) -> SweepAnswer:
+        """Answers to one prompt under several doses, with what each did."""
+        async with self._send("POST", "/sweep", request) as response:
+            return SweepAnswer.model_validate_json(await response.aread())
 
     async def steer_events(self, request: SteerRequest) -> AsyncGenerator[SteerEvent, None]:
         """The events of a stream, as they come. A break of the connection is `Unavailable`."""

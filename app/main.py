@@ -22,6 +22,7 @@ from app.api import (
     models,
     saes,
     steer,
+    sweep,
 )
 from app.api.conditional import VERSION
 from app.api.guards import Guards
@@ -44,6 +45,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     features.router,
     activations.router,
     steer.router,
+    sweep.router,
     jobs.router,
     health.router,
     metrics.router,

@@ -2,24 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Annotated, Self
+from typing import Annotated
 
 from fastapi import APIRouter, Body, Request, Response
 from fastapi.openapi.models import Example
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
 from app.api import sse
 from app.api.disconnect import unless_disconnected
 from app.api.interventions import resolve
-from app.api.limits import at_most, check_text
 from app.api.problems import documented
+from app.api.prompted import Prompted, check_limits
 from app.api.state import Services, Use
 from app.contract import live as wire
 from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
-from app.contract.ids import Id
-from app.contract.steering import SteeringEntry
 from app.errors import Problem, Unavailable, from_body
-from app.settings import Settings
 
 router = APIRouter(tags=["live"])
 
@@ -67,35 +64,9 @@ _STREAM = {
 }
 
 
-class SteerRequest(BaseModel):
+class SteerRequest(Prompted):
     """A prompt, and what to change in the model while it goes on with it."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    model: Id
-    prompt: str | None = Field(default=None, description="Text to go on with.")
-    messages: list[wire.Message] | None = Field(
-        default=None,
-        min_length=1,
-        description="A conversation instead of `prompt`, for models with a chat template.",
-    )
-    steering: list[SteeringEntry] = Field(
-        default_factory=list,
-        description="Applied in this order, each on the result of the one before; at most "
-        "SAESCOPE_MAX_STEERING entries (32).",
-    )
-    max_new_tokens: int = Field(
-        default=64, ge=1, description="At most SAESCOPE_MAX_NEW_TOKENS (1,024)."
-    )
-    temperature: float = Field(
-        default=0.0, ge=0, le=10, allow_inf_nan=False, description="0 is greedy."
-    )
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=1, le=1_000_000)
-    seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Same seed, same text.")
-    stop: list[Annotated[str, Field(min_length=1, max_length=256)]] = Field(
-        default_factory=list, max_length=16, description="The text ends before any of these."
-    )
     stream: bool = Field(default=False, description="Answer with server-sent events.")
     baseline: bool = Field(default=True, description="Answer with the unsteered text as well.")
     exact: bool = Field(
@@ -109,12 +80,6 @@ class SteerRequest(BaseModel):
         "norms and angles at the sites, divergence from the unsteered model. Costs another pass "
         "over the text.",
     )
-
-    @model_validator(mode="after")
-    def _one_text(self) -> Self:
-        if (self.prompt is None) == (self.messages is None):
-            raise ValueError("give either `prompt` or `messages`")
-        return self
 
 
 @router.post(
@@ -155,7 +120,7 @@ async def steer(
     data is a problem. What fails before the first event is an ordinary problem. Closing the
     connection stops the generation.
     """
-    _check_limits(services.settings, body)
+    check_limits(services.settings, body)
     interventions = await asyncio.to_thread(resolve, services.shelf, body.model, body.steering)
     wanted = wire.SteerRequest(**body.model_dump(exclude={"steering"}), interventions=interventions)
     if body.stream:
@@ -190,13 +155,3 @@ async def _frames(
         yield sse.frame("error", problem.body())
     finally:
         await events.aclose()
-
-
-def _check_limits(settings: Settings, body: SteerRequest) -> None:
-    limit = settings.max_new_tokens
-    at_most("body.max_new_tokens", body.max_new_tokens, "tokens", limit, "SAESCOPE_MAX_NEW_TOKENS")
-    limit = settings.max_steering
-    at_most("body.steering", len(body.steering), "entries", limit, "SAESCOPE_MAX_STEERING")
-    where = "body.prompt" if body.prompt is not None else "body.messages"
-    text = body.prompt or "".join(message.content for message in body.messages or [])
-    check_text(settings, where, text)

@@ -7,6 +7,7 @@ Every request carries `Authorization: Bearer <token>`. Problems cross as `Proble
 | GET /health | | LiveHealth |
 | POST /activations | ActivationsRequest | ActivationsAnswer |
 | POST /steer | SteerRequest | SteerAnswer, or with `stream` newline-delimited SteerEvent lines |
+| POST /sweep | SweepRequest | SweepAnswer |
 | POST /tokenize | TokenizeRequest | TokenizeAnswer |
 """
 
@@ -81,18 +82,23 @@ class Message(BaseModel):
     content: str
 
 
-class SteerRequest(BaseModel):
+class Prompted(BaseModel):
+    """What to go on with, and how the next token is drawn."""
+
     model: str
     prompt: str | None = None
     messages: list[Message] | None = None
     """Rendered by the model's chat template; exactly one of `prompt` and `messages`."""
-    interventions: list[Intervention]
     max_new_tokens: int = 64
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int | None = None
     seed: int = 0
     stop: list[str] = Field(default_factory=list)
+
+
+class SteerRequest(Prompted):
+    interventions: list[Intervention]
     stream: bool = False
     baseline: bool = True
     exact: bool = False
@@ -164,6 +170,18 @@ class Completion(BaseModel):
 class SteerAnswer(BaseModel):
     steered: Completion
     baseline: Completion | None
+    usage: Usage
+    timings: Timings
+
+
+class SweepRequest(Prompted):
+    doses: list[list[Intervention]]
+    """Interventions of each answer."""
+
+
+class SweepAnswer(BaseModel):
+    answers: list[Completion]
+    """One for each dose, with its report."""
     usage: Usage
     timings: Timings
 

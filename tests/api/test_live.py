@@ -7,6 +7,7 @@ import httpx
 import pytest
 import torch
 
+from app.api.sweep import SweepAnswer
 from app.contract.live import ActivationsAnswer, SteerAnswer
 from app.store import read
 from tests.api.server import ServerProcess, events_of
@@ -231,3 +232,48 @@ def test_a_stream_adds_up_to_the_answer(ask: httpx.Client, world: World) -> None
         assert "".join(part["text"] for part in own) == final[name]["text"]
         assert [token for part in own for token in part["tokens"]] == final[name]["tokens"]
         assert final[name] == whole[name]
+
+
+def test_a_sweep_is_an_answer_for_each_strength(ask: httpx.Client, world: World) -> None:
+    entry = {"sae": "1-post", "feature": 5, "unit": "raw", "strength": 2.0}
+    body = {"model": world.id, "prompt": "The old", "max_new_tokens": 8, "steering": [entry],
+            "temperature": 0.9, "seed": 4}  # fmt: skip
+    strengths = [0, 1, 30, -30]
+    answer = ask.post("/v1/steer/sweep", json=body | {"strengths": strengths})
+    rows = exact(SweepAnswer, answer)["rows"]
+    assert [row["strength"] for row in rows] == strengths
+    for row in rows:
+        steering = [entry | {"strength": 2.0 * row["strength"]}]
+        alone = ask.post(
+            "/v1/steer", json=body | {"steering": steering, "report": True, "baseline": False}
+        ).json()["steered"]
+        assert (row["text"], row["tokens"]) == (alone["text"], alone["tokens"])
+        report, (feature,) = alone["report"], row["features"]
+        assert row["kl"] == pytest.approx(sum(report["kl"]) / 8, rel=1e-3, abs=1e-6)
+        assert row["perplexity"] == pytest.approx(report["perplexity"], rel=1e-3)
+        assert row["unsteered_perplexity"] == pytest.approx(
+            report["unsteered_perplexity"], rel=1e-3
+        )
+        after = report["features"][0]["after"][-8:]
+        assert feature["after"] == pytest.approx(sum(after) / 8, rel=1e-3, abs=1e-5)
+        assert (feature["entry"], feature["sae"], feature["feature"]) == (0, "1-post", 5)
+    assert rows[0]["kl"] == pytest.approx(0, abs=1e-6) and rows[2]["kl"] > rows[1]["kl"]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"strengths": []}, "strengths"),
+        ({"strengths": [1.0] * 33}, "strengths"),
+        ({"strengths": [1e39]}, "32-bit"),
+        ({"steering": []}, "at least one entry"),
+        ({"max_new_tokens": 1_000}, "together they may be"),
+        ({"prompt": None}, "prompt"),
+    ],
+)
+def test_what_cannot_be_swept(
+    ask: httpx.Client, world: World, change: dict[str, Any], sentence: str
+) -> None:
+    body = {"model": world.id, "prompt": "x", "max_new_tokens": 4, "strengths": [1.0],
+            "steering": [ENTRY | {"unit": "raw"}]} | change  # fmt: skip
+    assert sentence in str(problem_of(ask.post("/v1/steer/sweep", json=body), 422))

@@ -7,7 +7,14 @@ import math
 
 from jinja2 import TemplateError
 
-from app.contract.live import ActivationsRequest, SteerRequest, TokenizeRequest
+from app.contract.live import (
+    ActivationsRequest,
+    Prompted,
+    SteerRequest,
+    SweepRequest,
+    TokenizeRequest,
+)
+from app.contract.steering import Intervention
 from app.errors import Invalid, TooLarge
 from app.settings import Settings
 from worker.live.answer import Answer, Generation
@@ -48,25 +55,45 @@ def prepare_capture(request: ActivationsRequest, held: Held, settings: Settings)
 
 
 def prepare_generation(request: SteerRequest, held: Held, settings: Settings) -> Generation:
-    """The generation of a steering request: the steered answer and, if wanted, the baseline.
+    """The generation of a steering request: the steered answer and, if wanted, the baseline."""
+    answers = {"steered": request.interventions}
+    if request.baseline:
+        answers["baseline"] = []
+    receipts = {"steered"} if request.report else set()
+    return _generation(request, answers, receipts, held, settings, request.exact)
+
+
+def prepare_sweep(request: SweepRequest, held: Held, settings: Settings) -> Generation:
+    """The generation of a sweep: an answer with a receipt for each dose, named by its place."""
+    answers = {str(place): dose for place, dose in enumerate(request.doses)}
+    if not answers:
+        raise Invalid("doses is empty; give at least one.")
+    return _generation(request, answers, set(answers), held, settings, exact=False)
+
+
+def _generation(
+    request: Prompted,
+    answers: dict[str, list[Intervention]],
+    receipts: set[str],
+    held: Held,
+    settings: Settings,
+    exact: bool,
+) -> Generation:
+    """Answers to one prompt, by name, each with its interventions.
 
     BOS is put in front of a prompt as the SAEs were trained, or as the model says when they do
     not, or when they differ: it is one prompt for all of them.
     """
     _check_sampling(request)
     resident = held.resident
-    edits = compile_edits(
-        request.interventions,
-        resident.model,
-        held.dictionaries,
-        resident.exact_mid,
-        resident.order,
-    )
+    edits = {
+        name: compile_edits(
+            own, resident.model, held.dictionaries, resident.exact_mid, resident.order
+        )
+        for name, own in answers.items()
+    }
     prompt = _prompt(request, resident.model, held.dictionaries)
     _check_room(len(prompt), request.max_new_tokens, held)
-    answers = [("steered", edits)]
-    if request.baseline:
-        answers.append(("baseline", ()))
     return Generation(
         answers=[
             Answer(
@@ -78,11 +105,11 @@ def prepare_generation(request: SteerRequest, held: Held, settings: Settings) ->
                 eos_ids=resident.model.eos_ids,
                 vocabulary=resident.vocabulary,
                 text=Detokenizer(request.stop),
-                wants_receipt=request.report and name == "steered",
+                wants_receipt=name in receipts,
             )
-            for name, own in answers
+            for name, own in edits.items()
         ],
-        exact=request.exact,
+        exact=exact,
         timeout_s=settings.live_timeout_s,
     )
 
@@ -121,7 +148,7 @@ def _check_ids(where: str, ids: list[int], model: LanguageModel) -> None:
 
 
 def _prompt(
-    request: SteerRequest, model: LanguageModel, dictionaries: dict[str, Dictionary]
+    request: Prompted, model: LanguageModel, dictionaries: dict[str, Dictionary]
 ) -> list[int]:
     if (request.prompt is None) == (request.messages is None):
         raise Invalid("Give either prompt or messages.")
@@ -135,7 +162,7 @@ def _prompt(
     return ids
 
 
-def _render(request: SteerRequest, model: LanguageModel) -> str:
+def _render(request: Prompted, model: LanguageModel) -> str:
     if not model.has_chat_template:
         raise Invalid(f"{model.id} has no chat template; give a prompt instead of messages.")
     messages = [message.model_dump() for message in request.messages or ()]
@@ -149,7 +176,7 @@ def _render(request: SteerRequest, model: LanguageModel) -> str:
         raise Invalid(f"The chat template of {model.id} refuses these messages: {error}") from error
 
 
-def _check_sampling(request: SteerRequest) -> None:
+def _check_sampling(request: Prompted) -> None:
     if not (math.isfinite(request.temperature) and request.temperature >= 0):
         raise Invalid(f"temperature is {request.temperature}; it must be 0 (greedy) or more.")
     if not 0 < request.top_p <= 1:

@@ -29,10 +29,16 @@ def steer_answer(generation: Generation) -> dict[str, Any]:
     return {
         "steered": answers["steered"],
         "baseline": answers.get("baseline"),
-        "usage": {
-            "prompt_tokens": len(generation.answers[0].prompt),
-            "completion_tokens": sum(len(answer.tokens) for answer in generation.answers),
-        },
+        "usage": _usage(generation),
+        "timings": _timings(generation),
+    }
+
+
+def sweep_answer(generation: Generation) -> dict[str, Any]:
+    """A `SweepAnswer`."""
+    return {
+        "answers": [_completion(answer) for answer in generation.answers],
+        "usage": _usage(generation),
         "timings": _timings(generation),
     }
 
@@ -95,6 +101,13 @@ def _report(answer: Answer, receipt: Receipt) -> dict[str, Any]:
             for place, of in receipt.features.items()
             if (dictionary := answer.edits[place].dictionary)
         ],
+    }
+
+
+def _usage(generation: Generation) -> dict[str, int]:
+    return {
+        "prompt_tokens": len(generation.answers[0].prompt),
+        "completion_tokens": sum(len(answer.tokens) for answer in generation.answers),
     }
 
 

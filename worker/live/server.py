@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from app.contract.live import ActivationsRequest, SteerRequest, TokenizeRequest
+from app.contract.live import ActivationsRequest, SteerRequest, SweepRequest, TokenizeRequest
 from app.errors import BadRequest, Invalid, Problem
 from worker.live.service import LiveService
 
@@ -47,6 +47,7 @@ def create_server(service: LiveService, token: str) -> Starlette:
                 ("POST", "/tokenize", routes.tokenize),
                 ("POST", "/activations", routes.activations),
                 ("POST", "/steer", routes.steer),
+                ("POST", "/sweep", routes.sweep),
             )
         ],
         lifespan=lifespan,
@@ -81,6 +82,11 @@ class Routes:
             return EventStream(self._service.events(held, generation))
         answer = self._service.answer(held, generation)
         return _json(await _while_connected(request.receive, answer))
+
+    async def sweep(self, request: Request) -> Response:
+        """Answers to one prompt under several doses."""
+        body = await _parse(request, SweepRequest)
+        return _json(await _while_connected(request.receive, self._service.sweep(body)))
 
 
 class ClientGone(Exception):

@@ -16,14 +16,16 @@ from app.contract.live import (
     ActivationsRequest,
     LiveHealth,
     SteerRequest,
+    SweepRequest,
     TokenizeAnswer,
     TokenizeRequest,
 )
+from app.contract.steering import Intervention
 from app.settings import Settings
 from worker.live import render
 from worker.live.answer import Answer, Generation
 from worker.live.library import Library
-from worker.live.prepare import prepare_capture, prepare_generation, tokenize
+from worker.live.prepare import prepare_capture, prepare_generation, prepare_sweep, tokenize
 from worker.live.resident import Held
 from worker.live.thread import ModelThread
 
@@ -80,19 +82,20 @@ class LiveService:
 
     async def prepare(self, request: SteerRequest) -> tuple[Held, Generation]:
         """A generation, checked and ready to run."""
-        saes = list(dict.fromkeys(name for entry in request.interventions for name in entry.saes))
-        held = await self._hold(request.model, saes, engine=True)
+        held = await self._hold_all(request.model, request.interventions)
         return held, await self._at_desk(lambda: prepare_generation(request, held, self._settings))
 
     async def answer(self, held: Held, generation: Generation) -> dict[str, Any]:
         """Run a generation; a `SteerAnswer`. Leaving early cancels it."""
-        with self._running(held, generation) as news:
-            while generation.ended is None:
-                await news.wait()
-                news.clear()
-        if generation.problem is not None:
-            raise generation.problem
+        await self._run(held, generation)
         return render.steer_answer(generation)
+
+    async def sweep(self, request: SweepRequest) -> dict[str, Any]:
+        """A `SweepAnswer`. Leaving early cancels it."""
+        held = await self._hold_all(request.model, [one for dose in request.doses for one in dose])
+        generation = await self._at_desk(lambda: prepare_sweep(request, held, self._settings))
+        await self._run(held, generation)
+        return await self._at_desk(lambda: render.sweep_answer(generation))
 
     async def events(self, held: Held, generation: Generation) -> AsyncGenerator[dict[str, Any]]:
         """Run a generation; `SteerEvent`s as they come. Leaving early cancels it."""
@@ -109,6 +112,14 @@ class LiveService:
                         yield delta
         yield render.last_event(generation)
 
+    async def _run(self, held: Held, generation: Generation) -> None:
+        with self._running(held, generation) as news:
+            while generation.ended is None:
+                await news.wait()
+                news.clear()
+        if generation.problem is not None:
+            raise generation.problem
+
     @contextmanager
     def _running(self, held: Held, generation: Generation) -> Iterator[asyncio.Event]:
         news = self._news[generation] = asyncio.Event()
@@ -118,6 +129,11 @@ class LiveService:
         finally:
             generation.cancelled = generation.ended is None
             del self._news[generation]
+
+    async def _hold_all(self, model: str, interventions: list[Intervention]) -> Held:
+        """The model with its engine, and every SAE that these take."""
+        saes = list(dict.fromkeys(name for entry in interventions for name in entry.saes))
+        return await self._hold(model, saes, engine=True)
 
     async def _hold(self, model: str, saes: list[str], engine: bool) -> Held:
         wanted = await self._at_desk(lambda: self._library.look_up(model, saes, engine))
