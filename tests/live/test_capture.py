@@ -9,6 +9,7 @@ import torch
 from app.errors import Invalid
 from tests.live.world import KINDS, SITES, TEXTS, World
 from worker.live.capture import CaptureJob, CaptureQueue, Reading
+from worker.live.residuals import ResidualCache
 from worker.live.strongest import Strongest, strongest
 from worker.tokens import encode_text
 
@@ -173,3 +174,44 @@ def test_numbers_that_are_not_finite_fail_the_jobs_whose_texts_have_them(world: 
         assert "not finite at blocks.1.hook_resid_post" in error.detail
         assert "SAESCOPE_DTYPE=float32" in error.detail
     assert other.answer.exception() is None
+
+
+def test_a_text_that_was_just_read_needs_no_forward(world: World) -> None:
+    queue, texts = CaptureQueue(world.model), ids(world, *TEXTS)
+    first = CaptureJob(texts, [reading(world, "1-topk"), reading(world, "1-act", (1, 2))])
+    queue.submit(first)
+    while queue.waiting:
+        queue.step()
+
+    def never(*_: object) -> None:
+        raise AssertionError("a forward")
+
+    handle = world.model.hf.register_forward_pre_hook(never)
+    again = CaptureJob(texts[::-1], [reading(world, "1-act", (2,)), reading(world, "1-standard")])
+    queue.submit(again)
+    while queue.waiting:
+        queue.step()
+    elsewhere = CaptureJob(texts[:1], [reading(world, "1-pre")])
+    queue.submit(elsewhere)
+    queue.step()
+    handle.remove()
+    assert isinstance(elsewhere.answer.exception(), AssertionError)
+    for text, own, right in zip(texts[::-1], again.answer.result(), first.answer.result()[::-1],
+                                strict=True):  # fmt: skip
+        assert np.allclose(own["1-act"][:, 0], right["1-act"][:, 1], rtol=1e-5, atol=1e-6)
+        values = dense(own["1-standard"], len(text), 96)
+        limit = np.partition(alone(world, text, "1-standard"), -8, axis=1)[:, -8:-7]
+        strong = np.maximum(alone(world, text, "1-standard"), 0)
+        assert np.allclose(values, np.where(strong >= limit, strong, 0), rtol=1e-4, atol=1e-5)
+
+
+def test_states_that_were_not_used_for_longest_go_first() -> None:
+    cache, state = ResidualCache(most_bytes=3 * 40), torch.ones(1, 10)
+    for text in (1, 2, 3):
+        cache.put((text,), "hook", state)
+    assert cache.get((1,), ["hook"])
+    cache.put((4,), "hook", state)
+    assert [text for text in (1, 2, 3, 4) if cache.get((text,), ["hook"])] == [1, 3, 4]
+    assert cache.get((1,), ["hook", "other"]) is None
+    cache.put((5,), "hook", torch.ones(1, 40))
+    assert not any(cache.get((text,), ["hook"]) for text in range(6))

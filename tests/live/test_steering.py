@@ -9,8 +9,8 @@ import torch
 from app.contract.steering import Intervention
 from app.errors import Invalid
 from tests.live.reference import Reference, by_bridge, by_hooked_transformer, check_same
-from tests.live.world import KINDS, SITES, TEXTS, World, entry, run
-from tests.worker.tiny import save_model
+from tests.live.world import KINDS, SITES, TEXTS, World, build_world, entry, run
+from tests.worker.tiny import ModelKind, save_model
 from worker.activations import capture
 from worker.live.answer import Generation
 from worker.models import load_model
@@ -188,9 +188,18 @@ def test_steering_changes_the_text(world: World) -> None:
     assert len({tuple(generation.answers[0].tokens) for generation in generations}) == 3
 
 
+@pytest.mark.parametrize("kind", ["neox", "qwen2", "gemma3"])
+def test_architectures_that_have_no_world_of_their_own(kind: ModelKind, tmp_path: Path) -> None:
+    """Parallel blocks, biased attention, five sliding layers to a full one."""
+    check_every_site(build_world(tmp_path, kind))
+
+
 @pytest.mark.parametrize("name", ["llama", "gemma"])
 def test_other_architectures(name: str, request: pytest.FixtureRequest) -> None:
-    world: World = request.getfixturevalue(name)
+    check_every_site(request.getfixturevalue(name))
+
+
+def check_every_site(world: World) -> None:
     cases = [
         [entry(sae=f"1-{site}", feature=11 + i, method=method, amount=METHODS[method])]
         for i, (site, method) in enumerate(zip(SITES, itertools.cycle(METHODS), strict=False))

@@ -5,12 +5,14 @@ anybody that are nearest to it in length, right-padded, up to a budget of tokens
 stops at the deepest hook point asked for serves all SAEs; each SAE encodes the tokens of the texts
 that want it, without padding: whole features column by column, or the strongest per token.
 
+States of recent texts are kept (`worker.live.residuals`), and need no forward.
+
 Nothing is left out: values at BOS and other special tokens are reported as they are.
 """
 
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ from jaxtyping import Float
 
 from app.errors import Problem
 from worker.activations import capture, not_finite
+from worker.live.residuals import ResidualCache, State, Text
 from worker.live.strongest import Strongest, strongest
 from worker.models import LanguageModel
 from worker.saes import Dictionary
@@ -73,6 +76,7 @@ class CaptureQueue:
     def __init__(self, model: LanguageModel, budget: int = CAPTURE_TOKENS) -> None:
         self._model = model
         self._budget = budget
+        self._cache = ResidualCache()
         self._jobs: deque[CaptureJob] = deque()
 
     @property
@@ -124,39 +128,58 @@ class CaptureQueue:
                 return waiting[:count]
         return waiting
 
+    def _states(self, pieces: list[Piece]) -> list[dict[str, State]]:
+        """States of every text at the hook points that its readings want, or at more."""
+        kept = [self._cache.get(_text(piece), _hooks(piece)) for piece in pieces]
+        missing = [piece for piece, own in zip(pieces, kept, strict=True) if own is None]
+        fresh = iter(self._capture(missing) if missing else [])
+        return [next(fresh) if own is None else own for own in kept]
+
+    def _capture(self, pieces: list[Piece]) -> list[dict[str, State]]:
+        """States of every text at all hook points that any of them wants, by one forward."""
+        hooks = sorted(set().union(*map(_hooks, pieces)))
+        captured = capture(self._model, _padded(pieces), hooks)
+        found = []
+        for row, piece in enumerate(pieces):
+            # Copies: what is kept of a text must not keep the whole batch.
+            own = {hook: captured[hook][row, : _length(piece)].clone() for hook in hooks}
+            for hook, state in own.items():
+                self._cache.put(_text(piece), hook, state)
+            found.append(own)
+        return found
+
     def _run(self, pieces: list[Piece]) -> None:
-        hooks = {reading.dictionary.hook_name for job, _ in pieces for reading in job.readings}
-        states = capture(self._model, _padded(pieces), sorted(hooks))
+        states = self._states(pieces)
         wanted: dict[Dictionary, list[tuple[int, Reading]]] = {}
         for row, (job, _) in enumerate(pieces):
             for reading in job.readings:
                 wanted.setdefault(reading.dictionary, []).append((row, reading))
-        broken = {hook: _not_finite(state, pieces) for hook, state in states.items()}
         for dictionary, members in wanted.items():
             hook = dictionary.hook_name
-            for row in broken[hook].intersection(row for row, _ in members):
+            broken = {row for row, _ in members if not states[row][hook].isfinite().all()}
+            for row in broken:
                 _fail(pieces[row][0], not_finite(self._model, hook))
-            members = [member for member in members if member[0] not in broken[hook]]
+            members = [member for member in members if member[0] not in broken]
             try:
-                _encode(dictionary, states[hook], pieces, members)
+                _encode(dictionary, [own.get(hook) for own in states], pieces, members)
             except Exception as error:  # whatever it is, only who reads this dictionary caused it
                 log.exception("Encoding by %s failed", dictionary.id)
                 for row, _ in members:
                     _fail(pieces[row][0], error)
 
 
-def _not_finite(state: Float[torch.Tensor, "n t w"], pieces: list[Piece]) -> set[int]:
-    """Rows with numbers that are not finite; what is at the padding does not count."""
-    finite = state.isfinite()
-    if bool(finite.all()):
-        return set()
-    rows = finite.all(dim=-1)
-    return {row for row, piece in enumerate(pieces) if not rows[row, : _length(piece)].all()}
+def _hooks(piece: Piece) -> set[str]:
+    return {reading.dictionary.hook_name for reading in piece[0].readings}
+
+
+def _text(piece: Piece) -> Text:
+    job, text = piece
+    return tuple(job.texts[text])
 
 
 def _encode(
     dictionary: Dictionary,
-    state: Float[torch.Tensor, "n t w"],
+    states: Sequence[State | None],
     pieces: list[Piece],
     members: list[tuple[int, Reading]],
 ) -> None:
@@ -164,19 +187,19 @@ def _encode(
     for whole in (False, True):
         group = [m for m in members if (m[1].features is not None) is whole]
         if group:
-            _encode_group(dictionary, state, pieces, group, whole)
+            _encode_group(dictionary, states, pieces, group, whole)
 
 
 def _encode_group(
     dictionary: Dictionary,
-    state: Float[torch.Tensor, "n t w"],
+    states: Sequence[State | None],
     pieces: list[Piece],
     group: list[tuple[int, Reading]],
     whole: bool,
 ) -> None:
     """Encode the texts of a group together and give each its part."""
     lengths = [_length(pieces[row]) for row, _ in group]
-    x = torch.cat([state[row, :n] for (row, _), n in zip(group, lengths, strict=True)]).float()
+    x = torch.cat([state for row, _ in group if (state := states[row]) is not None]).float()
     starts = np.cumsum([0, *lengths]).tolist()
     readings = [reading for _, reading in group]
     parts = (_columns if whole else _top)(dictionary, x, readings, starts)
