@@ -11,7 +11,8 @@ CACHE_BYTES = 2**27
 """Of one model."""
 
 Text = tuple[int, ...]
-State = Float[torch.Tensor, "t w"]
+State = Float[torch.Tensor, "_ _"]
+"""Activations by token, of one text at one hook point."""
 
 
 class ResidualCache:
