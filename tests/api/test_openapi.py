@@ -22,6 +22,7 @@ OPERATIONS = {
     "get_feature": "GET /v1/models/{model}/saes/{sae}/features/{index}",
     "get_activations": "POST /v1/activations",
     "steer": "POST /v1/steer",
+    "sweep": "POST /v1/steer/sweep",
     "submit_job": "POST /v1/jobs",
     "list_jobs": "GET /v1/jobs",
     "get_job": "GET /v1/jobs/{job}",
