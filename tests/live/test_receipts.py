@@ -8,6 +8,8 @@ from tests.live.reference import Reference, by_bridge
 from tests.live.world import TEXTS, World, entry, run
 from worker.live.answer import Generation
 from worker.live.receipt import Receipt
+from worker.live.resident import Held
+from worker.live.steering import Edit
 
 CASES = {
     "two at one site": [
@@ -124,3 +126,24 @@ def test_who_leaves_while_its_receipt_is_made_is_let_go(world: World) -> None:
     assert leaving in held.engine.step()
     run(held)
     assert leaving.answers[0].receipt is None and staying.answers[0].receipt is not None
+    assert not edits_left(held)
+
+
+def edits_left(held: Held) -> list[Edit]:
+    """Edits that any slot still has."""
+    return [edit for row in held.engine._forward._steering._rows for edit in row]
+
+
+def test_nothing_of_a_receipt_or_a_long_prompt_stays_behind(world: World) -> None:
+    held = world.held("1-pre", prefill_tokens=12)
+    entries = [entry(sae="1-pre", feature=2, amount=6.0)]
+    run(held, world.generation(held, TEXTS[0], interventions=entries, report=True))
+    assert not edits_left(held)
+    leaving = world.generation(held, TEXTS[0], interventions=entries)
+    held.engine.submit(leaving)
+    held.engine.step()
+    held.engine.step()
+    assert edits_left(held) and not leaving.answers[0].tokens
+    leaving.cancelled = True
+    run(held)
+    assert not edits_left(held)

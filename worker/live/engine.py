@@ -156,6 +156,7 @@ class BatchEngine:
                 self._leave(row)
         if self._long and _is_over(self._long.row):
             self._long = None
+            self._forward.vacate(self._forward.long_room)
         self._queue = deque(row for row in self._queue if not _is_over(row))
         for generation in ended:
             self._receipts.drop(generation)
@@ -188,8 +189,11 @@ class BatchEngine:
         place = len(self._rows) - 1
 
         def last() -> Float[torch.Tensor, "1 v"]:
-            logits = self._piece(prompt[begin:end], begin)
-            self._forward.admit(place, len(prompt))
+            try:
+                logits = self._piece(prompt[begin:end], begin)
+                self._forward.admit(place, len(prompt))
+            finally:
+                self._forward.vacate(self._forward.long_room)
             return logits
 
         return self._advance(place, last)

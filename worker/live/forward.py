@@ -96,6 +96,12 @@ class BatchForward:
         for row, own in enumerate(edits, room.start):
             self._steering.put(row, own)
 
+    def vacate(self, room: slice) -> None:
+        """Take the edits out of a room: while they are there, every step works at their sites, and
+        their dictionaries stay in memory."""
+        for row in range(room.start, room.stop):
+            self._steering.put(row, ())
+
     def piece(
         self,
         room: slice,

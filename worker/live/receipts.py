@@ -39,12 +39,15 @@ class Receipts:
     def drop(self, generation: Generation) -> None:
         """Forget a generation."""
         self._made.discard(generation)
+        if self.first is generation:
+            self._forward.vacate(self._forward.receipt_room)
         self._waiting = [one for one in self._waiting if one[0] is not generation]
 
     def step(self) -> None:
         """Process one piece; what the model raises comes out."""
         generation, maker = self._waiting[0]
         if maker.advance(self._forward, self._size):
+            self._forward.vacate(self._forward.receipt_room)
             self._waiting.pop(0)
             self._made.add(generation)
 
