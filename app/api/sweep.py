@@ -12,7 +12,7 @@ from app.api.disconnect import unless_disconnected
 from app.api.interventions import resolve
 from app.api.problems import documented, invalid
 from app.api.prompted import Prompted, check_limits
-from app.api.state import Services, Use
+from app.api.state import Use
 from app.contract import live as wire
 from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
 from app.contract.steering import Intervention
@@ -97,7 +97,8 @@ async def sweep(
     check_limits(services.settings, body)
     if not body.steering:
         raise invalid("body.steering", "is empty", "at least one entry")
-    doses = await asyncio.to_thread(_doses, services, body)
+    interventions = await asyncio.to_thread(resolve, services.shelf, body.model, body.steering)
+    doses = [_dose(interventions, strength) for strength in body.strengths]
     wanted = wire.SweepRequest(**body.model_dump(exclude={"steering", "strengths"}), doses=doses)
     answer = await unless_disconnected(request, services.live.sweep(wanted))
     rows = [
@@ -107,16 +108,9 @@ async def sweep(
     return SweepAnswer(rows=rows, usage=answer.usage, timings=answer.timings)
 
 
-def _doses(services: Services, body: SweepRequest) -> list[list[Intervention]]:
-    """Interventions for every strength."""
-    scaled = [
-        [
-            entry.model_copy(update={"strength": entry.strength * strength})
-            for entry in body.steering
-        ]
-        for strength in body.strengths
-    ]
-    return [resolve(services.shelf, body.model, entries) for entries in scaled]
+def _dose(interventions: list[Intervention], strength: float) -> list[Intervention]:
+    """Amounts are linear in the strength for every method but ablate, whose amount is 0."""
+    return [one.model_copy(update={"amount": one.amount * strength}) for one in interventions]
 
 
 def _row(strength: float, completion: wire.Completion) -> SweepRow:
