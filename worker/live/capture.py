@@ -12,7 +12,7 @@ Nothing is left out: values at BOS and other special tokens are reported as they
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -129,7 +129,8 @@ class CaptureQueue:
         return waiting
 
     def _states(self, pieces: list[Piece]) -> list[dict[str, State]]:
-        """States of every text at the hook points that its readings want, or at more."""
+        """States of every text at the hook points that its readings want, or at more; without those
+        that are not finite."""
         kept = [self._cache.get(_text(piece), _hooks(piece)) for piece in pieces]
         missing = [piece for piece, own in zip(pieces, kept, strict=True) if own is None]
         fresh = iter(self._capture(missing) if missing else [])
@@ -139,10 +140,15 @@ class CaptureQueue:
         """States of every text at all hook points that any of them wants, by one forward."""
         hooks = sorted(set().union(*map(_hooks, pieces)))
         captured = capture(self._model, _padded(pieces), hooks)
+        broken = {hook: _not_finite(state, pieces) for hook, state in captured.items()}
         found = []
         for row, piece in enumerate(pieces):
             # Copies: what is kept of a text must not keep the whole batch.
-            own = {hook: captured[hook][row, : _length(piece)].clone() for hook in hooks}
+            own = {
+                hook: captured[hook][row, : _length(piece)].clone()
+                for hook in hooks
+                if row not in broken[hook]
+            }
             for hook, state in own.items():
                 self._cache.put(_text(piece), hook, state)
             found.append(own)
@@ -156,12 +162,11 @@ class CaptureQueue:
                 wanted.setdefault(reading.dictionary, []).append((row, reading))
         for dictionary, members in wanted.items():
             hook = dictionary.hook_name
-            broken = {row for row, _ in members if not states[row][hook].isfinite().all()}
-            for row in broken:
+            for row in (row for row, _ in members if hook not in states[row]):
                 _fail(pieces[row][0], not_finite(self._model, hook))
-            members = [member for member in members if member[0] not in broken]
+            members = [member for member in members if hook in states[member[0]]]
             try:
-                _encode(dictionary, [own.get(hook) for own in states], pieces, members)
+                _encode(dictionary, states, pieces, members)
             except Exception as error:  # whatever it is, only who reads this dictionary caused it
                 log.exception("Encoding by %s failed", dictionary.id)
                 for row, _ in members:
@@ -177,9 +182,18 @@ def _text(piece: Piece) -> Text:
     return tuple(job.texts[text])
 
 
+def _not_finite(state: Float[torch.Tensor, "n t w"], pieces: list[Piece]) -> set[int]:
+    """Rows with numbers that are not finite; what is at the padding does not count."""
+    finite = state.isfinite()
+    if bool(finite.all()):
+        return set()
+    rows = finite.all(dim=-1)
+    return {row for row, piece in enumerate(pieces) if not rows[row, : _length(piece)].all()}
+
+
 def _encode(
     dictionary: Dictionary,
-    states: Sequence[State | None],
+    states: list[dict[str, State]],
     pieces: list[Piece],
     members: list[tuple[int, Reading]],
 ) -> None:
@@ -192,14 +206,14 @@ def _encode(
 
 def _encode_group(
     dictionary: Dictionary,
-    states: Sequence[State | None],
+    states: list[dict[str, State]],
     pieces: list[Piece],
     group: list[tuple[int, Reading]],
     whole: bool,
 ) -> None:
     """Encode the texts of a group together and give each its part."""
     lengths = [_length(pieces[row]) for row, _ in group]
-    x = torch.cat([state for row, _ in group if (state := states[row]) is not None]).float()
+    x = torch.cat([states[row][dictionary.hook_name] for row, _ in group]).float()
     starts = np.cumsum([0, *lengths]).tolist()
     readings = [reading for _, reading in group]
     parts = (_columns if whole else _top)(dictionary, x, readings, starts)
