@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _SCRATCH = re.compile(r"\..+\.[0-9a-f]{16}")
@@ -77,6 +77,16 @@ def _lock(folder: Path, how: int) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def remove_folder(folder: Path) -> bool:
+    """Take a folder's name away at once, then its files; whether it is gone. Another process may do
+    the same."""
+    doomed = scratch_name(folder)
+    with suppress(FileNotFoundError):
+        folder.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+    return not doomed.exists()
 
 
 def copy_file(source: Path, final: Path) -> None:

@@ -6,12 +6,11 @@ processes may use and trim the same spills, so any folder can be gone by the tim
 
 import fcntl
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from worker.durable import scratch_name, sweep
+from worker.durable import remove_folder, sweep
 
 
 @contextmanager
@@ -54,11 +53,7 @@ def _remove(folder: Path) -> bool:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        doomed = scratch_name(folder)
-        with suppress(FileNotFoundError):
-            folder.rename(doomed)
-            shutil.rmtree(doomed, ignore_errors=True)
-    return not doomed.exists()
+        return remove_folder(folder)
 
 
 def _lock_of(folder: Path) -> Path:

@@ -20,7 +20,6 @@ written, `starts` says them. An entry takes 8 bytes.
 import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -31,7 +30,7 @@ import torch
 from isal import isal_zlib
 from jaxtyping import Float, Int
 
-from worker.durable import is_there, new_folder, scratch_name
+from worker.durable import is_there, new_folder, remove_folder
 from worker.precompute.appender import Appender
 from worker.precompute.forward import Encoded, Entries
 from worker.precompute.plan import Shard
@@ -127,9 +126,7 @@ class Spill:
         if _is_intact(path):
             return True
         log.warning("The spilled shard %s is damaged; it is computed again", path)
-        doomed = scratch_name(path)
-        path.rename(doomed)
-        shutil.rmtree(doomed)
+        remove_folder(path)
         return False
 
     def new(self, shard: Shard) -> AbstractContextManager[Path]:
