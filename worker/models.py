@@ -10,7 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
+from jaxtyping import Bool
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -70,6 +72,11 @@ class LanguageModel:
     def fingerprint(self) -> str:
         """sha256 over the folder's files; reads them all, once."""
         return fingerprint_model(self.path)
+
+    @cached_property
+    def is_special(self) -> Bool[np.ndarray, " vocab"]:
+        """Which ids are BOS and other special tokens; the tokenizer may know more than the model."""
+        return np.isin(np.arange(self.vocab_size), list(self.special_ids))
 
     @property
     def hook_points(self) -> dict[str, int]:

@@ -4,12 +4,10 @@ Its site is the input of the norm in front of the MLP, and the block adds the ML
 very tensor that it gave to that norm: only writing into that tensor changes the stream as well.
 """
 
-from collections.abc import Callable
-
 import torch
 
 from worker.models import LanguageModel
-from worker.sites import add_hook
+from worker.order import visit_sites
 
 
 def is_resid_mid(hook_name: str) -> bool:
@@ -22,35 +20,21 @@ def put(hook_name: str, state: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
     return state.copy_(new) if is_resid_mid(hook_name) else new
 
 
-@torch.inference_mode()
 def find_exact_mid(model: LanguageModel) -> frozenset[str]:
     """The resid_mid hook points at which `put` changes the residual stream itself.
 
     Probed in one forward: with something added in place at every resid_mid, a sequential block's
     output is that resid_mid plus mlp_out. A parallel block, or one that keeps a copy, differs.
     """
-    mids = [name for name in model.sites if is_resid_mid(name)]
     seen: dict[str, torch.Tensor] = {}
-    handles = [
-        add_hook(model.hf.get_submodule(site.module), site.side, _probe(name, seen))
-        for name, site in model.sites.items()
-    ]
-    try:
-        ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
-        model.hf(input_ids=ids, use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return frozenset(mid for mid in mids if _is_exact(mid, seen))
 
-
-def _probe(name: str, seen: dict[str, torch.Tensor]) -> Callable[[torch.Tensor], None]:
-    def run(state: torch.Tensor) -> None:
+    def visit(name: str, state: torch.Tensor) -> None:
         if is_resid_mid(name):
             state.add_(state.abs().max() + 1)
         seen[name] = state.float().clone()
 
-    return run
+    visit_sites(model, visit)
+    return frozenset(name for name in seen if is_resid_mid(name) and _is_exact(name, seen))
 
 
 def _is_exact(mid: str, seen: dict[str, torch.Tensor]) -> bool:

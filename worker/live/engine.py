@@ -18,7 +18,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -47,45 +46,8 @@ class LongPrompt:
     """Tokens processed."""
 
 
-@runtime_checkable
-class Engine(Protocol):
-    """What the model thread asks of a generation backend."""
-
-    @property
-    def max_len(self) -> int:
-        """Tokens of prompt and answer together that a row holds."""
-        ...
-
-    @property
-    def running(self) -> int:
-        """Rows in the batch."""
-        ...
-
-    @property
-    def waiting(self) -> int:
-        """Answers that have not joined."""
-        ...
-
-    @property
-    def generated(self) -> int:
-        """Tokens sampled so far, of all answers."""
-        ...
-
-    def submit(self, generation: Generation) -> None:
-        """Queue a generation that was checked beforehand."""
-        ...
-
-    def step(self) -> set[Generation]:
-        """Advance every row; return the generations that changed."""
-        ...
-
-    def abort(self, problem: Problem) -> set[Generation]:
-        """Fail everything that runs or waits; return what changed."""
-        ...
-
-
 class BatchEngine:
-    """`Engine` over a Hugging Face model in this process."""
+    """`worker.live.backend.Engine` over a Hugging Face model in this process."""
 
     def __init__(self, forward: BatchForward, prefill_tokens: int = PREFILL_TOKENS) -> None:
         self._forward = forward

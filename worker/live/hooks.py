@@ -149,8 +149,7 @@ class Steering:
         self.seen: dict[str, torch.Tensor] = {}
         self.ids: torch.Tensor = torch.zeros(slots, 1, dtype=torch.long)
         """Tokens of the forward under way, [rows, tokens]."""
-        self._special = torch.zeros(model.vocab_size, dtype=torch.bool, device=model.device)
-        self._special[[i for i in model.special_ids if i < model.vocab_size]] = True
+        self._special = torch.from_numpy(model.is_special).to(model.device)
         self.failed: dict[int, Exception] = {}
         """Rows whose edit failed in the last forward."""
         self.tap: frozenset[str] = frozenset()

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 from app.store.records import Vocabulary
+from worker.live.backend import Engine
 from worker.live.capture import CaptureQueue
-from worker.live.engine import Engine
 from worker.models import LanguageModel
 from worker.saes import Dictionary
 

@@ -85,7 +85,7 @@ def _corpus(work: Work) -> Corpus:
         lengths=torch.from_numpy(np.diff(work.sequences.offsets)),
         tokens=work.report.tokens,
         quoted=quote(vocabulary(work.model).display),
-        context=Context(work.sequences, work.special(), work.settings.seed),
+        context=Context(work.sequences, work.model.is_special, work.settings.seed),
     )
 
 
@@ -153,5 +153,7 @@ class _Ranges:
             return None
         share, seed = share_of(report.tokens, report.entries[name]), work.settings.seed
         with report.timed("sample"):
-            report.sampled[name] = sampled_tokens(work.sequences, work.special(), share, seed)
+            report.sampled[name] = sampled_tokens(
+                work.sequences, work.model.is_special, share, seed
+            )
             return draw_sample(self._spill, work.shards, work.sequences, work.bits, share, seed)

@@ -44,8 +44,7 @@ class Forward:
         self._model, self._dictionaries = model, dictionaries
         self._block = _BLOCK.get(model.device.type, _BLOCK["cpu"])
         self._hooks = sorted({dictionary.hook_name for dictionary in dictionaries})
-        self._special = torch.zeros(model.vocab_size, dtype=torch.bool)
-        self._special[[i for i in model.special_ids if i < model.vocab_size]] = True
+        self._special = torch.from_numpy(model.is_special)
 
     def counted(self, batch: Batch) -> Bool[torch.Tensor, "batch seq"]:
         """Positions that count: neither padding nor special tokens."""

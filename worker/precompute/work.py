@@ -3,9 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Bool
-
 from worker.models import LanguageModel, kind_of
 from worker.precompute.plan import plan_shards, position_bits
 from worker.precompute.report import Report
@@ -46,9 +43,3 @@ class Work:
             "batch tokens": self.settings.batch_tokens,
             "arithmetic": ARITHMETIC,
         }
-
-    def special(self) -> Bool[np.ndarray, " vocab"]:
-        """The tokens that do not count."""
-        special = np.zeros(self.model.vocab_size, dtype=bool)
-        special[[i for i in self.model.special_ids if i < len(special)]] = True
-        return special

@@ -38,7 +38,7 @@ class Activations:
             Invalid: the corpus has fewer trained tokens than one batch.
         """
         self._model, self._sequences, self._settings = model, sequences, settings
-        self._special = np.isin(np.arange(model.vocab_size), list(model.special_ids))
+        self._special = model.is_special
         lengths = _trained_lengths(sequences, self._special)
         rows, held_out = hold_out(lengths)
         self.held_out = take(sequences, held_out)
