@@ -1,8 +1,8 @@
 """Stored examples against the model: every value is computed again and compared.
 
 An example's sequence is run through the model whole, in another batch than the evidence's own, so
-the last bits differ. What the example says of its sequence is compared at every position, and the feature's stored
-maximum with its strongest example.
+the last bits differ. What the example says of its sequence is compared at every position, and the
+feature's stored maximum with its strongest example.
 
 Thresholds and TopK switch features on and off, and exactly at the switching point the last bits
 decide between a value and 0. So a difference does not count, and is told apart (`at_edge`), where
