@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from app.api import (
     activations,
+    calibrate,
     docs,
     features,
     handlers,
@@ -46,6 +47,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     activations.router,
     steer.router,
     sweep.router,
+    calibrate.router,
     jobs.router,
     health.router,
     metrics.router,

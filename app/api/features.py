@@ -90,7 +90,8 @@ async def get_feature(
     Dead features have an empty history: no examples, a maximum of 0.
     """
     stored, vocabulary = await services.lookups(model, sae, index)
-    return tagged(request, stored.run_id, lambda: _json(stored, vocabulary))
+    identity = f"{stored.run_id} {stored.calibration}"
+    return tagged(request, identity, lambda: _json(stored, vocabulary))
 
 
 class _Id(Convertor[str]):
@@ -166,6 +167,7 @@ def _json(feature: StoredFeature, vocabulary: Vocabulary) -> bytes:
             "neighbors": [{"index": i, "cosine": c} for i, c in feature.neighbors],
             "neurons": [{"layer": n, "index": i, "weight": w} for n, i, w in feature.neurons],
             "coactive": [{"index": i, "count": n} for i, n in feature.coactive],
+            "calibration": feature.calibration and orjson.Fragment(feature.calibration),
         },
         option=orjson.OPT_SERIALIZE_NUMPY,
     )

@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from app.api.calibration import Calibration
+
 
 class Model(BaseModel):
     """A registered language model. `object`, `created` and `owned_by` are OpenAI's fields."""
@@ -212,4 +214,7 @@ class Feature(BaseModel):
     coactive: list[Coactive] = Field(
         description="Most often first; empty for neurons, which are active half of the time. With a "
         "few thousand active features a token the sample is small, and the lists are noise."
+    )
+    calibration: Calibration | None = Field(
+        description="How strongly it can be steered; null until POST /v1/steer/calibrate."
     )

@@ -31,6 +31,7 @@ def make(run: int, batch: FeatureBatch, found_by: list[str]) -> list[tuple]:
         codec.pack(batch),
         [LABEL_KINDS[kind] for kind in batch.label_kind.tolist()],
         [None if isnan(score) else score for score in batch.label_score.tolist()],
+        repeat(None, len(found_by)),
     )
     return list(zip(*columns, strict=True))
 

@@ -43,6 +43,7 @@ class _Stored(NamedTuple):
     max_activation: float
     mean_activation: float
     min_activation: float
+    calibration: str | None
     evidence: bytes
 
 
@@ -60,6 +61,7 @@ _FEATURE = HotStatement(
         t.features.c.max_activation,
         t.features.c.mean_activation,
         t.features.c.min_activation,
+        t.features.c.calibration,
         t.features.c.evidence,
     )
     .join_from(t.saes, t.runs, t.runs.c.number == t.saes.c.run)
@@ -175,6 +177,7 @@ class _Make:
             neighbors=evidence.neighbors,
             neurons=evidence.neurons,
             coactive=evidence.coactive,
+            calibration=row.calibration,
         )
         known = vocabulary.of_model(self.shelf, connect, self.model_id, row.fingerprint)
         return feature, known

@@ -267,6 +267,8 @@ class Feature:
     neighbors: list[tuple[int, float]]
     neurons: list[tuple[int, int, float]]
     coactive: list[tuple[int, int]]
+    calibration: str | None
+    """JSON, where the feature was calibrated."""
 
     @property
     def examples(self) -> list[Example]:

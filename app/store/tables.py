@@ -184,6 +184,7 @@ features = Table(
     Column("evidence", LargeBinary, nullable=False),
     Column("label_kind", String),
     Column("label_score", Double),
+    Column("calibration", Text),
     Index("ix_features_index", "run", "id", "density", "max_activation"),
     Index("ix_features_density", "run", "density", "id", "max_activation"),
     Index("ix_features_max_activation", "run", "max_activation", "id", "density"),

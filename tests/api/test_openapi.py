@@ -23,6 +23,7 @@ OPERATIONS = {
     "get_activations": "POST /v1/activations",
     "steer": "POST /v1/steer",
     "sweep": "POST /v1/steer/sweep",
+    "calibrate": "POST /v1/steer/calibrate",
     "submit_job": "POST /v1/jobs",
     "list_jobs": "GET /v1/jobs",
     "get_job": "GET /v1/jobs/{job}",
