@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.contract.bundled import BUNDLED_MODEL
+
 CommaList = Annotated[list[str], NoDecode]
 _POSTGRES = ("postgres://", "postgresql://", "postgresql+psycopg://")
 
@@ -30,6 +32,9 @@ class Settings(BaseSettings):
     """Where the live worker answers; `saescope worker live` binds its host and port."""
     live_device: str = "auto"
     """Device of the live worker: auto (cuda when there is one), cpu, cuda, cuda:1, mps."""
+    live_models: CommaList = [BUNDLED_MODEL]
+    """Models that the live worker loads before it answers, those of them that are registered; others
+    are loaded by the first request for them."""
     jobs_devices: CommaList = Field(default=["auto"], min_length=1)
     """Devices of the jobs workers, one process each."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -60,7 +65,9 @@ class Settings(BaseSettings):
     """Megabytes of spilled activations that are kept between runs of precompute, so that a run over
     more text only runs what is new. About 8 bytes for each active feature of each token."""
 
-    @field_validator("jobs_devices", "cors_origins", "allowed_hosts", "model_roots", mode="before")
+    @field_validator(
+        "live_models", "jobs_devices", "cors_origins", "allowed_hosts", "model_roots", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

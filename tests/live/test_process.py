@@ -110,3 +110,12 @@ def test_an_address_in_use_is_one_sentence(live: LiveProcess, own: LiveProcess) 
     assert own.spawn().wait(120) == 1
     log = own.log.read_text()
     assert "cannot listen on 127.0.0.1" in log and "Traceback" not in log
+
+
+def test_it_loads_what_the_settings_name_before_it_answers(tmp_path: Path, world: World) -> None:
+    running = LiveProcess(tmp_path, [world], SAESCOPE_LIVE_MODELS=f"nobody,{world.id}")
+    try:
+        assert running.start().health()["models"] == [world.id]
+        assert "nobody is not registered yet" in running.log.read_text()
+    finally:
+        running.stop()

@@ -16,6 +16,7 @@ from worker.live.capture import CaptureQueue
 from worker.live.engine import PREFILL_TOKENS, BatchEngine
 from worker.live.forward import BatchForward
 from worker.live.prepare import prepare_generation
+from worker.live.recording import Record
 from worker.live.resident import Held, Resident
 from worker.models import LanguageModel, load_model, vocabulary
 from worker.order import forward_order
@@ -71,7 +72,13 @@ class World:
         """The SAE as SAELens itself loads it, unfolded."""
         return SAE.load_from_disk(self.saes[sae_id], device="cpu")
 
-    def held(self, *sae_ids: str, slots: int = 8, prefill_tokens: int = PREFILL_TOKENS) -> Held:
+    def held(
+        self,
+        *sae_ids: str,
+        slots: int = 8,
+        prefill_tokens: int = PREFILL_TOKENS,
+        record: Record | None = None,
+    ) -> Held:
         """The model with an engine of its own."""
         return Held(
             Resident(
@@ -81,7 +88,7 @@ class World:
                 exact_mid=find_exact_mid(self.model),
                 order=forward_order(self.model),
                 captures=CaptureQueue(self.model),
-                engine=BatchEngine(BatchForward(self.model, slots), prefill_tokens),
+                engine=BatchEngine(BatchForward(self.model, slots, record), prefill_tokens),
             ),
             {sae_id: self.dictionary(sae_id) for sae_id in sae_ids},
         )

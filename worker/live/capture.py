@@ -84,6 +84,11 @@ class CaptureQueue:
         """Texts not yet done."""
         return sum(len(job.todo) for job in self._jobs)
 
+    @property
+    def n_bytes(self) -> int:
+        """Memory that kept states take."""
+        return self._cache.n_bytes
+
     def submit(self, job: CaptureJob) -> None:
         """Queue a job that was checked beforehand; its future gets the values."""
         self._jobs.append(job)

@@ -5,6 +5,7 @@ buffers of fixed address. Which request a row belongs to is the engine's busines
 """
 
 from collections.abc import Collection
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -12,13 +13,17 @@ from jaxtyping import Float, Int
 from app.errors import Invalid
 from worker.live.cache import CacheShape, SlotCache, causal_mask
 from worker.live.hooks import Steering, Tap
+from worker.live.plan import Plan
+from worker.live.recording import Record, Recordings, recorder
 from worker.live.steering import DECODE, PREFILL, Edit
+from worker.memory import memory_of
 from worker.models import LanguageModel
 
 SLOTS = 64
 """Rows of a batch, where `CACHE_BYTES` hold as many."""
 CACHE_BYTES = 4 * 2**30
-"""Memory for keys and values of one model."""
+"""Memory for keys and values of one model, where that is no more than `CACHE_SHARE` of the device."""
+CACHE_SHARE = 1 / 8
 MAX_LEN = 8192
 """Tokens of prompt and answer together, where the model reads as many."""
 _ROOMS = 3
@@ -27,23 +32,26 @@ _ROOMS = 3
 def cache_bytes(model: LanguageModel) -> int:
     """Memory for keys and values of a model's batch."""
     row = _cache_shape(model).row_bytes(model.dtype)
-    return row * (_slots(row) + _ROOMS)
+    return row * (_slots(row, model.device) + _ROOMS)
 
 
 def _cache_shape(model: LanguageModel) -> CacheShape:
     return CacheShape.of(model.hf.config.get_text_config(), min(model.context_size, MAX_LEN))
 
 
-def _slots(row_bytes: int) -> int:
-    return min(SLOTS, max(2, CACHE_BYTES // row_bytes))
+def _slots(row_bytes: int, device: torch.device) -> int:
+    most = min(CACHE_BYTES, int(memory_of(device) * CACHE_SHARE))
+    return min(SLOTS, max(2, most // row_bytes))
 
 
 class BatchForward:
     """Rows 0 .. n-1 of a model's batch, and beside them rooms for tokens that are processed in
     pieces: one slot for a long prompt, and two for a receipt. Use under `torch.inference_mode`."""
 
-    def __init__(self, model: LanguageModel, slots: int | None = None) -> None:
-        """`slots` is at least 2.
+    def __init__(
+        self, model: LanguageModel, slots: int | None = None, record: Record | None = None
+    ) -> None:
+        """`slots` is at least 2. Decode steps are recorded by `record`, or by what the device has.
 
         Raises `Invalid` for a model whose cached forward does not equal its plain one.
         """
@@ -51,14 +59,17 @@ class BatchForward:
         self._config = model.hf.config.get_text_config()
         shape = _cache_shape(model)
         self.max_len = shape.max_len
-        self.slots = slots or _slots(shape.row_bytes(model.dtype))
+        self.slots = slots or _slots(shape.row_bytes(model.dtype), model.device)
         self.long_room = slice(self.slots, self.slots + 1)
         self.receipt_room = slice(self.slots + 1, self.slots + _ROOMS)
         self._cache = SlotCache(shape, self.slots + _ROOMS, model.device, model.dtype)
         self._steering = Steering(model, self.slots + _ROOMS)
         self._position = torch.zeros(self.slots, dtype=torch.long, device=model.device)
         self._token = torch.zeros(self.slots, dtype=torch.long, device=model.device)
+        record = record or recorder(model.device)
+        self._recordings = record and Recordings(record, self.slots, self.max_len, model.id)
         self._check_model()
+        self._warm_up()
 
     @property
     def failed(self) -> dict[int, Exception]:
@@ -135,16 +146,29 @@ class BatchForward:
 
     def decode(self, n: int, span: int) -> Float[torch.Tensor, "n v"]:
         """Process the last token of rows 0 .. n-1, the longest of which has `span` tokens."""
+        logits = self._replay(n, span)
+        logits = self._step(n, span) if logits is None else logits
+        self._position[:n] += 1
+        return logits
+
+    def _replay(self, n: int, span: int) -> Float[torch.Tensor, "n v"] | None:
+        """The same by a recording, if there can be one."""
+        plan = self._recordings and self._steering.planned()
+        if not self._recordings or plan is None:
+            return None
+        self._steering.failed.clear()
+        return self._recordings.run(plan, n, span, partial(self._step, plan=plan))
+
+    def _step(self, n: int, span: int, plan: Plan | None = None) -> Float[torch.Tensor, "n v"]:
         position = self._position[:n]
         self._cache.begin_decode(position, span)
         ids = self._token[:n, None]
-        with self._steering.during(slice(0, n), DECODE, ids):
+        with self._steering.during(slice(0, n), DECODE, ids, plan=plan):
             logits = self._run(
                 input_ids=ids,
                 position_ids=position[:, None],
                 attention_mask=causal_mask(self._config, position[:, None], span, self.model.dtype),
             )
-        self._position[:n] += 1
         return logits[:, -1]
 
     def append(self, first: int, tokens: Int[torch.Tensor, "n"]) -> None:
@@ -157,15 +181,21 @@ class BatchForward:
             self._cache.clear(row)
         if row == last:
             self._steering.put(row, ())
-            return
-        self._cache.move(last, row, length)
-        self._steering.move(last, row)
-        self._position[row] = self._position[last]
-        self._token[row] = self._token[last]
+        else:
+            self._cache.move(last, row, length)
+            self._steering.move(last, row)
+            self._position[row] = self._position[last]
+            self._token[row] = self._token[last]
 
     def _run(self, **inputs: torch.Tensor | dict[str, torch.Tensor] | int) -> torch.Tensor:
         # Sampling works in float32, whatever the model's number format.
         return self.model.hf(past_key_values=self._cache, use_cache=True, **inputs).logits.float()
+
+    @torch.inference_mode()
+    def _warm_up(self) -> None:
+        """Record what the first requests need."""
+        for n in self._recordings.rows if self._recordings else ():
+            self._replay(n, 1)
 
     @torch.inference_mode()
     def _check_model(self) -> None:

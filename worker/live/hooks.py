@@ -17,8 +17,9 @@ from contextlib import contextmanager
 import torch
 from jaxtyping import Bool, Float, Int
 
-from worker.live.rank import Rank, Reader
-from worker.live.steering import Edit
+from worker.live.plan import RECORDED_RANKS, Plan, grown
+from worker.live.rank import Rank, Reader, Use
+from worker.live.steering import DECODE, Edit
 from worker.models import LanguageModel
 from worker.resid_mid import put
 from worker.saes import Dictionary
@@ -52,7 +53,7 @@ class SteeredSite:
             if edit is not None or self.ranks[rank].edits[row] is not None:
                 self.ranks[rank].put(row, edit)
         # Requests with many entries at one site are rare, and each rank has room for every row.
-        while len(self.ranks) > 1 and not any(self.ranks[-1].edits):
+        while len(self.ranks) > RECORDED_RANKS and not any(self.ranks[-1].edits):
             self.ranks.pop()
 
     def _run(self, state: torch.Tensor) -> torch.Tensor | None:
@@ -61,12 +62,12 @@ class SteeredSite:
         if view is None:
             return None
         rows, phase = view
-        ranks = [rank for rank in self.ranks if rank.uses(phase).acts]
+        ranks = self._acting(phase)
         steered = state
         if ranks:
             h = self._by_row(state)
-            for rank in ranks:
-                h = self._apply(rank, h, rows, phase)
+            for rank, use in ranks:
+                h = self._apply(rank, use, h, rows, phase)
             steered = h.view_as(state)
         if self.name in self._steering.tap:
             before, after = self._by_row(state)[0].clone(), self._by_row(steered)[0].clone()
@@ -77,15 +78,20 @@ class SteeredSite:
             return None
         return put(self.name, state, steered)
 
+    def _acting(self, phase: int) -> list[tuple[Rank, Use]]:
+        """Ranks that act, and what each needs; in a recorded step as planned."""
+        if self._steering.plan is not None:
+            return list(zip(self.ranks, self._steering.plan.get(self.name, ()), strict=False))
+        return [(rank, use) for rank in self.ranks if (use := rank.uses(phase)).acts]
+
     def _by_row(self, state: torch.Tensor) -> Float[torch.Tensor, "n t w"]:
         rows, _ = self._steering.view or (slice(0, 0), 0)
         return state.reshape(rows.stop - rows.start, -1, self._width)
 
     def _apply(
-        self, rank: Rank, h: Float[torch.Tensor, "n t w"], rows: slice, phase: int
+        self, rank: Rank, use: Use, h: Float[torch.Tensor, "n t w"], rows: slice, phase: int
     ) -> Float[torch.Tensor, "n t w"]:
         """h + k d for every row, by the formula of `worker.live.steering`."""
-        use = rank.uses(phase)
         d = rank.direction[rows, None]
         push, turn, cut, cap, read = rank.terms[phase, :, rows]
         k = push
@@ -156,6 +162,9 @@ class Steering:
         """Sites whose states are wanted of the forward under way."""
         self.tapped: dict[str, Tap] = {}
         """Those of the last forward that had any."""
+        self.plan: Plan | None = None
+        """That of the forward under way, if it is recorded."""
+        self._grown: Plan = {}
         self._sites: dict[str, SteeredSite] = {}
         self._rows: list[tuple[Edit, ...]] = [()] * slots
 
@@ -174,6 +183,16 @@ class Steering:
         self.put(target, self._rows[source])
         self.put(source, ())
 
+    def planned(self) -> Plan | None:
+        """What a recorded decode step has to do from now on; None while some row needs what cannot
+        be recorded."""
+        needed = {
+            name: [rank.uses(DECODE) for rank in site.ranks] for name, site in self._sites.items()
+        }
+        plan = grown(self._grown, needed)
+        self._grown = self._grown if plan is None else plan
+        return plan
+
     def special(self) -> Bool[torch.Tensor, "n t"]:
         """Which tokens of the forward under way are special."""
         return self._special[self.ids]
@@ -185,19 +204,20 @@ class Steering:
         phase: int,
         ids: Int[torch.Tensor, "n t"],
         tap: frozenset[str] = frozenset(),
+        plan: Plan | None = None,
     ) -> Iterator[None]:
         """Steer the forward inside: it holds these tokens of these rows, in PREFILL or DECODE. The
-        states of the first row at the sites `tap` are kept."""
+        states of the first row at the sites `tap` are kept. A forward that is recorded has a plan."""
         self.failed.clear()
         self.tapped.clear()
         for hook in tap:
             self._site(hook)
-        self.ids, self.tap = ids, tap
+        self.ids, self.tap, self.plan = ids, tap, plan
         self.view = (rows, phase)
         try:
             yield
         finally:
-            self.view, self.tap = None, frozenset()
+            self.view, self.tap, self.plan = None, frozenset(), None
             self.seen.clear()
 
     def _site(self, hook_name: str) -> SteeredSite:

@@ -19,7 +19,7 @@ class ResidualCache:
     """States by text and hook point; those that were not used for longest go first."""
 
     def __init__(self, most_bytes: int = CACHE_BYTES) -> None:
-        self._most, self._bytes = most_bytes, 0
+        self._most, self.n_bytes = most_bytes, 0
         self._states: OrderedDict[tuple[Text, str], State] = OrderedDict()
 
     def get(self, text: Text, hooks: Iterable[str]) -> dict[str, State] | None:
@@ -37,10 +37,10 @@ class ResidualCache:
         """Keep a state, which nobody changes any more."""
         self._drop((text, hook))
         self._states[text, hook] = state
-        self._bytes += state.nbytes
-        while self._bytes > self._most:
+        self.n_bytes += state.nbytes
+        while self.n_bytes > self._most:
             self._drop(next(iter(self._states)))
 
     def _drop(self, key: tuple[Text, str]) -> None:
         state = self._states.pop(key, None)
-        self._bytes -= 0 if state is None else state.nbytes
+        self.n_bytes -= 0 if state is None else state.nbytes

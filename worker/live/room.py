@@ -27,7 +27,9 @@ class Room:
     def n_bytes(self) -> int:
         """Bytes of all that is in memory."""
         return sum(
-            resident.n_bytes + sum(loaded.n_bytes for loaded in resident.dictionaries.values())
+            resident.n_bytes
+            + resident.captures.n_bytes
+            + sum(loaded.n_bytes for loaded in resident.dictionaries.values())
             for resident in self._residents.values()
         )
 

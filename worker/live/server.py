@@ -36,6 +36,7 @@ def create_server(service: LiveService, token: str) -> Starlette:
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         service.start()
+        await service.warm_up()
         yield
         await asyncio.to_thread(service.stop)
 

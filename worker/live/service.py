@@ -7,6 +7,7 @@ nothing piles up for it.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from app.contract.live import (
     TokenizeRequest,
 )
 from app.contract.steering import Intervention
+from app.errors import NotFound
 from app.settings import Settings
 from worker.live import render
 from worker.live.answer import Answer, Generation
@@ -28,6 +30,8 @@ from worker.live.library import Library
 from worker.live.prepare import prepare_capture, prepare_generation, prepare_sweep, tokenize
 from worker.live.resident import Held
 from worker.live.thread import ModelThread
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -46,6 +50,17 @@ class LiveService:
         """Begin to serve; call it on the event loop."""
         self._loop = asyncio.get_running_loop()
         self._thread.start()
+
+    async def warm_up(self) -> None:
+        """Load the models that the settings name; what cannot be loaded is told when it is asked
+        for."""
+        for model_id in self._settings.live_models:
+            try:
+                await self._hold(model_id, [], engine=True)
+            except NotFound:
+                log.info("%s is not registered yet; the first request for it loads it", model_id)
+            except Exception:
+                log.exception("%s could not be loaded", model_id)
 
     def stop(self) -> None:
         """End both threads; unfinished answers fail as unavailable."""
