@@ -9,9 +9,11 @@ import torch
 from app.errors import Invalid, Problem, Unavailable
 from tests.live.reference import Reference, by_bridge, check_same, draw_edge, uniform_draw
 from tests.live.world import SITES, TEXTS, World, entry, run
+from worker.activations import capture
 from worker.live.answer import Generation
 from worker.live.cache import CacheShape, SlotCache
 from worker.live.steering import Edit, Terms
+from worker.tokens import encode_text
 
 SAES = ("1-post", "1-z", "1-standard", "1-act")
 
@@ -217,6 +219,36 @@ def test_numbers_that_overflow_fail_their_row_alone(world: World) -> None:
     later = [world.generation(held, text, max_new_tokens=30) for text in (TEXTS[0], "x")]
     run(held, *later)
     assert tokens(later[1]) == alone(world, "x", max_new_tokens=30)
+
+
+@pytest.mark.parametrize("name", ["world", "llama", "gemma"])
+def test_what_an_edit_would_do_to_padding_does_not_count(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    """An edit that overflows, under a condition that holds at pads and at no token of its row."""
+    world: World = request.getfixturevalue(name)
+    held = world.held("0-mlp", slots=2)
+    feature = active_only_as_padding(world)
+    overflowing = entry(
+        hook=SITES["act"],
+        vector=[1.0] * 48,
+        amount=3e38,
+        positions="prompt",
+        when={"sae": "0-mlp", "feature": feature, "above": 0.0},
+    )
+    short = world.generation(held, "x", interventions=[overflowing])
+    run(held, short, world.generation(held, TEXTS[0]))
+    assert tokens(short) == alone(world, "x")
+
+
+def active_only_as_padding(world: World) -> int:
+    """A neuron of block 0 that a prefill of "x" beside a longer prompt sees at pads alone."""
+    prompt, longer = (encode_text(world.model, text) for text in ("x", TEXTS[0]))
+    real = len(prompt)
+    padded = torch.tensor([prompt + [0] * (len(longer) - real)])
+    hook = world.dictionary("0-mlp").hook_name
+    active = capture(world.model, padded, [hook])[hook][0] > 0
+    return int((~active[:real].any(0) & active[real:].any(0)).nonzero()[0])
 
 
 def test_padding_that_is_no_number_is_not_stored() -> None:

@@ -6,8 +6,9 @@ causal only: pads lie to the right of every real token, so no real token sees on
 piece by piece; a row that leaves is overwritten by the last row. Nothing is concatenated, shifted or
 prefilled again.
 
-Rows share the length of the longest, so a row's unused positions are read, with weight 0. What is
-not a number would pass through that, so pads are stored as zeros and a row that failed is cleared.
+Rows share the length of the longest, so pads and a row's unused positions are read, with weight 0.
+What is not a number would pass through that, and a row's edits may make such numbers of its pads
+alone, so pads are zeros and a row that failed is cleared.
 
 `SlotCache` has the methods that attention and mask building in transformers call on a cache.
 """
@@ -94,8 +95,9 @@ class SlotCache:
         """Store one layer's new keys and values; return those that the queries attend to."""
         keys, values = self.keys[layer_idx], self.values[layer_idx]
         if self._position is None:
-            keys[self._rows, :, self._begin : self._length] = self._without_pads(key)
-            values[self._rows, :, self._begin : self._length] = self._without_pads(value)
+            key, value = self._without_pads(key), self._without_pads(value)
+            keys[self._rows, :, self._begin : self._length] = key
+            values[self._rows, :, self._begin : self._length] = value
             if self._begin == 0:
                 return key, value
             return keys[self._rows, :, : self._length], values[self._rows, :, : self._length]
