@@ -266,6 +266,16 @@ def test_a_sweep_is_an_answer_for_each_strength(ask: httpx.Client, world: World)
         ({"strengths": []}, "strengths"),
         ({"strengths": [1.0] * 33}, "strengths"),
         ({"strengths": [1e39]}, "32-bit"),
+        (
+            {
+                "strengths": [0, 3e38],
+                "max_new_tokens": 1,
+                "steering": [
+                    {"sae": "1-post", "feature": 5, "unit": "raw", "positions": "generated"}
+                ],
+            },
+            "smaller strengths",
+        ),
         ({"steering": []}, "at least one entry"),
         ({"max_new_tokens": 1_000}, "together they may be"),
         ({"prompt": None}, "prompt"),

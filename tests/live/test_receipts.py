@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from app.contract.steering import Intervention
+from app.errors import Invalid
 from tests.live.reference import Reference, by_bridge
 from tests.live.world import TEXTS, World, entry, run
 from worker.live.answer import Generation
@@ -110,6 +111,30 @@ def check_feature(
 def close(ours: list[float] | tuple[float, ...], theirs: torch.Tensor, **tolerance: float) -> None:
     found = torch.tensor(ours, dtype=theirs.dtype)
     torch.testing.assert_close(found, theirs, **({"rtol": 1e-4, "atol": 1e-3} | tolerance))
+
+
+def test_a_receipt_that_is_not_finite_fails_its_request_alone(reference: Reference) -> None:
+    """No token is drawn behind the last one, so only the receipt sees what steering makes of it."""
+    world = reference.world
+    held = world.held("1-post")
+    huge = [entry(sae="1-post", feature=5, amount=3e38, positions="generated")]
+    bad = world.generation(held, TEXTS[0], interventions=huge, report=True, max_new_tokens=1)
+    good = [
+        world.generation(held, TEXTS[1], interventions=CASES["nothing"], report=True)
+        for _ in range(2)
+    ]
+    run(held, bad, good[0])
+    assert isinstance(bad.problem, Invalid) and "finite" in bad.problem.detail
+    run(held, good[1])
+    first, second = (receipt_of_one(generation) for generation in good)
+    close(first.steered, torch.tensor(second.steered))
+    assert not edits_left(held)
+
+
+def receipt_of_one(generation: Generation) -> Receipt:
+    (answer,) = generation.answers
+    assert answer.receipt is not None
+    return answer.receipt
 
 
 def test_who_leaves_while_its_receipt_is_made_is_let_go(world: World) -> None:

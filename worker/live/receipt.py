@@ -53,6 +53,19 @@ class Receipt:
         """Of the answer under the steered and under the unsteered model."""
         return _perplexity(self.steered), _perplexity(self.unsteered)
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all of it are numbers. A text can be finite where this is not: no token was drawn
+        behind its last one, and a norm may bring back to size what an activation multiplies."""
+        parts = (*self.sites.values(), *self.features.values())
+        lists = (
+            self.kl,
+            self.steered,
+            self.unsteered,
+            *(x for one in parts for x in vars(one).values()),
+        )
+        return all(math.isfinite(sum(one)) for one in lists)
+
 
 def _perplexity(logprobs: list[float]) -> float:
     # Beyond the largest number that a float holds it is as good as infinite.

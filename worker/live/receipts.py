@@ -3,6 +3,7 @@
 import torch
 from jaxtyping import Float
 
+from app.errors import Invalid
 from worker.live.answer import Answer, Generation
 from worker.live.forward import BatchForward
 from worker.live.hooks import Tap
@@ -84,8 +85,16 @@ class _Maker:
         self._note_logits(logits, end)
         self._done = end
         if end == len(self._tokens):
-            self._answer.receipt = self._receipt
+            self._answer.receipt = self._finished()
         return end == len(self._tokens)
+
+    def _finished(self) -> Receipt:
+        if not self._receipt.is_finite:
+            raise Invalid(
+                f"What steering does to the {self._answer.name} answer is no longer finite; use "
+                "smaller strengths."
+            )
+        return self._receipt
 
     def _note_feature(self, place: int, edit: Edit, tapped: dict[str, Tap]) -> None:
         if edit.dictionary is None:
