@@ -62,6 +62,16 @@ def test_clients_that_leave_stop_their_rows(live: LiveProcess, world: World, str
     assert live.health()["generated"] - before < every / 2
 
 
+def test_half_a_request_is_no_failure(live: LiveProcess, world: World) -> None:
+    host = live.settings.live_url.removeprefix("http://")
+    client = HTTPConnection(host)
+    headers = dict(live.client.headers) | {"content-length": "1000"}
+    client.request("POST", "/steer", b"{", headers)
+    client.close()
+    live.post("/steer", long_request(world))
+    assert "/steer failed" not in live.log.read_text()
+
+
 def long_request(world: World, **fields: Any) -> dict[str, Any]:
     """As long as the tiny model's context allows."""
     return {"model": world.id, "prompt": "x", "interventions": [], "max_new_tokens": 60} | fields

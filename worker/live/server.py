@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -148,7 +148,7 @@ def _guarded(handler: Handler, token: str) -> Handler:
             return Response("The shared token is missing or wrong.", status_code=401)
         try:
             return await handler(request)
-        except ClientGone:
+        except (ClientGone, ClientDisconnect):
             return Response(status_code=499)
         except Problem as problem:
             return _problem(problem)
