@@ -1,12 +1,12 @@
 """Generation: continuous batching, every row with its own steering and sampling.
 
-One step: (1) rows whose caller left or whose time is over go; (2) waiting answers join while slots
-and the prefill budget last, by one right-padded prefill that also samples their first token; a
-prompt that is longer than the budget is processed outside of the batch, half a budget a step, and
-its row joins when it is complete; (3) one decode step samples the next token of every row;
-(4) finished rows leave, the last row moving into the hole; (5) a receipt that somebody waits for gets
-on by a piece, outside of the batch as well. An exact answer waits until the batch is empty and then
-has it for itself.
+One step: (1) rows whose caller left or whose time is over go; (2) waiting answers, requests taking
+turns, join while slots and the prefill budget last, by one right-padded prefill that also samples
+their first token; a prompt that is longer than the budget is processed outside of the batch, one at
+a time, half a budget a step, and its row joins when it is complete; (3) one decode step samples the
+next token of every row; (4) finished rows leave, the last row moving into the hole; (5) a receipt
+that somebody waits for gets on by a piece, outside of the batch as well. An exact answer waits until
+the batch is empty and then has it for itself.
 
 A failure is kept to where it happened: what a dictionary raises fails its row, a row whose logits
 are not finite fails alone, a failing prefill fails the rows that were joining, and a failing decode
@@ -28,6 +28,7 @@ from worker.live.forward import BatchForward
 from worker.live.receipts import Receipts
 from worker.live.sampling import next_tokens
 from worker.live.steering import PREFILL
+from worker.live.turns import in_turns
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,8 @@ class BatchEngine:
 
     def submit(self, generation: Generation) -> None:
         """Queue the answers of a generation that was checked beforehand."""
-        self._queue.extend((generation, answer) for answer in generation.answers)
+        rows = ((generation, answer) for answer in generation.answers)
+        self._queue = deque(in_turns([*self._queue, *rows]))
 
     @torch.inference_mode()
     def abort(self, problem: Problem) -> set[Generation]:
@@ -181,8 +183,10 @@ class BatchEngine:
         return self._advance(first, lambda: self._forward.prefill(first, prompts, edits))
 
     def _next_to_join(self) -> list[Row]:
-        """Waiting answers in order of arrival, as many as fit."""
+        """Waiting answers in their order, as many as fit; a long prompt whose room is taken lets
+        those behind it pass."""
         joining: list[Row] = []
+        passed: list[Row] = []
         longest, budget = 0, self._prefill_tokens // (2 if self._long else 1)
         alone = any(generation.exact for generation, _ in self._present)
         while self._queue and not alone and self._taken + len(joining) < self._forward.slots:
@@ -191,7 +195,8 @@ class BatchEngine:
                 break
             if len(answer.prompt) > self._prefill_tokens:
                 if self._long:
-                    break
+                    passed.append(self._queue.popleft())
+                    continue
                 self._long = LongPrompt(self._queue.popleft())
                 generation.joined = generation.joined or time.monotonic()
                 alone = generation.exact
@@ -201,6 +206,7 @@ class BatchEngine:
                 break
             joining.append(self._queue.popleft())
             alone = generation.exact
+        self._queue.extendleft(reversed(passed))
         return joining
 
     def _decode(self) -> set[Generation]:

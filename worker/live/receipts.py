@@ -9,13 +9,15 @@ from worker.live.forward import BatchForward
 from worker.live.hooks import Tap
 from worker.live.receipt import Receipt
 from worker.live.steering import DECODE, PREFILL, Edit
+from worker.live.turns import in_turns
 
 _LOGITS = 2**24
 """Logits in memory at a time, by row."""
 
 
 class Receipts:
-    """Answers whose receipts are to be made, one after another, a piece a step."""
+    """Answers whose receipts are to be made, one after another, a piece a step; requests take
+    turns."""
 
     def __init__(self, forward: BatchForward, piece_tokens: int) -> None:
         self._forward = forward
@@ -34,8 +36,8 @@ class Receipts:
         return self._waiting[0][0] if self._waiting else None
 
     def add(self, generation: Generation, answer: Answer) -> None:
-        """Queue a finished answer."""
-        self._waiting.append((generation, _Maker(answer)))
+        """Queue a finished answer; the receipt that is under way stays the first."""
+        self._waiting = in_turns([*self._waiting, (generation, _Maker(answer))])
 
     def drop(self, generation: Generation) -> None:
         """Forget a generation."""
