@@ -17,7 +17,6 @@ from app.contract.live import (
     LiveHealth,
     SteerEvent,
     SteerRequest,
-    SweepAnswer,
     SweepRequest,
 )
 from app.errors import Problem, Unavailable, from_body
@@ -64,10 +63,10 @@ class Live:
         async with self._send("POST", "/steer", request) as response:
             return await response.aread()
 
-    async def sweep(self, request: SweepRequest) -> SweepAnswer:
-        """Answers to one prompt under several doses, with what each did."""
+    async def sweep(self, request: SweepRequest) -> bytes:
+        """JSON of a `SweepAnswer`, as the worker wrote it."""
         async with self._send("POST", "/sweep", request) as response:
-            return SweepAnswer.model_validate_json(await response.aread())
+            return await response.aread()
 
     async def steer_events(self, request: SteerRequest) -> AsyncGenerator[SteerEvent, None]:
         """The events of a stream, as they come. A break of the connection is `Unavailable`."""

@@ -175,13 +175,43 @@ class SteerAnswer(BaseModel):
 
 
 class SweepRequest(Prompted):
-    doses: list[list[Intervention]]
-    """Interventions of each answer."""
+    interventions: list[Intervention]
+    strengths: list[float]
+    """An answer for each: every amount times this."""
+
+
+class FeatureResponse(BaseModel):
+    """What a steered feature read, on average over the tokens of the answer."""
+
+    entry: int = Field(description="Place of the entry in `steering`.")
+    sae: str
+    feature: int
+    before: float = Field(description="Activation in front of the entries at its site.")
+    after: float
+
+
+class SweepRow(BaseModel):
+    """One strength, and what it did."""
+
+    strength: float
+    text: str
+    tokens: list[str]
+    finish_reason: FinishReason
+    kl: float = Field(
+        description="KL(steered || unsteered) of the next token's distribution in nats, mean over "
+        "the tokens of the answer, at temperature 1."
+    )
+    perplexity: float = Field(description="Of the answer under the steered model.")
+    unsteered_perplexity: float = Field(
+        description="Of the same answer under the unsteered model: how far from its own text it is."
+    )
+    features: list[FeatureResponse]
 
 
 class SweepAnswer(BaseModel):
-    answers: list[Completion]
-    """One for each dose, with its report."""
+    """The responses, in the order of `strengths`."""
+
+    rows: list[SweepRow]
     usage: Usage
     timings: Timings
 

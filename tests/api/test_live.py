@@ -7,8 +7,7 @@ import httpx
 import pytest
 import torch
 
-from app.api.sweep import SweepAnswer
-from app.contract.live import ActivationsAnswer, SteerAnswer
+from app.contract.live import ActivationsAnswer, SteerAnswer, SweepAnswer
 from app.store import read
 from tests.api.server import ServerProcess, events_of
 from tests.api.test_problems import problem_of

@@ -338,3 +338,31 @@ def test_what_does_not_fit_is_refused(world: World) -> None:
     assert len(tokens(exactly)) == 64 - prompt
     with pytest.raises(Invalid, match=f"{prompt} tokens and max_new_tokens is {65 - prompt}"):
         world.generation(held, TEXTS[0], max_new_tokens=65 - prompt)
+
+
+@pytest.mark.parametrize("prefill_tokens", [1024, 6])
+def test_edits_that_could_not_be_placed_leave_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, prefill_tokens: int
+) -> None:
+    """Memory runs out at the second of two sites, with and without a long prompt."""
+    held = world.held("1-post", "1-pre", prefill_tokens=prefill_tokens)
+    both = [entry(sae=sae, feature=7, amount=6.0) for sae in ("1-post", "1-pre")]
+    run(held, world.generation(held, TEXTS[0], interventions=both[:1]))
+
+    def no_room(*_: object) -> None:
+        raise MemoryError("no room for a rank")
+
+    bad = world.generation(held, TEXTS[0], interventions=both)
+    beside = world.generation(held, TEXTS[2], max_new_tokens=12)
+    with monkeypatch.context() as patched:
+        patched.setattr("worker.live.hooks.Rank", no_room)
+        held.engine.submit(beside)
+        held.engine.step()
+        held.engine.submit(bad)
+        while held.engine.running or held.engine.waiting:
+            held.engine.step()
+    assert bad.problem and "no room for a rank" in bad.problem.detail
+    after = world.generation(held, TEXTS[1])
+    run(held, after)
+    assert tokens(after) == alone(world, TEXTS[1])
+    assert tokens(beside) == alone(world, TEXTS[2])

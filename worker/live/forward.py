@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from app.errors import Invalid
 from worker.live.cache import CacheShape, SlotCache, causal_mask
 from worker.live.hooks import Steering, Tap
+from worker.live.limits import row_limit
 from worker.live.plan import Plan
 from worker.live.recording import Record, Recordings, recorder
 from worker.live.steering import DECODE, PREFILL, Edit
@@ -24,8 +25,6 @@ SLOTS = 64
 CACHE_BYTES = 4 * 2**30
 """Memory for keys and values of one model, where that is no more than `CACHE_SHARE` of the device."""
 CACHE_SHARE = 1 / 8
-MAX_LEN = 8192
-"""Tokens of prompt and answer together, where the model reads as many."""
 _ROOMS = 3
 
 
@@ -36,7 +35,7 @@ def cache_bytes(model: LanguageModel) -> int:
 
 
 def _cache_shape(model: LanguageModel) -> CacheShape:
-    return CacheShape.of(model.hf.config.get_text_config(), min(model.context_size, MAX_LEN))
+    return CacheShape.of(model.hf.config.get_text_config(), row_limit(model))
 
 
 def _slots(row_bytes: int, device: torch.device) -> int:
@@ -205,7 +204,8 @@ class BatchForward:
         try:
             cached = [self.prefill(0, prompts, [(), ()])]
             self.append(0, following)
-            cached.append(self.decode(2, 5))
+            # Beside a row of the greatest length, as far as a model can tell.
+            cached.append(self.decode(2, self.max_len))
             self.piece(self.long_room, prompts[0][:3], 0, PREFILL)
             cached.append(self.piece(self.long_room, prompts[0][3:], 3, PREFILL)[:, -1])
         except Exception as error:  # an architecture that cannot do this may raise anything

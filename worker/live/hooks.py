@@ -73,7 +73,8 @@ class SteeredSite:
             before, after = self._by_row(state)[0].clone(), self._by_row(steered)[0].clone()
             self._steering.tapped[self.name] = before, after
         if self.watched:
-            self._steering.seen[self.name] = steered
+            # A copy: models add to their outputs in place.
+            self._steering.seen[self.name] = steered.clone()
         if not ranks:
             return None
         return put(self.name, state, steered)
@@ -170,7 +171,9 @@ class Steering:
 
     def put(self, row: int, edits: tuple[Edit, ...]) -> None:
         """Give a row its edits, in place of those that it had."""
-        for hook in {edit.hook for edit in (*self._rows[row], *edits)}:
+        # Noted before and behind: should this fail in the middle, the next one clears all of it.
+        self._rows[row] = (*self._rows[row], *edits)
+        for hook in dict.fromkeys(edit.hook for edit in self._rows[row]):
             self._site(hook).put(row, [edit for edit in edits if edit.hook == hook])
         for edit in edits:
             for dictionary in edit.read:

@@ -64,11 +64,19 @@ def prepare_generation(request: SteerRequest, held: Held, settings: Settings) ->
 
 
 def prepare_sweep(request: SweepRequest, held: Held, settings: Settings) -> Generation:
-    """The generation of a sweep: an answer with a receipt for each dose, named by its place."""
-    answers = {str(place): dose for place, dose in enumerate(request.doses)}
+    """The generation of a sweep: an answer with a receipt for each strength, named by its place."""
+    answers = {
+        f"strengths[{place}]": _times(request.interventions, strength)
+        for place, strength in enumerate(request.strengths)
+    }
     if not answers:
-        raise Invalid("doses is empty; give at least one.")
+        raise Invalid("strengths is empty; give at least one.")
     return _generation(request, answers, set(answers), held, settings, exact=False)
+
+
+def _times(interventions: list[Intervention], strength: float) -> list[Intervention]:
+    """Amounts are linear in the strength for every method but ablate, whose amount is 0."""
+    return [one.model_copy(update={"amount": one.amount * strength}) for one in interventions]
 
 
 def _generation(

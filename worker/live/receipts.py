@@ -82,7 +82,7 @@ class _Maker:
             raise error
         for place, edit in enumerate(edits):
             self._note_feature(place, edit, forward.tapped)
-        for hook in {edit.hook for edit in edits}:
+        for hook in dict.fromkeys(edit.hook for edit in edits):
             self._note_site(hook, *forward.tapped[hook])
         self._note_logits(logits, end)
         self._done = end
@@ -93,8 +93,8 @@ class _Maker:
     def _finished(self) -> Receipt:
         if not self._receipt.is_finite:
             raise Invalid(
-                f"What steering does to the {self._answer.name} answer is no longer finite; use "
-                "smaller strengths."
+                f"What steering does to `{self._answer.name}` is no longer finite; use smaller "
+                "strengths."
             )
         return self._receipt
 
@@ -117,7 +117,8 @@ class _Maker:
         site.norm_before += norms[0].tolist()
         site.norm_after += norms[1].tolist()
         cosine = (before * after).sum(1) / (norms[0] * norms[1]).clamp(min=1e-30)
-        site.angle += cosine.clamp(-1, 1).acos().rad2deg().tolist()
+        angle = cosine.clamp(-1, 1).acos().rad2deg()
+        site.angle += angle.masked_fill((before == after).all(1), 0).tolist()
 
     def _note_logits(self, logits: Float[torch.Tensor, "2 t v"], end: int) -> None:
         """Logits at the last tokens before `end`; those that an answer's token follows count."""
@@ -125,6 +126,8 @@ class _Maker:
         own = torch.tensor(self._tokens[first : end + 1], device=logits.device)[:, None]
         counted = logits[:, first - end - 1 :][:, : len(own)] if len(own) else logits[:, :0]
         steered, unsteered = counted.log_softmax(-1)
-        self._receipt.kl += (steered.exp() * (steered - unsteered)).sum(-1).tolist()
+        # Rounding can bring a divergence of almost nothing below 0.
+        divergence = (steered.exp() * (steered - unsteered)).sum(-1).clamp(min=0)
+        self._receipt.kl += divergence.tolist()
         self._receipt.steered += steered.gather(1, own)[:, 0].tolist()
         self._receipt.unsteered += unsteered.gather(1, own)[:, 0].tolist()

@@ -85,9 +85,9 @@ class Routes:
         return _json(await _while_connected(request.receive, answer))
 
     async def sweep(self, request: Request) -> Response:
-        """Answers to one prompt under several doses."""
+        """Answers to one prompt under several strengths."""
         body = await _parse(request, SweepRequest)
-        return _json(await _while_connected(request.receive, self._service.sweep(body)))
+        return _raw(await _while_connected(request.receive, self._service.sweep(body)))
 
 
 class ClientGone(Exception):

@@ -105,12 +105,12 @@ class LiveService:
         await self._run(held, generation)
         return render.steer_answer(generation)
 
-    async def sweep(self, request: SweepRequest) -> dict[str, Any]:
-        """A `SweepAnswer`. Leaving early cancels it."""
-        held = await self._hold_all(request.model, [one for dose in request.doses for one in dose])
+    async def sweep(self, request: SweepRequest) -> bytes:
+        """JSON of a `SweepAnswer`. Leaving early cancels it."""
+        held = await self._hold_all(request.model, request.interventions)
         generation = await self._at_desk(lambda: prepare_sweep(request, held, self._settings))
         await self._run(held, generation)
-        return await self._at_desk(lambda: render.sweep_answer(generation))
+        return await self._at_desk(lambda: render.sweep_answer(generation, request.strengths))
 
     async def events(self, held: Held, generation: Generation) -> AsyncGenerator[dict[str, Any]]:
         """Run a generation; `SteerEvent`s as they come. Leaving early cancels it."""

@@ -153,6 +153,11 @@ class _Compiler:
                 f"{self.where}: {dictionary.id} cannot be steered: {dictionary.steerable_reason}"
             )
         self._check_site(dictionary.hook_out)
+        if self.order[dictionary.hook_name] > self.order[dictionary.hook_out]:
+            raise Invalid(
+                f"{self.where}: {dictionary.id} writes at {dictionary.hook_out} and reads at "
+                f"{dictionary.hook_name}, which a forward reaches only later; steer by a vector there."
+            )
         index = torch.tensor([feature], device=self.model.device)
         return Edit(
             hook=dictionary.hook_out,
