@@ -38,8 +38,9 @@ class SweepRequest(Prompted):
     strengths: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(
         min_length=1,
         max_length=MOST_STRENGTHS,
-        description="An answer for each: every entry's own `strength` times this. An `ablate` entry "
-        "has no strength and is the same in all.",
+        description="An answer for each: every entry's own `strength` times this. At 0 `add` does "
+        "nothing, `clamp` ablates, `orthogonal` takes the direction out (1 does nothing), and `cap` "
+        "lets nothing through: it acts less, the higher it is. `ablate` is the same in all.",
     )
 
 
@@ -60,6 +61,8 @@ async def sweep(
     check_limits(services.settings, body)
     if not body.steering:
         raise invalid("body.steering", "is empty", "at least one entry")
+    if all(entry.method == "ablate" for entry in body.steering):
+        raise invalid("body.steering", "has no strength to vary", "an entry that does not ablate")
     interventions = await asyncio.to_thread(resolve, services.shelf, body.model, body.steering)
     wanted = wire.SweepRequest(**body.model_dump(exclude={"steering"}), interventions=interventions)
     answer = await unless_disconnected(request, services.live.sweep(wanted))

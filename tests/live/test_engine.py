@@ -10,8 +10,10 @@ from app.errors import Invalid, Problem, Unavailable
 from tests.live.reference import Reference, by_bridge, check_same, draw_edge, uniform_draw
 from tests.live.world import SITES, TEXTS, World, entry, run
 from worker.activations import capture
+from worker.live import hooks
 from worker.live.answer import Generation
 from worker.live.cache import CacheShape, SlotCache
+from worker.live.rank import Rank
 from worker.live.steering import Edit, Terms
 from worker.tokens import encode_text
 
@@ -292,6 +294,47 @@ def test_a_failing_prefill_fails_those_that_were_joining(world: World) -> None:
     assert tokens(running) == alone(world, TEXTS[1], max_new_tokens=20)
 
 
+class FullMemory(Rank):
+    """A rank that there is no memory for."""
+
+    def __init__(self, *_: object) -> None:
+        raise MemoryError("no room")
+
+
+@pytest.mark.parametrize("first", ["1-post", "1-z"])
+def test_edits_that_cannot_all_be_put_leave_nothing_behind(
+    world: World, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """The slot's next row is unsteered, whichever of two sites had no memory."""
+    held = world.held("1-post", "1-z")
+    entries = [entry(sae=sae, feature=7, amount=6.0) for sae in ("1-post", "1-z")]
+    run(
+        held, world.generation(held, TEXTS[0], interventions=[e for e in entries if e.sae == first])
+    )
+    bad = world.generation(held, TEXTS[0], interventions=entries)
+    with monkeypatch.context() as patch:
+        patch.setattr(hooks, "Rank", FullMemory)
+        run(held, bad)
+    assert bad.problem is not None and "no room" in bad.problem.detail
+    after = world.generation(held, TEXTS[1])
+    run(held, after)
+    assert tokens(after) == alone(world, TEXTS[1])
+
+
+def test_a_long_prompt_whose_edits_cannot_be_put_fails_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = world.held("1-post", prefill_tokens=8)
+    running = world.generation(held, "x", max_new_tokens=20)
+    bad = world.generation(
+        held, TEXTS[0], interventions=[entry(sae="1-post", feature=7, amount=6.0)]
+    )
+    monkeypatch.setattr(hooks, "Rank", FullMemory)
+    run(held, running, bad)
+    assert bad.problem is not None and "no room" in bad.problem.detail
+    assert tokens(running) == alone(world, "x", max_new_tokens=20)
+
+
 def test_a_failing_step_fails_the_batch_and_the_engine_goes_on(world: World) -> None:
     held = world.held()
     lost = [world.generation(held, text, max_new_tokens=20) for text in TEXTS[:3]]
@@ -338,31 +381,3 @@ def test_what_does_not_fit_is_refused(world: World) -> None:
     assert len(tokens(exactly)) == 64 - prompt
     with pytest.raises(Invalid, match=f"{prompt} tokens and max_new_tokens is {65 - prompt}"):
         world.generation(held, TEXTS[0], max_new_tokens=65 - prompt)
-
-
-@pytest.mark.parametrize("prefill_tokens", [1024, 6])
-def test_edits_that_could_not_be_placed_leave_nothing(
-    world: World, monkeypatch: pytest.MonkeyPatch, prefill_tokens: int
-) -> None:
-    """Memory runs out at the second of two sites, with and without a long prompt."""
-    held = world.held("1-post", "1-pre", prefill_tokens=prefill_tokens)
-    both = [entry(sae=sae, feature=7, amount=6.0) for sae in ("1-post", "1-pre")]
-    run(held, world.generation(held, TEXTS[0], interventions=both[:1]))
-
-    def no_room(*_: object) -> None:
-        raise MemoryError("no room for a rank")
-
-    bad = world.generation(held, TEXTS[0], interventions=both)
-    beside = world.generation(held, TEXTS[2], max_new_tokens=12)
-    with monkeypatch.context() as patched:
-        patched.setattr("worker.live.hooks.Rank", no_room)
-        held.engine.submit(beside)
-        held.engine.step()
-        held.engine.submit(bad)
-        while held.engine.running or held.engine.waiting:
-            held.engine.step()
-    assert bad.problem and "no room for a rank" in bad.problem.detail
-    after = world.generation(held, TEXTS[1])
-    run(held, after)
-    assert tokens(after) == alone(world, TEXTS[1])
-    assert tokens(beside) == alone(world, TEXTS[2])

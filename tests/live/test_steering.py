@@ -179,6 +179,21 @@ def test_a_condition_behind_the_site_is_refused(world: World) -> None:
         world.generation(held, "x", interventions=[late.model_dump()])
 
 
+def test_a_condition_holds_for_all_entries_at_its_site(world: World) -> None:
+    """Where a feature is active it is taken out and another one put in: the second entry is not
+    kept from acting by what the first one did."""
+    held = world.held("1-standard")
+    feature = _active_features(world, "1-standard", TEXTS[0], 1)[0]
+    when = {"sae": "1-standard", "feature": feature, "above": 0.0}
+    out = entry(sae="1-standard", feature=feature, method="ablate", amount=0.0, when=when)
+    into = entry(sae="1-standard", feature=7, amount=8.0, when=when)
+    one, both = (
+        world.generation(held, TEXTS[0], interventions=case) for case in ([out], [out, into])
+    )
+    run(held, one, both)
+    assert one.answers[0].tokens != both.answers[0].tokens
+
+
 def test_steering_changes_the_text(world: World) -> None:
     """The cases above would prove nothing if steering did not move the model."""
     held = world.held("1-post", "1-z")

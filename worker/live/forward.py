@@ -6,9 +6,11 @@ buffers of fixed address. Which request a row belongs to is the engine's busines
 
 from collections.abc import Collection
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
+from torch import nn
 
 from app.errors import Invalid
 from worker.live.cache import CacheShape, SlotCache, causal_mask
@@ -65,6 +67,9 @@ class BatchForward:
         self._steering = Steering(model, self.slots + _ROOMS)
         self._position = torch.zeros(self.slots, dtype=torch.long, device=model.device)
         self._token = torch.zeros(self.slots, dtype=torch.long, device=model.device)
+        self._last: torch.Tensor | None = None
+        output: Any = model.hf.get_output_embeddings()
+        output.register_forward_pre_hook(self._keep_last)
         record = record or recorder(model.device)
         self._recordings = record and Recordings(record, self.slots, self.max_len, model.id)
         self._check_model()
@@ -89,17 +94,15 @@ class BatchForward:
             self._steering.put(row, own)
         ids, lengths = _padded(prompts, self.model.device)
         place = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-        different = sorted({len(prompt) for prompt in prompts})
+        uneven = len(set(map(len, prompts))) > 1
         self._position[first : first + n] = lengths
         self._cache.begin_prefill(
-            first, n, ids.shape[1], None if len(different) == 1 else place < lengths[:, None]
+            first, n, ids.shape[1], place < lengths[:, None] if uneven else None
         )
-        # The model takes one set of positions for all rows: the union of their last ones.
-        kept = torch.tensor(different, device=ids.device) - 1
-        own = torch.tensor([different.index(len(prompt)) for prompt in prompts], device=ids.device)
+        self._last = lengths - 1
         with self._steering.during(slice(first, first + n), PREFILL, ids):
-            logits = self._run(input_ids=ids, position_ids=place, logits_to_keep=kept)
-        return logits[torch.arange(n, device=ids.device), own]
+            logits = self._run(input_ids=ids, position_ids=place)
+        return logits[:, 0]
 
     def prepare(self, room: slice, edits: list[tuple[Edit, ...]]) -> None:
         """Give the rows of a room their edits, before their first piece."""
@@ -186,9 +189,23 @@ class BatchForward:
             self._position[row] = self._position[last]
             self._token[row] = self._token[last]
 
+    def _keep_last(
+        self, _module: nn.Module, args: tuple[torch.Tensor]
+    ) -> tuple[torch.Tensor] | None:
+        """In a prefill only the last state of each row goes on to the logits."""
+        if self._last is None:
+            return None
+        (state,) = args
+        return (state[torch.arange(len(state), device=state.device), self._last][:, None],)
+
     def _run(self, **inputs: torch.Tensor | dict[str, torch.Tensor] | int) -> torch.Tensor:
         # Sampling works in float32, whatever the model's number format.
-        return self.model.hf(past_key_values=self._cache, use_cache=True, **inputs).logits.float()
+        try:
+            return self.model.hf(
+                past_key_values=self._cache, use_cache=True, **inputs
+            ).logits.float()
+        finally:
+            self._last = None
 
     @torch.inference_mode()
     def _warm_up(self) -> None:

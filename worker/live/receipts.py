@@ -1,5 +1,7 @@
 """Making receipts (`worker.live.receipt`), beside the batch and a piece a step."""
 
+from collections import defaultdict
+
 import torch
 from jaxtyping import Float
 
@@ -8,8 +10,9 @@ from worker.live.answer import Answer, Generation
 from worker.live.forward import BatchForward
 from worker.live.hooks import Tap
 from worker.live.receipt import Receipt
-from worker.live.steering import DECODE, PREFILL, Edit
+from worker.live.steering import DECODE, PREFILL
 from worker.live.turns import in_turns
+from worker.saes import Dictionary
 
 _LOGITS = 2**24
 """Logits in memory at a time, by row."""
@@ -80,8 +83,7 @@ class _Maker:
         )
         for error in forward.failed.values():
             raise error
-        for place, edit in enumerate(edits):
-            self._note_feature(place, edit, forward.tapped)
+        self._note_features(forward.tapped)
         for hook in dict.fromkeys(edit.hook for edit in edits):
             self._note_site(hook, *forward.tapped[hook])
         self._note_logits(logits, end)
@@ -98,16 +100,22 @@ class _Maker:
             )
         return self._receipt
 
-    def _note_feature(self, place: int, edit: Edit, tapped: dict[str, Tap]) -> None:
-        if edit.dictionary is None:
-            return
-        states = tapped[edit.dictionary.hook_name]
-        index = torch.tensor([edit.feature], device=edit.direction.device)
-        before, after = (
-            edit.dictionary.encode_columns(state.float(), index)[:, 0].tolist() for state in states
-        )
-        self._receipt.features[place].before += before
-        self._receipt.features[place].after += after
+    def _note_features(self, tapped: dict[str, Tap]) -> None:
+        """Every dictionary encodes once for all entries that steer its features."""
+        steered: dict[Dictionary, list[int]] = defaultdict(list)
+        for place, edit in enumerate(self._answer.edits):
+            if edit.dictionary is not None:
+                steered[edit.dictionary].append(place)
+        for dictionary, places in steered.items():
+            states = torch.stack(tapped[dictionary.hook_name])
+            features = torch.tensor(
+                [self._answer.edits[place].feature for place in places], device=states.device
+            )
+            read = dictionary.encode_columns(states.flatten(0, 1).float(), features)
+            before, after = read.view(*states.shape[:2], -1).permute(0, 2, 1).tolist()
+            for place, own, others in zip(places, before, after, strict=True):
+                self._receipt.features[place].before += own
+                self._receipt.features[place].after += others
 
     def _note_site(
         self, hook: str, before: Float[torch.Tensor, "t w"], after: Float[torch.Tensor, "t w"]

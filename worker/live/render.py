@@ -97,7 +97,9 @@ def _report(answer: Answer, receipt: Receipt) -> dict[str, Any]:
         **_perplexities(receipt),
         "kl": receipt.kl,
         "sites": [{"hook": hook, **vars(site)} for hook, site in receipt.sites.items()],
-        "features": [_name(answer, place) | vars(of) for place, of in receipt.features.items()],
+        "features": [
+            _name(answer, place) | vars(of) for place, of in sorted(receipt.features.items())
+        ],
     }
 
 
@@ -106,7 +108,7 @@ def _response(answer: Answer, receipt: Receipt) -> dict[str, Any]:
     n = len(answer.tokens)
     means = {
         place: {"before": fmean(of.before[-n:]), "after": fmean(of.after[-n:])}
-        for place, of in receipt.features.items()
+        for place, of in sorted(receipt.features.items())
     }
     return {
         **_text(answer),
