@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from app.contract.search import Over
 from worker.live.search.ranking import Ranking
@@ -112,8 +112,8 @@ def rank_by_difference(texts: Texts, found: list[Strongest], over: Over) -> Diff
     feature, first, row = np.unique(samples.feature, return_index=True, return_inverse=True)
     sides = np.stack([samples.positive, ~samples.positive])
     n = np.array(samples.counts)
-    count = np.stack([np.bincount(row, side, len(feature)) for side in sides], axis=1)
-    total = [np.bincount(row, side * samples.value, len(feature)) for side in sides]
+    count = np.stack([_sums(row, side, len(feature)) for side in sides], axis=1)
+    total = [_sums(row, side * samples.value, len(feature)) for side in sides]
     mean = np.stack(total, axis=1) / n
     auroc = _auroc(samples, first, row, count)
     effect = _effect_size(samples, row, count, mean)
@@ -147,8 +147,15 @@ def _auroc(
     """By the formula above. All terms are halves, so that equal ones come out equal."""
     (p, q), (n, m) = count.T, samples.counts
     ranks = _ranks(samples) - first[row]
-    won = np.bincount(row, samples.positive * ranks, len(first)) - p * (p + 1) / 2
+    won = _sums(row, samples.positive * ranks, len(first)) - p * (p + 1) / 2
     return (won + p * (m - q) + (n - p) * (m - q) / 2) / (n * m)
+
+
+def _sums(
+    row: Int[np.ndarray, " n"], values: Shaped[np.ndarray, " n"], rows: int
+) -> Float[np.ndarray, " f"]:
+    """Of the values of each row; numpy counts in whole numbers where there are none."""
+    return np.bincount(row, values, rows).astype(np.float64)
 
 
 def _ranks(samples: Samples) -> Float[np.ndarray, " n"]:
@@ -168,7 +175,7 @@ def _effect_size(
 ) -> Float[np.ndarray, " f"]:
     n = np.array(samples.counts)
     off = samples.value - np.where(samples.positive, mean[row, 0], mean[row, 1])
-    squares = np.bincount(row, off**2, len(mean)) + ((n - count) * mean**2).sum(axis=1)
+    squares = _sums(row, off**2, len(mean)) + ((n - count) * mean**2).sum(axis=1)
     s = np.sqrt(squares / max(1, n.sum() - 2))
     difference = mean[:, 0] - mean[:, 1]
     if not len(s):
