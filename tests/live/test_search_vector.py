@@ -1,6 +1,7 @@
 """Cosines with what features write and read, against SAELens' own weights; which SAEs a search
 looks into."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from app.contract.search import SearchRequest, Side
 from app.errors import Invalid, NotFound
 from app.store import write
 from app.store.engine import Shelf
+from tests.conftest import migrated
 from tests.live.process import put_evidence, register, sae_record
 from tests.live.world import KINDS, SITES, World
 from tests.store import builders
@@ -76,22 +78,24 @@ def test_any_size_of_finite_numbers_has_a_direction() -> None:
             unit(vector)
 
 
-@pytest.fixture
-def shelf(sqlite_shelf: Shelf, world: World, tmp_path: Path) -> Shelf:
+@pytest.fixture(scope="module")
+def shelf(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
     """Evidence for SAEs of two widths, a transcoder from one to the other, matching pursuit and a
     layer of neurons; none for all others."""
+    folder = tmp_path_factory.mktemp("searched")
     saes = {
-        "0-turns": save_sae(tmp_path / "turns", "transcoder", hook_name=SITES["pre"],
+        "0-turns": save_sae(folder / "turns", "transcoder", hook_name=SITES["pre"],
                             metadata={"hook_name_out": "blocks.1.mlp.hook_post"},
                             d_out=D_MLP, apply_b_dec_to_input=False),
-        "0-pursuit": save_sae(tmp_path / "pursuit", "matching_pursuit"),
+        "0-pursuit": save_sae(folder / "pursuit", "matching_pursuit"),
     }  # fmt: skip
     here = World(world.id, world.folder, {**world.saes, **saes})
-    register(sqlite_shelf, here)
-    write.put_sae(sqlite_shelf, sae_record(here, "1-mlp"))
-    for sae in ("1-post", "1-act", "0-turns", "0-pursuit", "1-mlp"):
-        put_evidence(sqlite_shelf, here, sae)
-    return sqlite_shelf
+    with migrated(f"sqlite:///{folder / 'shelf.db'}") as opened:
+        register(opened, here)
+        write.put_sae(opened, sae_record(here, "1-mlp"))
+        for sae in ("1-post", "1-act", "0-turns", "0-pursuit", "1-mlp"):
+            put_evidence(opened, here, sae)
+        yield opened
 
 
 def chosen(shelf: Shelf, world: World, **request: Any) -> list[str]:
@@ -126,8 +130,8 @@ def test_a_vector_is_compared_where_it_fits(
 
 
 @pytest.mark.parametrize(("request_", "problem", "sentence"), [
-    ({"vector": [1.0]}, Invalid, "vector has 1 numbers; on the decoder side the widths are "
-     "32 of 0-pursuit, 48 of 0-turns, 48 of 1-act, 32 of 1-post."),
+    ({"vector": [1.0]}, Invalid, "vector has 1 numbers; on the decoder side the widths are 32"),
+    ({"vector": [1.0]}, Invalid, "32 of 0-pursuit, 48 of 0-turns, 48 of 1-act, 32 of 1-post."),
     ({"vector": [1.0] * 32, "saes": ["1-post", "1-mlp"]}, Invalid, "32 of 1-post, 48 of 1-mlp."),
     ({"vector": VECTOR, "side": "encoder", "saes": ["0-pursuit"]}, Invalid, "matching pursuit"),
     ({"vector": [0.0] * 32}, Invalid, "zero"),

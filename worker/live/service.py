@@ -1,7 +1,8 @@
 """What the server offers, on the event loop: it computes nothing itself.
 
 Look-ups on the shelf, tokenising, checking and the JSON of large answers happen on one desk thread,
-loading and running models on the model thread. An answer's text is read here while the model thread
+loading and running models on the model thread, the ranking of a search on a thread of its own, as it
+may take a second. An answer's text is read here while the model thread
 appends to it: a slow client gets what came together since its last line, so it holds nobody up and
 nothing piles up for it.
 """
@@ -55,6 +56,7 @@ class LiveService:
         self._settings = settings
         self._sources = Sources(library)
         self._desk = ThreadPoolExecutor(1, thread_name_prefix="desk")
+        self._ranks = ThreadPoolExecutor(1, thread_name_prefix="ranks")
         self._thread = ModelThread(self._on_change)
         self._news: dict[Generation, asyncio.Event] = {}
 
@@ -78,6 +80,7 @@ class LiveService:
         """End both threads; unfinished answers fail as unavailable."""
         self._thread.stop()
         self._desk.shutdown()
+        self._ranks.shutdown()
 
     def health(self) -> LiveHealth:
         """Models in memory and the rows of their batches."""
@@ -122,7 +125,7 @@ class LiveService:
     async def _rank_texts(
         self, request: SearchRequest, held: Held, sources: dict[str, Activity]
     ) -> tuple[list[list[str]], dict[str, Ranking]]:
-        """SAE by SAE, so that others come to the desk in between."""
+        """Tokens of the texts, and the ranking of every SAE by what is active on them."""
         settings = self._settings
         texts, job = await self._at_desk(lambda: prepare_search(request, held, sources, settings))
         self._thread.capture(held, job)
@@ -131,7 +134,7 @@ class LiveService:
         for sae, activity in sources.items():
             own = [found[sae] for found in values]
             work = partial(rank_captured, request, texts, own, activity)
-            rankings[sae] = await self._at_desk(work)
+            rankings[sae] = await self._loop.run_in_executor(self._ranks, work)
         return texts.tokens, rankings
 
     async def _rank_weights(self, request: SearchRequest, held: Held) -> dict[str, Ranking]:

@@ -25,49 +25,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from app.contract.search import Over
 from worker.live.search.ranking import Ranking
+from worker.live.search.samples import Samples, gather
 from worker.live.search.texts import Texts
 from worker.live.strongest import Strongest
 
 SAME = 1e-9
 """What varies by less, beside the difference of the means, varies by rounding alone."""
-
-
-@dataclass(frozen=True, eq=False)
-class Samples:
-    """Active values of one SAE, n of them, each of one feature at one sample."""
-
-    feature: Int[np.ndarray, " n"]
-    value: Float[np.ndarray, " n"]
-    at: Int[np.ndarray, " n"]
-    """Token in the line of texts."""
-    positive: Bool[np.ndarray, " n"]
-    counts: tuple[int, int]
-    """Positive and negative samples, inactive ones among them."""
-
-
-def gather(texts: Texts, found: list[Strongest], over: Over) -> Samples:
-    """The samples of an SAE from what is active on each text."""
-    starts = texts.starts
-    at = np.concatenate([one.token + start for one, start in zip(found, starts, strict=False)])
-    feature = np.concatenate([one.feature for one in found])
-    value = np.concatenate([one.value for one in found]).astype(np.float64)
-    kept = np.flatnonzero(~texts.special[at])
-    text = np.searchsorted(starts, at, side="right") - 1
-    if over == "texts":
-        order = kept[np.lexsort((at[kept], -value[kept], text[kept], feature[kept]))]
-        new = (np.diff(feature[order], prepend=-1) != 0) | (np.diff(text[order], prepend=-1) != 0)
-        kept = order[new]
-        counts = texts.n_positive, len(texts.tokens) - texts.n_positive
-    else:
-        first_negative = starts[texts.n_positive]
-        counts = tuple(int((~side).sum()) for side in np.split(texts.special, [first_negative]))
-    return Samples(
-        feature[kept], value[kept], at[kept], text[kept] < texts.n_positive, (counts[0], counts[1])
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +75,10 @@ class Differences(Ranking):
 
 def rank_by_difference(texts: Texts, found: list[Strongest], over: Over) -> Differences:
     """The features that are rather active on the positive side: AUROC above one half."""
-    samples = _sorted(gather(texts, found, over))
-    feature, first, row = np.unique(samples.feature, return_index=True, return_inverse=True)
+    samples = gather(texts, found, over)
+    new = np.diff(samples.feature, prepend=-1) != 0
+    first, row = np.flatnonzero(new), np.cumsum(new) - 1
+    feature = samples.feature[first]
     sides = np.stack([samples.positive, ~samples.positive])
     n = np.array(samples.counts)
     count = np.stack([_sums(row, side, len(feature)) for side in sides], axis=1)
@@ -130,12 +99,6 @@ def rank_by_difference(texts: Texts, found: list[Strongest], over: Over) -> Diff
         samples,
         texts,
     )
-
-
-def _sorted(s: Samples) -> Samples:
-    """By feature, from weak to strong; the first of equals comes last, where the strongest is."""
-    order = np.lexsort((-s.at, s.value, s.feature))
-    return Samples(s.feature[order], s.value[order], s.at[order], s.positive[order], s.counts)
 
 
 def _auroc(

@@ -96,7 +96,9 @@ def cosines(
     else:
         assert weight is not None, "`fitting` leaves these out"
         columns = weight[:, features]
-        found = vector @ columns / columns.norm(dim=0).clamp(min=1e-12)
+        # torch takes eight times as long to add along columns itself.
+        lengths = (torch.ones_like(vector) @ columns.square()).sqrt()
+        found = vector @ columns / lengths.clamp(min=1e-12)
     return found.clamp(-1, 1).cpu().numpy()
 
 
