@@ -23,7 +23,7 @@ EXAMPLES: dict[str, Example] = {
         "summary": "What this text is about",
         "value": {
             "model": BUNDLED_MODEL,
-            "text": "The old sailor was happy to see the lighthouse.",
+            "text": "Ivy was angry because the seal had eaten her lunch.",
             "limit": 5,
         },
     },
@@ -33,14 +33,14 @@ EXAMPLES: dict[str, Example] = {
             "model": BUNDLED_MODEL,
             "contrast": {
                 "positive": [
-                    "Two cups of flour and one egg.",
-                    "Stir in the sugar, then add a pinch of salt.",
-                    "Bake it for twenty minutes.",
+                    "Recipe for spicy bread. You need butter, pepper, eggs and apples.",
+                    "Mix three cups of rice with the milk, then add some water.",
+                    "Do not let the salt burn. Cut the nuts and put them into the pie.",
                 ],
                 "negative": [
-                    "The old sailor was happy to see the lighthouse.",
-                    "The storm came at night, and Mia was afraid.",
-                    "The king lost his crown in the forest.",
+                    "There was a clever librarian named Adam, who had nineteen rabbits.",
+                    "She felt annoyed that day, for somebody had stolen the bucket.",
+                    "Long ago, a pirate called Ivy had a silver net.",
                 ],
             },
             "limit": 5,
