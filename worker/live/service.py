@@ -2,9 +2,8 @@
 
 Look-ups on the shelf, tokenising, checking and the JSON of large answers happen on one desk thread,
 loading and running models on the model thread, the ranking of a search on a thread of its own, as it
-may take a second. An answer's text is read here while the model thread
-appends to it: a slow client gets what came together since its last line, so it holds nobody up and
-nothing piles up for it.
+may take a second. An answer's text is read here while the model thread appends to it: a slow client
+gets what came together since its last line, so it holds nobody up and nothing piles up for it.
 """
 
 import asyncio
@@ -77,7 +76,7 @@ class LiveService:
                 log.exception("%s could not be loaded", model_id)
 
     def stop(self) -> None:
-        """End both threads; unfinished answers fail as unavailable."""
+        """End the threads; unfinished answers fail as unavailable."""
         self._thread.stop()
         self._desk.shutdown()
         self._ranks.shutdown()
