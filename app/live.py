@@ -19,6 +19,7 @@ from app.contract.live import (
     SteerRequest,
     SweepRequest,
 )
+from app.contract.search import SearchRequest
 from app.errors import Problem, Unavailable, from_body
 
 HEALTH_TIMEOUT_S = 2.0
@@ -56,6 +57,11 @@ class Live:
     async def activations(self, request: ActivationsRequest) -> bytes:
         """JSON of an `ActivationsAnswer`, as the worker wrote it."""
         async with self._send("POST", "/activations", request) as response:
+            return await response.aread()
+
+    async def search(self, request: SearchRequest) -> bytes:
+        """JSON of a `SearchAnswer`, as the worker wrote it."""
+        async with self._send("POST", "/search", request) as response:
             return await response.aread()
 
     async def steer(self, request: SteerRequest) -> bytes:

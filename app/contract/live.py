@@ -9,6 +9,7 @@ Every request carries `Authorization: Bearer <token>`. Problems cross as `Proble
 | POST /steer | SteerRequest | SteerAnswer, or with `stream` newline-delimited SteerEvent lines |
 | POST /sweep | SweepRequest | SweepAnswer |
 | POST /tokenize | TokenizeRequest | TokenizeAnswer |
+| POST /search | SearchRequest | SearchAnswer (`app.contract.search`) |
 """
 
 from typing import Literal

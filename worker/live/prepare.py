@@ -50,7 +50,8 @@ def prepare_capture(request: ActivationsRequest, held: Held, settings: Settings)
     prepend_bos = common_bos(d.prepend_bos for d in held.dictionaries.values())
     model = held.resident.model
     texts = [encode_text(model, text, prepend_bos) for text in request.texts]
-    _check_texts(texts, model, settings.max_request_tokens)
+    named = {f"texts[{i}]": ids for i, ids in enumerate(texts)}
+    check_texts(named, model, settings.max_request_tokens)
     return CaptureJob(texts, readings)
 
 
@@ -130,14 +131,15 @@ def _reading(request: ActivationsRequest, sae: str, dictionary: Dictionary) -> R
     return Reading(sae, dictionary, columns, request.top_k)
 
 
-def _check_texts(texts: list[list[int]], model: LanguageModel, limit: int) -> None:
-    for i, ids in enumerate(texts):
-        _check_ids(f"texts[{i}]", ids, model)
+def check_texts(texts: dict[str, list[int]], model: LanguageModel, limit: int) -> None:
+    """Refuse texts, by where the request has them, that the model or the settings do not allow."""
+    for where, ids in texts.items():
+        _check_ids(where, ids, model)
         if len(ids) > model.context_size:
             raise Invalid(
-                f"texts[{i}] has {len(ids)} tokens; {model.id} reads {model.context_size} at most."
+                f"{where} has {len(ids)} tokens; {model.id} reads {model.context_size} at most."
             )
-    total = sum(map(len, texts))
+    total = sum(map(len, texts.values()))
     if total > limit:
         raise TooLarge(
             f"The texts have {total} tokens together; one request may have {limit}. Send them in "
