@@ -170,13 +170,14 @@ class Steering:
 
     def put(self, row: int, edits: tuple[Edit, ...]) -> None:
         """Give a row its edits, in place of those that it had."""
-        for hook in {edit.hook for edit in (*self._rows[row], *edits)}:
+        hooks = {edit.hook for edit in (*self._rows[row], *edits)}
+        self._rows[row] = edits  # first, so that what fails half-way is cleared with the row
+        for hook in hooks:
             self._site(hook).put(row, [edit for edit in edits if edit.hook == hook])
         for edit in edits:
             for dictionary in edit.read:
                 if dictionary.hook_name != edit.hook:
                     self._site(dictionary.hook_name).watched = True
-        self._rows[row] = edits
 
     def move(self, source: int, target: int) -> None:
         """Give a row the edits of another, which loses them."""
