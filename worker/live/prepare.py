@@ -49,8 +49,7 @@ def prepare_capture(request: ActivationsRequest, held: Held, settings: Settings)
     readings = [_reading(request, sae, held.dictionaries[sae]) for sae in held.dictionaries]
     prepend_bos = common_bos(d.prepend_bos for d in held.dictionaries.values())
     model = held.resident.model
-    texts = [encode_text(model, text, prepend_bos) for text in request.texts]
-    _check_texts(texts, model, settings.max_request_tokens)
+    texts = _encoded(request.texts, prepend_bos, model, settings.max_request_tokens)
     return CaptureJob(texts, readings)
 
 
@@ -122,19 +121,27 @@ def _reading(request: ActivationsRequest, sae: str, dictionary: Dictionary) -> R
     return Reading(sae, dictionary, columns, request.top_k)
 
 
-def _check_texts(texts: list[list[int]], model: LanguageModel, limit: int) -> None:
-    for i, ids in enumerate(texts):
+def _encoded(
+    texts: list[str], prepend_bos: bool | None, model: LanguageModel, limit: int
+) -> list[list[int]]:
+    """Token ids of texts. Those behind the limit are not looked at: others wait meanwhile."""
+    encoded: list[list[int]] = []
+    total = 0
+    for i, text in enumerate(texts):
+        ids = encode_text(model, text, prepend_bos)
         _check_ids(f"texts[{i}]", ids, model)
         if len(ids) > model.context_size:
             raise Invalid(
                 f"texts[{i}] has {len(ids)} tokens; {model.id} reads {model.context_size} at most."
             )
-    total = sum(map(len, texts))
-    if total > limit:
-        raise TooLarge(
-            f"The texts have {total} tokens together; one request may have {limit}. Send them in "
-            "several requests."
-        )
+        total += len(ids)
+        if total > limit:
+            raise TooLarge(
+                f"The texts up to texts[{i}] have {total} tokens together; one request may have "
+                f"{limit}. Send them in several requests."
+            )
+        encoded.append(ids)
+    return encoded
 
 
 def _check_ids(where: str, ids: list[int], model: LanguageModel) -> None:
