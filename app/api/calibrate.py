@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.api.calibration import Calibration, CalibrationRow
 from app.api.disconnect import unless_disconnected
-from app.api.interventions import resolve
+from app.api.interventions import resolve, times
 from app.api.problems import documented, invalid
 from app.api.state import Services, Use
 from app.contract import live as wire
@@ -111,7 +111,10 @@ async def _answers(
     tokens: int,
 ) -> list[list[wire.Completion]]:
     """By dose, the unsteered one first, the answers to all prompts. All run in one batch."""
-    amounts = [steered.amount * strength for strength in body.strengths]
+    amounts = [
+        times(strength, steered.amount, f"body.strengths.{place}")
+        for place, strength in enumerate(body.strengths)
+    ]
     doses = [[], *([steered.model_copy(update={"amount": amount})] for amount in amounts)]
     wanted = [
         wire.SweepRequest(

@@ -57,7 +57,7 @@ def _intervention(
         )
     _check_feature(entry, sae, where)
     unit = 1.0 if entry.method in UNITLESS else _unit(shelf, entry, sae, where)
-    amount = 0.0 if entry.method == "ablate" else _times(entry.strength, unit, f"{where}.strength")
+    amount = 0.0 if entry.method == "ablate" else times(entry.strength, unit, f"{where}.strength")
     return Intervention(
         **entry.model_dump(exclude={"strength", "unit", "when"}),
         amount=amount,
@@ -68,7 +68,7 @@ def _intervention(
 def _gate(shelf: Shelf, when: Condition, sae: SaeRecord | None, where: str) -> Gate:
     _check_feature(when, sae, where)
     unit = _unit(shelf, when, sae, where) if when.above else 1.0
-    above = _times(when.above, unit, f"{where}.above")
+    above = times(when.above, unit, f"{where}.above")
     return Gate(sae=when.sae, feature=when.feature, above=above)
 
 
@@ -79,12 +79,13 @@ def _check_feature(named: SteeringEntry | Condition, sae: SaeRecord | None, wher
         )
 
 
-def _times(strength: float, unit: float, where: str) -> float:
+def times(strength: float, unit: float, where: str) -> float:
+    """The amount of a strength; Invalid when the live worker could not count it."""
     if abs(strength * unit) > FLOAT32_MAX:
         raise invalid(
             where,
             f"is {strength:g}, which times the unit is more than 32-bit numbers hold",
-            f"up to {FLOAT32_MAX / unit:.3g} either way",
+            f"up to {FLOAT32_MAX / abs(unit):.3g} either way",
         )
     return strength * unit
 

@@ -9,7 +9,7 @@ from fastapi.openapi.models import Example
 from pydantic import BaseModel, Field
 
 from app.api.disconnect import unless_disconnected
-from app.api.interventions import resolve
+from app.api.interventions import resolve, times
 from app.api.problems import documented, invalid
 from app.api.prompted import Prompted, check_limits
 from app.api.state import Use
@@ -98,7 +98,10 @@ async def sweep(
     if not body.steering:
         raise invalid("body.steering", "is empty", "at least one entry")
     interventions = await asyncio.to_thread(resolve, services.shelf, body.model, body.steering)
-    doses = [_dose(interventions, strength) for strength in body.strengths]
+    doses = [
+        _dose(interventions, strength, f"body.strengths.{place}")
+        for place, strength in enumerate(body.strengths)
+    ]
     wanted = wire.SweepRequest(**body.model_dump(exclude={"steering", "strengths"}), doses=doses)
     answer = await unless_disconnected(request, services.live.sweep(wanted))
     rows = [
@@ -108,9 +111,12 @@ async def sweep(
     return SweepAnswer(rows=rows, usage=answer.usage, timings=answer.timings)
 
 
-def _dose(interventions: list[Intervention], strength: float) -> list[Intervention]:
+def _dose(interventions: list[Intervention], strength: float, where: str) -> list[Intervention]:
     """Amounts are linear in the strength for every method but ablate, whose amount is 0."""
-    return [one.model_copy(update={"amount": one.amount * strength}) for one in interventions]
+    return [
+        one.model_copy(update={"amount": times(strength, one.amount, where)})
+        for one in interventions
+    ]
 
 
 def _row(strength: float, completion: wire.Completion) -> SweepRow:
