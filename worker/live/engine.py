@@ -251,7 +251,8 @@ class BatchEngine:
         try:
             work()
         except Exception as error:  # whatever a model raises, the others go on
-            log.exception("A forward for %d requests failed", len(generations))
+            if not isinstance(error, Problem):
+                log.exception("A forward for %d requests failed", len(generations))
             for generation in generations:
                 generation.fail(_problem(error))
         return generations | self._drop()
