@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.api.calibration import Calibration, CalibrationRow
 from app.api.disconnect import unless_disconnected
-from app.api.interventions import resolve
+from app.api.interventions import check_strengths, resolve
 from app.api.problems import documented, invalid
 from app.api.state import Services, Use
 from app.contract import live as wire
@@ -92,6 +92,7 @@ async def calibrate(
     anew."""
     shelf, asked = services.shelf, (body.model, body.sae)
     [steered] = await asyncio.to_thread(resolve, shelf, body.model, [body.entry])
+    check_strengths([steered], body.strengths)
     run_id, prompts = await asyncio.to_thread(store.prompts, shelf, *asked)
     if not prompts:
         raise invalid("body.sae", f"is {body.sae}, whose corpus has no text", "another SAE")

@@ -79,12 +79,20 @@ def _check_feature(named: SteeringEntry | Condition, sae: SaeRecord | None, wher
         )
 
 
+def check_strengths(interventions: Sequence[Intervention], strengths: Sequence[float]) -> None:
+    """Refuse strengths that the live worker could not count, times the amounts of `interventions`."""
+    for place, strength in enumerate(strengths):
+        for one in interventions:
+            _times(strength, one.amount, f"body.strengths.{place}")
+
+
 def _times(strength: float, unit: float, where: str) -> float:
+    """The amount of a strength; Invalid when the live worker could not count it."""
     if abs(strength * unit) > FLOAT32_MAX:
         raise invalid(
             where,
             f"is {strength:g}, which times the unit is more than 32-bit numbers hold",
-            f"up to {FLOAT32_MAX / unit:.3g} either way",
+            f"up to {FLOAT32_MAX / abs(unit):.3g} either way",
         )
     return strength * unit
 

@@ -8,7 +8,7 @@ from fastapi.openapi.models import Example
 from pydantic import Field
 
 from app.api.disconnect import unless_disconnected
-from app.api.interventions import resolve
+from app.api.interventions import check_strengths, resolve
 from app.api.problems import documented, invalid
 from app.api.prompted import Prompted, check_limits
 from app.api.state import Use
@@ -64,6 +64,7 @@ async def sweep(
     if all(entry.method == "ablate" for entry in body.steering):
         raise invalid("body.steering", "has no strength to vary", "an entry that does not ablate")
     interventions = await asyncio.to_thread(resolve, services.shelf, body.model, body.steering)
+    check_strengths(interventions, body.strengths)
     wanted = wire.SweepRequest(**body.model_dump(exclude={"steering"}), interventions=interventions)
     answer = await unless_disconnected(request, services.live.sweep(wanted))
     return Response(answer, media_type="application/json")

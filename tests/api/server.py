@@ -62,8 +62,13 @@ class ServerProcess:
 
 def events_of(answer: httpx.Response) -> list[tuple[str, str]]:
     """Names and data of a stream's events, as far as it goes."""
+    return events_in(answer.read())
+
+
+def events_in(stream: bytes) -> list[tuple[str, str]]:
+    """The same of what was read; half an event at its end does not count."""
     found = []
-    for block in answer.read().decode().split("\n\n"):
+    for block in stream.decode(errors="ignore").split("\n\n")[:-1]:
         fields = dict(
             line.split(": ", 1) for line in block.split("\n") if line and not line.startswith(":")
         )

@@ -264,7 +264,11 @@ def test_a_sweep_is_an_answer_for_each_strength(ask: httpx.Client, world: World)
     [
         ({"strengths": []}, "strengths"),
         ({"strengths": [1.0] * 33}, "strengths"),
-        ({"strengths": [1e39]}, "32-bit"),
+        ({"strengths": [1e39]}, "body.strengths.0 is 1e+39"),
+        (
+            {"strengths": [1.0, -1e308], "steering": [ENTRY | {"unit": "raw", "strength": -1e5}]},
+            "numbers hold; allowed: up to 3.4e+33 either way",
+        ),
         (
             {
                 "strengths": [0, 3e38],

@@ -42,10 +42,10 @@ def stories(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(scope="session")
 def live(
-    tmp_path_factory: pytest.TempPathFactory, world: World, llama: World
+    tmp_path_factory: pytest.TempPathFactory, world: World, llama: World, gemma: World
 ) -> Iterator[LiveProcess]:
-    """The live worker as a process, over both models."""
-    running = LiveProcess(tmp_path_factory.mktemp("live"), [world, llama])
+    """The live worker as a process, over the three models."""
+    running = LiveProcess(tmp_path_factory.mktemp("live"), [world, llama, gemma])
     try:
         yield running.start()
     finally:

@@ -282,16 +282,26 @@ def test_what_a_dictionary_raises_fails_its_row_alone(world: World) -> None:
     assert tokens(good) == alone(world, TEXTS[1])
 
 
-def test_a_failing_prefill_fails_those_that_were_joining(world: World) -> None:
-    held = world.held()
+def test_a_failing_prefill_fails_only_who_fails_alone(world: World) -> None:
+    """An edit of the wrong width stands for what may go wrong; it joins between two others."""
+    held = world.held("1-post")
     running = world.generation(held, TEXTS[1], max_new_tokens=20)
     held.engine.submit(running)
     held.engine.step()
-    bad = world.generation(held, TEXTS[0])
+    steering = [entry(sae="1-post", feature=7, amount=6.0)]
+    before = world.generation(held, TEXTS[3], interventions=steering, baseline=True)
+    bad = world.generation(held, TEXTS[0], baseline=True)
     bad.answers[0].edits = (Edit(SITES["post"], torch.ones(5), Terms(push=1.0), (True, True)),)
-    run(held, bad)
-    assert isinstance(bad.problem, Problem) and not bad.answers[0].tokens
+    after = world.generation(held, TEXTS[2], temperature=1.2, seed=4)
+    run(held, before, bad, after)
+    assert isinstance(bad.problem, Problem)
+    assert not any(answer.tokens for answer in bad.answers)
     assert tokens(running) == alone(world, TEXTS[1], max_new_tokens=20)
+    assert tokens(before) == alone(world, TEXTS[3], interventions=steering)
+    assert before.answers[1].tokens == alone(world, TEXTS[3])
+    assert tokens(after) == alone(world, TEXTS[2], temperature=1.2, seed=4)
+    site = held.engine._forward._steering._site(SITES["post"])
+    assert not any(edit for rank in site.ranks for edit in rank.edits)
 
 
 class FullMemory(Rank):

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.contract.live import ActivationsRequest
-from app.errors import Invalid
+from app.errors import Invalid, TooLarge
 from app.settings import Settings
 from tests.live.world import SITES, TEXTS, World, entry
 from tests.worker.tiny import save_model, save_sae
@@ -58,3 +58,14 @@ def test_saes_that_differ_are_steered_together_on_the_models_tokens(trained: Wor
     assert steered(trained)[0] == trained.model.bos_id
     with pytest.raises(Invalid, match="need different tokens; ask for them separately"):
         captured(trained, *saes)
+
+
+def test_texts_behind_too_many_tokens_are_not_looked_at(trained: World) -> None:
+    """The third would be refused for its own length."""
+    texts = [TEXTS[1], TEXTS[1], "salt " * 200]
+    request = ActivationsRequest(model=trained.id, saes=["1-with"], texts=texts)
+    held = trained.held("1-with")
+    with pytest.raises(TooLarge, match=r"up to texts\[1\] have \d+ tokens .* may have 20"):
+        prepare_capture(request, held, Settings(max_request_tokens=20))
+    with pytest.raises(Invalid, match=r"texts\[2\] has \d+ tokens; tiny reads 64 at most"):
+        prepare_capture(request, held, Settings())

@@ -45,7 +45,7 @@ class Reading:
     top_k: int
 
 
-Values = Strongest | Float[np.ndarray, "t f"]
+Values = Strongest | Float[np.ndarray, "_ _"]
 """Strongest features per token, or the columns asked for."""
 
 

@@ -9,8 +9,8 @@ that somebody waits for gets on by a piece, outside of the batch as well. An exa
 the batch is empty and then has it for itself.
 
 A failure is kept to where it happened: what a dictionary raises fails its row, a row whose logits
-are not finite fails alone, a failing prefill fails the rows that were joining, and a failing decode
-step fails the rows of the batch. The engine goes on with whoever waits.
+are not finite fails alone, a failing prefill of several rows is done again one row at a time, and a
+failing decode step fails the rows of the batch. The engine goes on with whoever waits.
 """
 
 import logging
@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -172,16 +173,30 @@ class BatchEngine:
     def _join(self) -> set[Generation]:
         """Prefill answers that wait and sample the first token of each."""
         joining = self._next_to_join()
-        if not joining:
-            return set()
-        first = len(self._rows)
-        self._rows += joining
         now = time.monotonic()
         for generation, _ in joining:
             generation.joined = generation.joined or now
+        return self._enter(joining) if joining else set()
+
+    def _enter(self, joining: list[Row]) -> set[Generation]:
+        """Prefill rows together; when that fails, one at a time, so that only those fail that fail
+        by themselves."""
+        first = len(self._rows)
+        self._rows += joining
         prompts = [answer.prompt for _, answer in joining]
         edits = [answer.edits for _, answer in joining]
-        return self._advance(first, lambda: self._forward.prefill(first, prompts, edits))
+        prefill = partial(self._forward.prefill, first, prompts, edits)
+        if len(joining) == 1:
+            return self._advance(first, prefill)
+        try:
+            logits = prefill()
+        except Exception:  # whatever a model raises
+            log.exception("A prefill of %d rows failed; now one at a time", len(joining))
+            for row in range(first, len(self._rows)):
+                self._forward.leave(row, row, 0, failed=True)
+            del self._rows[first:]
+            return set().union(*(self._enter([row]) for row in joining if not _is_over(row)))
+        return self._advance(first, lambda: logits)
 
     def _next_to_join(self) -> list[Row]:
         """Waiting answers in their order, as many as fit; a long prompt whose room is taken lets
@@ -237,7 +252,8 @@ class BatchEngine:
         try:
             work()
         except Exception as error:  # whatever a model raises, the others go on
-            log.exception("A forward for %d requests failed", len(generations))
+            if not isinstance(error, Problem):
+                log.exception("A forward for %d requests failed", len(generations))
             for generation in generations:
                 generation.fail(_problem(error))
         return generations | self._drop()

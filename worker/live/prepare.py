@@ -49,9 +49,8 @@ def prepare_capture(request: ActivationsRequest, held: Held, settings: Settings)
     readings = [_reading(request, sae, held.dictionaries[sae]) for sae in held.dictionaries]
     prepend_bos = common_bos(d.prepend_bos for d in held.dictionaries.values())
     model = held.resident.model
-    texts = [encode_text(model, text, prepend_bos) for text in request.texts]
-    named = {f"texts[{i}]": ids for i, ids in enumerate(texts)}
-    check_texts(named, model, settings.max_request_tokens)
+    named = {f"texts[{i}]": text for i, text in enumerate(request.texts)}
+    texts = encode_texts(named, prepend_bos, model, settings.max_request_tokens)
     return CaptureJob(texts, readings)
 
 
@@ -131,20 +130,28 @@ def _reading(request: ActivationsRequest, sae: str, dictionary: Dictionary) -> R
     return Reading(sae, dictionary, columns, request.top_k)
 
 
-def check_texts(texts: dict[str, list[int]], model: LanguageModel, limit: int) -> None:
-    """Refuse texts, by where the request has them, that the model or the settings do not allow."""
-    for where, ids in texts.items():
+def encode_texts(
+    texts: dict[str, str], prepend_bos: bool | None, model: LanguageModel, limit: int
+) -> list[list[int]]:
+    """Token ids of texts, each named by where the request has it. Those behind the limit are not
+    looked at: others wait meanwhile."""
+    encoded: list[list[int]] = []
+    total = 0
+    for where, text in texts.items():
+        ids = encode_text(model, text, prepend_bos)
         _check_ids(where, ids, model)
         if len(ids) > model.context_size:
             raise Invalid(
                 f"{where} has {len(ids)} tokens; {model.id} reads {model.context_size} at most."
             )
-    total = sum(map(len, texts.values()))
-    if total > limit:
-        raise TooLarge(
-            f"The texts have {total} tokens together; one request may have {limit}. Send them in "
-            "several requests."
-        )
+        total += len(ids)
+        if total > limit:
+            raise TooLarge(
+                f"The texts up to {where} have {total} tokens together; one request may have "
+                f"{limit}. Send them in several requests."
+            )
+        encoded.append(ids)
+    return encoded
 
 
 def _check_ids(where: str, ids: list[int], model: LanguageModel) -> None:

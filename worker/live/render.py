@@ -1,5 +1,6 @@
 """Answers as the plain objects and bytes of `app.contract.live`."""
 
+from collections.abc import Iterator
 from statistics import fmean
 from typing import Any
 
@@ -11,17 +12,24 @@ from worker.live.capture import CaptureJob, Reading, Values
 from worker.live.receipt import Receipt
 from worker.live.strongest import Strongest
 
+_TOKENS = 64
+"""Tokens of a piece."""
 
-def activations(job: CaptureJob, values: list[dict[str, Values]], vocabulary: Vocabulary) -> bytes:
-    """JSON of an `ActivationsAnswer`."""
-    results = [
-        {
-            "tokens": _display(ids, vocabulary),
-            "saes": {r.sae: _sae(r, own[r.sae], len(ids)) for r in job.readings},
-        }
-        for ids, own in zip(job.texts, values, strict=True)
-    ]
-    return orjson.dumps({"results": results}, option=orjson.OPT_NON_STR_KEYS)
+
+def activations(
+    job: CaptureJob, values: list[dict[str, Values]], vocabulary: Vocabulary
+) -> Iterator[bytes]:
+    """JSON of an `ActivationsAnswer`, in pieces that take milliseconds each: an answer can have
+    millions of values."""
+    yield b'{"results":['
+    for place, (ids, own) in enumerate(zip(job.texts, values, strict=True)):
+        tokens = orjson.dumps(_display(ids, vocabulary))
+        yield b'%b{"tokens":%b,"saes":{' % (b"," if place else b"", tokens)
+        for nth, reading in enumerate(job.readings):
+            yield b"%b%b:" % (b"," if nth else b"", orjson.dumps(reading.sae))
+            yield from _sae(reading, own[reading.sae], len(ids))
+        yield b"}}"
+    yield b"]}"
 
 
 def steer_answer(generation: Generation) -> dict[str, Any]:
@@ -63,15 +71,23 @@ def last_event(generation: Generation) -> dict[str, Any]:
     return {"event": "done", "done": steer_answer(generation)}
 
 
-def _sae(reading: Reading, values: Values, length: int) -> dict[str, Any]:
+def _sae(reading: Reading, values: Values, length: int) -> Iterator[bytes]:
     if isinstance(values, Strongest):
-        return {"top": _top(values, length)}
-    columns = values.T.tolist()
-    return {"features": dict(zip(reading.features or (), columns, strict=True))}
+        yield b'{"top":['
+        for start in range(0, length, _TOKENS):
+            top = _top(values.part(start, start + _TOKENS, reading.top_k), length - start)
+            yield (b"," if start else b"") + orjson.dumps(top)[1:-1]
+        yield b"]}"
+    else:
+        yield b'{"features":{'
+        columns = dict(zip(reading.features or (), values.T, strict=True))
+        for nth, (feature, column) in enumerate(columns.items()):
+            yield b'%b"%d":%b' % (b"," if nth else b"", feature, orjson.dumps(column.tolist()))
+        yield b"}}"
 
 
 def _top(found: Strongest, length: int) -> list[list[dict[str, Any]]]:
-    top: list[list[dict[str, Any]]] = [[] for _ in range(length)]
+    top: list[list[dict[str, Any]]] = [[] for _ in range(min(length, _TOKENS))]
     triples = zip(found.token.tolist(), found.feature.tolist(), found.value.tolist(), strict=True)
     for token, feature, value in triples:
         top[token].append({"feature": feature, "value": value})

@@ -8,6 +8,7 @@ gets what came together since its last line, so it holds nobody up and nothing p
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -45,6 +46,8 @@ from worker.live.thread import ModelThread
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+DESK_S = 0.02
+"""Seconds that one request has the desk when it wants it for longer."""
 
 
 class LiveService:
@@ -105,9 +108,7 @@ class LiveService:
         job = await self._at_desk(lambda: prepare_capture(request, held, self._settings))
         self._thread.capture(held, job)
         values = await asyncio.wrap_future(job.answer)
-        return await self._at_desk(
-            lambda: render.activations(job, values, held.resident.vocabulary)
-        )
+        return await self._joined(render.activations(job, values, held.resident.vocabulary))
 
     async def search(self, request: SearchRequest) -> bytes:
         """JSON of a `SearchAnswer`."""
@@ -214,6 +215,13 @@ class LiveService:
     async def _at_desk(self, work: Callable[[], T]) -> T:
         return await self._loop.run_in_executor(self._desk, work)
 
+    async def _joined(self, pieces: Iterator[bytes]) -> bytes:
+        """All pieces, made at the desk a few at a time: others come in between."""
+        made: list[bytes] = []
+        while await self._at_desk(lambda: _some(pieces, made)):
+            pass
+        return b"".join(made)
+
     def _on_change(self, changed: set[Generation]) -> None:
         """Called on the model thread."""
         if changed:
@@ -223,6 +231,16 @@ class LiveService:
         for generation in changed:
             if generation in self._news:
                 self._news[generation].set()
+
+
+def _some(pieces: Iterator[bytes], made: list[bytes]) -> bool:
+    """Make pieces for `DESK_S`; whether there may be more."""
+    until = time.monotonic() + DESK_S
+    for piece in pieces:
+        made.append(piece)
+        if time.monotonic() > until:
+            return True
+    return False
 
 
 class Cursor:

@@ -12,10 +12,9 @@ from app.errors import Gone, Invalid, TooLarge
 from app.settings import Settings
 from app.store.activity import Activity
 from worker.live.capture import CaptureJob, Reading
-from worker.live.prepare import check_texts
+from worker.live.prepare import encode_texts
 from worker.live.resident import Held
 from worker.saes import common_bos
-from worker.tokens import encode_text
 
 MOST_ACTIVE = 2**22
 """Active features that one search may find, all tokens and SAEs together: they are kept until the
@@ -63,11 +62,9 @@ def prepare_search(
     model, dictionaries = held.resident.model, held.dictionaries
     prepend_bos = common_bos(d.prepend_bos for d in dictionaries.values())
     named = _named(request)
-    ids = {where: encode_text(model, text, prepend_bos) for where, text in named.items()}
-    check_texts(ids, model, settings.max_request_tokens)
-    line = list(ids.values())
+    line = encode_texts(named, prepend_bos, model, settings.max_request_tokens)
     special = [model.is_special[own] for own in line]
-    for where, own in zip(ids, special, strict=True):
+    for where, own in zip(named, special, strict=True):
         if own.all():
             raise Invalid(f"{where} has no tokens but special ones; give some text.")
     _check_active(sum(map(len, line)), sources)
