@@ -17,9 +17,9 @@ from app.contract.live import (
     LiveHealth,
     SteerEvent,
     SteerRequest,
-    SweepAnswer,
     SweepRequest,
 )
+from app.contract.search import SearchRequest
 from app.errors import Problem, Unavailable, from_body
 
 HEALTH_TIMEOUT_S = 2.0
@@ -59,15 +59,20 @@ class Live:
         async with self._send("POST", "/activations", request) as response:
             return await response.aread()
 
+    async def search(self, request: SearchRequest) -> bytes:
+        """JSON of a `SearchAnswer`, as the worker wrote it."""
+        async with self._send("POST", "/search", request) as response:
+            return await response.aread()
+
     async def steer(self, request: SteerRequest) -> bytes:
         """JSON of a `SteerAnswer`, as the worker wrote it."""
         async with self._send("POST", "/steer", request) as response:
             return await response.aread()
 
-    async def sweep(self, request: SweepRequest) -> SweepAnswer:
-        """Answers to one prompt under several doses, with what each did."""
+    async def sweep(self, request: SweepRequest) -> bytes:
+        """JSON of a `SweepAnswer`, as the worker wrote it."""
         async with self._send("POST", "/sweep", request) as response:
-            return SweepAnswer.model_validate_json(await response.aread())
+            return await response.aread()
 
     async def steer_events(self, request: SteerRequest) -> AsyncGenerator[SteerEvent, None]:
         """The events of a stream, as they come. A break of the connection is `Unavailable`."""

@@ -22,6 +22,7 @@ from app.api import (
     metrics,
     models,
     saes,
+    search,
     steer,
     sweep,
 )
@@ -45,6 +46,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     saes.router,
     features.router,
     activations.router,
+    search.router,
     steer.router,
     sweep.router,
     calibrate.router,

@@ -60,6 +60,12 @@ class Encoder(Protocol):
         """`dense(x)[:, features]`."""
         ...
 
+    @property
+    def weight(self) -> Float[torch.Tensor, "d_in d_sae"] | None:
+        """By column, the direction that a feature reads, of any length; None where features are
+        the input's own numbers (neurons) or read no one direction (matching pursuit)."""
+        ...
+
 
 class _Linear:
     """x W + b, whole or in blocks of tokens in the thread's scratch memory, so bounded."""
@@ -99,6 +105,10 @@ class ThresholdEncoder:
         """W', b' and t' of the module's formula; no threshold is a ReLU."""
         self._linear, self._threshold = _Linear(weight, bias), threshold
         self._limit = torch.zeros((), device=weight.device) if threshold is None else threshold
+
+    @property
+    def weight(self) -> Float[torch.Tensor, "d_in d_sae"]:
+        return self._linear.weight
 
     def dense(
         self, x: Float[torch.Tensor, "n d_in"], out: Float[torch.Tensor, "n d_sae"] | None
@@ -144,6 +154,10 @@ class TopKEncoder:
         """
         self._linear, self._k = _Linear(weight, bias), k
         self._scale, self._signed = scale, signed
+
+    @property
+    def weight(self) -> Float[torch.Tensor, "d_in d_sae"]:
+        return self._linear.weight
 
     def dense(
         self, x: Float[torch.Tensor, "n d_in"], out: Float[torch.Tensor, "n d_sae"] | None
@@ -194,6 +208,10 @@ class TopKEncoder:
 class IdentityEncoder:
     """Neurons: every one is its own feature."""
 
+    @property
+    def weight(self) -> None:
+        return None
+
     def dense(
         self, x: Float[torch.Tensor, "n d_in"], out: Float[torch.Tensor, "n d_in"] | None
     ) -> Float[torch.Tensor, "n d_in"]:
@@ -214,6 +232,10 @@ class SaeLensEncoder:
     def __init__(self, sae: SAE[Any], scale: Float[torch.Tensor, " d_sae"]) -> None:
         """Takes over `sae`, which must not prepare its input itself."""
         self._sae, self._scale = sae, scale
+
+    @property
+    def weight(self) -> None:
+        return None
 
     def dense(
         self, x: Float[torch.Tensor, "n d_in"], out: Float[torch.Tensor, "n d_sae"] | None

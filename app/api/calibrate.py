@@ -2,9 +2,9 @@
 
 import asyncio
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import pairwise, takewhile
-from statistics import fmean
 from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Body, Request
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.api.calibration import Calibration, CalibrationRow
 from app.api.disconnect import unless_disconnected
-from app.api.interventions import resolve, times
+from app.api.interventions import check_strengths, resolve
 from app.api.problems import documented, invalid
 from app.api.state import Services, Use
 from app.contract import live as wire
@@ -92,6 +92,7 @@ async def calibrate(
     anew."""
     shelf, asked = services.shelf, (body.model, body.sae)
     [steered] = await asyncio.to_thread(resolve, shelf, body.model, [body.entry])
+    check_strengths([steered], body.strengths)
     run_id, prompts = await asyncio.to_thread(store.prompts, shelf, *asked)
     if not prompts:
         raise invalid("body.sae", f"is {body.sae}, whose corpus has no text", "another SAE")
@@ -109,44 +110,47 @@ async def _answers(
     prompts: list[str],
     steered: Intervention,
     tokens: int,
-) -> list[list[wire.Completion]]:
-    """By dose, the unsteered one first, the answers to all prompts. All run in one batch."""
-    amounts = [
-        times(strength, steered.amount, f"body.strengths.{place}")
-        for place, strength in enumerate(body.strengths)
-    ]
-    doses = [[], *([steered.model_copy(update={"amount": amount})] for amount in amounts)]
-    wanted = [
-        wire.SweepRequest(
+) -> tuple[list[wire.SweepRow], list[list[wire.SweepRow]]]:
+    """Answers to all prompts, unsteered, and by strength. All run in one batch."""
+
+    async def ask(
+        seed: int, prompt: str, interventions: list[Intervention], strengths: list[float]
+    ) -> list[wire.SweepRow]:
+        wanted = wire.SweepRequest(
             model=body.model,
             prompt=prompt,
-            doses=doses,
+            interventions=interventions,
+            strengths=strengths,
             max_new_tokens=tokens,
             temperature=1.0,
             seed=seed,
         )
-        for seed, prompt in enumerate(prompts)
-    ]
+        return wire.SweepAnswer.model_validate_json(await services.live.sweep(wanted)).rows
+
     try:
         async with asyncio.TaskGroup() as group:
-            sweeps = [group.create_task(services.live.sweep(one)) for one in wanted]
+            plain = [
+                group.create_task(ask(seed, prompt, [], [1.0]))
+                for seed, prompt in enumerate(prompts)
+            ]
+            sweeps = [
+                group.create_task(ask(seed, prompt, [steered], body.strengths))
+                for seed, prompt in enumerate(prompts)
+            ]
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
-    by_prompt = [sweep.result().answers for sweep in sweeps]
-    return [list(dose) for dose in zip(*by_prompt, strict=True)]
+    by_strength = zip(*(sweep.result() for sweep in sweeps), strict=True)
+    return [one.result()[0] for one in plain], [list(rows) for rows in by_strength]
 
 
 def _calibration(
     body: CalibrateRequest,
     prompts: list[str],
     tokens: int,
-    answers: list[list[wire.Completion]],
+    answers: tuple[list[wire.SweepRow], list[list[wire.SweepRow]]],
 ) -> Calibration:
     unsteered = _perplexity(answers[0])
-    rows = [
-        _row(strength, dose, unsteered)
-        for strength, dose in zip(body.strengths, answers[1:], strict=True)
-    ]
+    rows = [_row(steered, unsteered) for steered in answers[1]]
     within = list(takewhile(lambda row: row.ratio <= body.perplexity_budget, rows))
     return Calibration(
         strength=within[-1].strength if within else None,
@@ -162,28 +166,25 @@ def _calibration(
     )
 
 
-def _row(strength: float, dose: list[wire.Completion], unsteered: float) -> CalibrationRow:
-    perplexity = _perplexity(dose)
+def _row(answers: list[wire.SweepRow], unsteered: float) -> CalibrationRow:
+    perplexity = _perplexity(answers)
     return CalibrationRow(
-        strength=strength,
+        strength=answers[0].strength,
         perplexity=perplexity,
         ratio=perplexity / unsteered,
-        kl=fmean(kl for report in _reports(dose) for kl in report.kl),
-        activation=fmean(
-            value
-            for report in _reports(dose)
-            for value in report.features[0].after[-len(report.kl) :]
-        ),
-        text=dose[0].text,
+        kl=_mean(answers, lambda one: one.kl),
+        activation=_mean(answers, lambda one: one.features[0].after),
+        text=answers[0].text,
     )
 
 
-def _perplexity(dose: list[wire.Completion]) -> float:
+def _perplexity(answers: list[wire.SweepRow]) -> float:
     """Of all tokens of the answers, under the unsteered model."""
-    reports = _reports(dose)
-    nats = sum(len(one.kl) * math.log(one.unsteered_perplexity) for one in reports)
-    return math.exp(min(nats / sum(len(one.kl) for one in reports), 700.0))
+    return math.exp(_mean(answers, lambda one: math.log(one.unsteered_perplexity)))
 
 
-def _reports(dose: list[wire.Completion]) -> list[wire.Report]:
-    return [one.report for one in dose if one.report]
+def _mean(answers: list[wire.SweepRow], of: Callable[[wire.SweepRow], float]) -> float:
+    """Over the tokens of all answers."""
+    return sum(len(one.tokens) * of(one) for one in answers) / sum(
+        len(one.tokens) for one in answers
+    )

@@ -24,6 +24,7 @@ precomputes the evidence for every feature, and serves
 
 * **lookups**: what a feature fires on, how often, what it promotes (`features`);
 * **activations**: which features fire on a text of yours (`live`);
+* **search**: the features that a text, a contrast of texts or a direction finds (`live`);
 * **steering**: what the model writes when a feature is turned up, down or out (`live`);
 * **jobs**: load a model or an SAE, train an SAE, compute and verify evidence (`jobs`).
 

@@ -57,7 +57,7 @@ def _intervention(
         )
     _check_feature(entry, sae, where)
     unit = 1.0 if entry.method in UNITLESS else _unit(shelf, entry, sae, where)
-    amount = 0.0 if entry.method == "ablate" else times(entry.strength, unit, f"{where}.strength")
+    amount = 0.0 if entry.method == "ablate" else _times(entry.strength, unit, f"{where}.strength")
     return Intervention(
         **entry.model_dump(exclude={"strength", "unit", "when"}),
         amount=amount,
@@ -68,7 +68,7 @@ def _intervention(
 def _gate(shelf: Shelf, when: Condition, sae: SaeRecord | None, where: str) -> Gate:
     _check_feature(when, sae, where)
     unit = _unit(shelf, when, sae, where) if when.above else 1.0
-    above = times(when.above, unit, f"{where}.above")
+    above = _times(when.above, unit, f"{where}.above")
     return Gate(sae=when.sae, feature=when.feature, above=above)
 
 
@@ -79,7 +79,14 @@ def _check_feature(named: SteeringEntry | Condition, sae: SaeRecord | None, wher
         )
 
 
-def times(strength: float, unit: float, where: str) -> float:
+def check_strengths(interventions: Sequence[Intervention], strengths: Sequence[float]) -> None:
+    """Refuse strengths that the live worker could not count, times the amounts of `interventions`."""
+    for place, strength in enumerate(strengths):
+        for one in interventions:
+            _times(strength, one.amount, f"body.strengths.{place}")
+
+
+def _times(strength: float, unit: float, where: str) -> float:
     """The amount of a strength; Invalid when the live worker could not count it."""
     if abs(strength * unit) > FLOAT32_MAX:
         raise invalid(

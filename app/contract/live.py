@@ -9,18 +9,26 @@ Every request carries `Authorization: Bearer <token>`. Problems cross as `Proble
 | POST /steer | SteerRequest | SteerAnswer, or with `stream` newline-delimited SteerEvent lines |
 | POST /sweep | SweepRequest | SweepAnswer |
 | POST /tokenize | TokenizeRequest | TokenizeAnswer |
+| POST /search | SearchRequest | SearchAnswer (`app.contract.search`) |
 """
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.contract.steering import Intervention
+
+
+class Wire(BaseModel):
+    """What crosses: the lines under its fields are their descriptions in the API's document."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
 
 FinishReason = Literal["stop", "length", "cancelled"]
 
 
-class LiveHealth(BaseModel):
+class LiveHealth(Wire):
     """Models in memory, by id, and how busy they are."""
 
     models: list[str]
@@ -33,19 +41,19 @@ class LiveHealth(BaseModel):
     """Tokens generated since the models were loaded."""
 
 
-class TokenizeRequest(BaseModel):
+class TokenizeRequest(Wire):
     model: str
     text: str
     prepend_bos: bool | None = None
     """None takes the model's own setting."""
 
 
-class TokenizeAnswer(BaseModel):
+class TokenizeAnswer(Wire):
     ids: list[int]
     tokens: list[str]
 
 
-class ActivationsRequest(BaseModel):
+class ActivationsRequest(Wire):
     model: str
     saes: list[str]
     texts: list[str]
@@ -55,34 +63,34 @@ class ActivationsRequest(BaseModel):
     """Strongest features per token of every SAE that is not in `features`."""
 
 
-class TokenFeature(BaseModel):
+class TokenFeature(Wire):
     feature: int
     value: float
     """Activation in folded units."""
 
 
-class SaeActivations(BaseModel):
+class SaeActivations(Wire):
     top: list[list[TokenFeature]] | None = None
     """Per token, the strongest active features, strongest first, ties by index."""
     features: dict[int, list[float]] | None = None
     """Per feature asked for, its activation at every token."""
 
 
-class TextActivations(BaseModel):
+class TextActivations(Wire):
     tokens: list[str]
     saes: dict[str, SaeActivations]
 
 
-class ActivationsAnswer(BaseModel):
+class ActivationsAnswer(Wire):
     results: list[TextActivations]
 
 
-class Message(BaseModel):
+class Message(Wire):
     role: Literal["system", "user", "assistant"]
     content: str
 
 
-class Prompted(BaseModel):
+class Prompted(Wire):
     """What to go on with, and how the next token is drawn."""
 
     model: str
@@ -105,12 +113,12 @@ class SteerRequest(Prompted):
     report: bool = False
 
 
-class Usage(BaseModel):
+class Usage(Wire):
     prompt_tokens: int
     completion_tokens: int
 
 
-class Timings(BaseModel):
+class Timings(Wire):
     """Seconds."""
 
     queued: float
@@ -118,7 +126,7 @@ class Timings(BaseModel):
     total: float
 
 
-class SiteReport(BaseModel):
+class SiteReport(Wire):
     """What happened at one hook point, by token of `Report.tokens`."""
 
     hook: str
@@ -129,7 +137,7 @@ class SiteReport(BaseModel):
     """Between the vector in front and behind, in degrees."""
 
 
-class FeatureReport(BaseModel):
+class FeatureReport(Wire):
     """What a steered feature read, by token of `Report.tokens`."""
 
     entry: int
@@ -141,7 +149,7 @@ class FeatureReport(BaseModel):
     after: list[float]
 
 
-class Report(BaseModel):
+class Report(Wire):
     """What steering did to a text."""
 
     tokens: list[str]
@@ -157,7 +165,7 @@ class Report(BaseModel):
     features: list[FeatureReport]
 
 
-class Completion(BaseModel):
+class Completion(Wire):
     text: str
     """The generated text, without the prompt and without the stop string."""
     tokens: list[str]
@@ -167,7 +175,7 @@ class Completion(BaseModel):
     """Of the steered answer, where it was asked for."""
 
 
-class SteerAnswer(BaseModel):
+class SteerAnswer(Wire):
     steered: Completion
     baseline: Completion | None
     usage: Usage
@@ -175,18 +183,48 @@ class SteerAnswer(BaseModel):
 
 
 class SweepRequest(Prompted):
-    doses: list[list[Intervention]]
-    """Interventions of each answer."""
+    interventions: list[Intervention]
+    strengths: list[float]
+    """An answer for each: every amount times this."""
 
 
-class SweepAnswer(BaseModel):
-    answers: list[Completion]
-    """One for each dose, with its report."""
+class FeatureResponse(Wire):
+    """What a steered feature read, on average over the tokens of the answer."""
+
+    entry: int = Field(description="Place of the entry in `steering`.")
+    sae: str
+    feature: int
+    before: float = Field(description="Activation in front of the entries at its site.")
+    after: float
+
+
+class SweepRow(Wire):
+    """One strength, and what it did."""
+
+    strength: float
+    text: str
+    tokens: list[str]
+    finish_reason: FinishReason
+    kl: float = Field(
+        description="KL(steered || unsteered) of the next token's distribution in nats, mean over "
+        "the tokens of the answer, at temperature 1."
+    )
+    perplexity: float = Field(description="Of the answer under the steered model.")
+    unsteered_perplexity: float = Field(
+        description="Of the same answer under the unsteered model: how far from its own text it is."
+    )
+    features: list[FeatureResponse]
+
+
+class SweepAnswer(Wire):
+    """The responses, in the order of `strengths`."""
+
+    rows: list[SweepRow]
     usage: Usage
     timings: Timings
 
 
-class SteerEvent(BaseModel):
+class SteerEvent(Wire):
     """One line of a stream: deltas while it runs, then one `done` with the whole answer."""
 
     event: Literal["delta", "done", "error"]

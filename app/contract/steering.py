@@ -17,7 +17,8 @@ Unit = Literal["max_activation", "raw"]
 
 
 class Condition(BaseModel):
-    """Steer only at tokens where a feature is active enough."""
+    """Steer only at tokens where a feature is active enough, in front of all entries at the site that
+    is steered: what one entry does there does not decide whether the next one acts."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -52,7 +53,10 @@ class SteeringEntry(BaseModel):
         default=None, description="Hook point of `vector`, a TransformerLens name."
     )
     vector: list[float] | None = Field(
-        default=None, description="Direction at `hook`, d_model numbers."
+        default=None,
+        description="What to steer by at `hook`, as many numbers as the site is wide: d_model in the "
+        "residual stream. `add` adds it as it is, times the strength; `orthogonal` and `cap` take its "
+        "direction.",
     )
     strength: float = Field(default=1.0, description="How much, counted in `unit`.")
     unit: Unit = Field(

@@ -41,11 +41,16 @@ def evidence(connection: Connection, model_id: str, sae_id: str) -> Row:
     """The SAE's row; NotFound when no run of it is complete."""
     row = sae(connection, model_id, sae_id)
     if row.run is None:
-        raise NotFound(
-            f"SAE '{sae_id}' of model '{model_id}' has no evidence yet; submit a precompute job "
-            "for it (POST /v1/jobs) and wait until it is done."
-        )
+        raise no_evidence(model_id, sae_id)
     return row
+
+
+def no_evidence(model_id: str, sae_id: str) -> NotFound:
+    """What to raise when no run of an SAE is complete."""
+    return NotFound(
+        f"SAE '{sae_id}' of model '{model_id}' has no evidence yet; submit a precompute job "
+        "for it (POST /v1/jobs) and wait until it is done."
+    )
 
 
 def corpus(connection: Connection, corpus_id: str) -> Row:

@@ -13,7 +13,7 @@ from app.store import write
 from app.store.engine import Shelf, open_shelf
 from app.store.migrate import migrate
 from tests.api.server import ServerProcess
-from tests.live.process import LiveProcess
+from tests.live.process import LiveProcess, put_evidence
 from tests.live.world import World, build_world
 from tests.store import builders
 
@@ -109,16 +109,3 @@ def server(live: LiveProcess) -> Iterator[ServerProcess]:
         yield running.start()
     finally:
         running.stop()
-
-
-def put_evidence(shelf: Shelf, world: World, sae_id: str) -> None:
-    """A run whose numbers are made up, over tokens that the model has."""
-    size = world.model.vocab_size
-    tokens = builders.corpus(vocab=size)
-    write.put_corpus(shelf, tokens.record, tokens.flat, tokens.offsets)
-    write.begin_run(shelf, world.id, sae_id, tokens.record.id, {}, "made-up")
-    batch = builders.batch(tokens, 0, world.dictionary(sae_id).d_sae)
-    (up, rise), (down, fall) = batch.top_logits, batch.bottom_logits
-    batch = replace(batch, top_logits=(up % size, rise), bottom_logits=(down % size, fall))
-    write.put_features(shelf, "made-up", batch)
-    write.finish_run(shelf, "made-up", {})

@@ -7,8 +7,7 @@ import httpx
 import pytest
 import torch
 
-from app.api.sweep import SweepAnswer
-from app.contract.live import ActivationsAnswer, SteerAnswer
+from app.contract.live import ActivationsAnswer, SteerAnswer, SweepAnswer
 from app.store import read
 from tests.api.server import ServerProcess, events_of
 from tests.api.test_problems import problem_of
@@ -280,6 +279,10 @@ def test_a_sweep_is_an_answer_for_each_strength(ask: httpx.Client, world: World)
             },
             "smaller strengths",
         ),
+        (
+            {"strengths": [1e308], "steering": [ENTRY | {"unit": "raw", "strength": 1e10}]},
+            "32-bit",
+        ),
         ({"steering": []}, "at least one entry"),
         ({"max_new_tokens": 1_000}, "together they may be"),
         ({"prompt": None}, "prompt"),
@@ -291,3 +294,27 @@ def test_what_cannot_be_swept(
     body = {"model": world.id, "prompt": "x", "max_new_tokens": 4, "strengths": [1.0],
             "steering": [ENTRY | {"unit": "raw"}]} | change  # fmt: skip
     assert sentence in str(problem_of(ask.post("/v1/steer/sweep", json=body), 422))
+
+
+def test_a_report_beyond_32_bit_numbers_is_a_problem_of_the_request(
+    ask: httpx.Client, world: World
+) -> None:
+    """The answer's only token is processed by nothing but its report."""
+    entry = {"sae": "1-standard", "feature": 7, "unit": "raw", "positions": "generated"}
+    body = {"model": world.id, "prompt": "The old", "max_new_tokens": 1}
+    for path, asked in (
+        ("/v1/steer/sweep", {"steering": [entry], "strengths": [3e38]}),
+        ("/v1/steer", {"steering": [entry | {"strength": 3e38}], "report": True, "stream": True}),
+        ("/v1/steer", {"steering": [entry | {"strength": 3e38}], "report": True}),
+    ):
+        answer = ask.post(path, json=body | asked)
+        assert answer.status_code == (200 if asked.get("stream") else 422), answer.text
+        assert "no longer finite" in answer.text, answer.text
+
+
+def test_what_is_wrong_with_an_entry_is_said_by_its_place_in_the_request(
+    ask: httpx.Client, world: World
+) -> None:
+    wrong = {"hook": "blocks.1.hook_resid_post", "vector": [1.0]}
+    body = {"model": world.id, "prompt": "x", "steering": [wrong]}
+    assert "steering[0]" in problem_of(ask.post("/v1/steer", json=body), 422)["detail"]

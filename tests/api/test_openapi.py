@@ -21,6 +21,7 @@ OPERATIONS = {
     "list_features": "GET /v1/models/{model}/saes/{sae}/features",
     "get_feature": "GET /v1/models/{model}/saes/{sae}/features/{index}",
     "get_activations": "POST /v1/activations",
+    "search_features": "POST /v1/features/search",
     "steer": "POST /v1/steer",
     "sweep": "POST /v1/steer/sweep",
     "calibrate": "POST /v1/steer/calibrate",

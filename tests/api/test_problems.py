@@ -17,6 +17,8 @@ FEATURES = "/v1/models/tiny/saes/0-res/features"
 STEER = {"model": "tiny", "prompt": "x"}
 ENTRY = {"sae": "0-res", "feature": 3}
 TEXTS = {"model": "tiny", "saes": ["0-res"], "texts": ["x"]}
+SEARCH = "/v1/features/search"
+TEXT = {"model": "tiny", "text": "x"}
 TRAIN = {"kind": "train", "model": "tiny", "sae": "mine", "hook_name": "blocks.0.hook_resid_post"}
 
 GETS = [
@@ -92,6 +94,47 @@ POSTS = [
         TEXTS | {"features": {"0-res": [-1]}},
         422,
         "body.features.0-res.0: input should be greater than or equal to 0",
+    ),
+    (SEARCH, {"model": "tiny"}, 422, "body: give exactly one of `text`, `contrast` and `vector`"),
+    (SEARCH, TEXT | {"vector": [1.0]}, 422, "body: give exactly one of `text`, `contrast` and"),
+    (SEARCH, TEXT | {"side": "encoder"}, 422, "body: `side` goes with `vector`"),
+    (SEARCH, TEXT | {"saes": []}, 422, "body.saes: list should have at least 1 item"),
+    (SEARCH, TEXT | {"limit": 0}, 422, "body.limit: input should be greater than or equal to 1"),
+    (SEARCH, TEXT | {"limit": 101}, 422, "allowed: at most 100"),
+    (SEARCH, TEXT | {"density_min": -1}, 422, "body.density_min: input should be greater than"),
+    (SEARCH, TEXT | {"density": 1}, 422, "allowed: contrast, density_max, density_min, limit"),
+    (SEARCH, TEXT | {"text": "x" * 50_001}, 422, "body.text has 50,001 characters; allowed"),
+    (SEARCH, {"model": "tiny", "vector": []}, 422, "body.vector: list should have at least 1"),
+    (SEARCH, {"model": "tiny", "vector": ["x"]}, 422, "body.vector.0: input should be a valid"),
+    (
+        SEARCH,
+        {"model": "tiny", "contrast": {"positive": ["x"], "negative": []}},
+        422,
+        "body.contrast.negative: list should have at least 1 item",
+    ),
+    (
+        SEARCH,
+        {"model": "tiny", "contrast": {"positive": ["x"]}},
+        422,
+        "body.contrast.negative: a value is required",
+    ),
+    (
+        SEARCH,
+        {"model": "tiny", "contrast": {"positive": ["x"] * 33, "negative": ["y"] * 32}},
+        422,
+        "body.contrast has 65 texts; allowed: at most 64 (SAESCOPE_MAX_TEXTS).",
+    ),
+    (
+        SEARCH,
+        {"model": "tiny", "contrast": {"positive": ["x"], "negative": ["y", "y" * 50_001]}},
+        422,
+        "body.contrast.negative.1 has 50,001 characters",
+    ),
+    (
+        SEARCH,
+        {"model": "tiny", "contrast": {"positive": ["x"], "negative": ["y"], "over": "words"}},
+        422,
+        "allowed: 'tokens' or 'texts'",
     ),
     ("/v1/steer", {"model": "tiny"}, 422, "body: give either `prompt` or `messages`"),
     (
@@ -199,6 +242,7 @@ POSTS = [
     ("/v1/steer", STEER, 503, "cannot be reached (ConnectError); start it with `saescope worker"),
     ("/v1/steer", STEER | {"stream": True}, 503, "cannot be reached"),
     ("/v1/activations", TEXTS, 503, "cannot be reached"),
+    (SEARCH, TEXT, 503, "cannot be reached"),
     ("/v1/jobs", {}, 422, "body: unable to extract tag"),
     ("/v1/jobs", {"kind": "dance"}, 422, "allowed: 'load', 'train', 'precompute', 'verify'"),
     ("/v1/jobs", TRAIN | {"sae": "a b"}, 422, "body.train.sae: string should match pattern"),

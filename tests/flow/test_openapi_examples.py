@@ -79,7 +79,7 @@ def test_every_lookup(client: httpx.Client, document: dict[str, Any]) -> None:
     assert len(run) >= 9
 
 
-@pytest.mark.parametrize("path", ["/v1/activations", "/v1/steer"])
+@pytest.mark.parametrize("path", ["/v1/activations", "/v1/features/search", "/v1/steer"])
 def test_every_live_example(client: httpx.Client, document: dict[str, Any], path: str) -> None:
     operation = document["paths"][path]["post"]
     for name, body in bodies(operation).items():

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from app.store.engine import Shelf, open_shelf
 from app.store.migrate import migrate
 from app.store.records import ModelRecord, SaeRecord
 from tests.live.world import World
-from worker.fingerprint import fingerprint_model, fingerprint_sae
+from tests.store import builders
+from worker.fingerprint import fingerprint_model
 from worker.models import vocabulary
 
 
@@ -122,12 +124,13 @@ def register(shelf: Shelf, world: World) -> None:
 
 
 def sae_record(world: World, sae_id: str) -> SaeRecord:
+    """Of an SAE, or of a layer's neurons."""
     dictionary = world.dictionary(sae_id)
     return SaeRecord(
         model_id=world.id,
         id=sae_id,
-        fingerprint=fingerprint_sae(world.saes[sae_id]),
-        path=str(world.saes[sae_id]),
+        fingerprint=dictionary.fingerprint,
+        path=str(world.saes.get(sae_id, "")),
         hook_name=dictionary.hook_name,
         layer=dictionary.layer,
         architecture=dictionary.architecture,
@@ -136,6 +139,19 @@ def sae_record(world: World, sae_id: str) -> SaeRecord:
         steerable=dictionary.steerable,
         steerable_reason=dictionary.steerable_reason,
     )
+
+
+def put_evidence(shelf: Shelf, world: World, sae_id: str) -> None:
+    """A run whose numbers are made up, over tokens that the model has."""
+    size, run_id = world.model.vocab_size, f"made-up-{sae_id}"
+    tokens = builders.corpus(vocab=size)
+    write.put_corpus(shelf, tokens.record, tokens.flat, tokens.offsets)
+    write.begin_run(shelf, world.id, sae_id, tokens.record.id, {}, run_id)
+    batch = builders.batch(tokens, 0, world.dictionary(sae_id).d_sae)
+    (up, rise), (down, fall) = batch.top_logits, batch.bottom_logits
+    batch = replace(batch, top_logits=(up % size, rise), bottom_logits=(down % size, fall))
+    write.put_features(shelf, run_id, batch)
+    write.finish_run(shelf, run_id, {})
 
 
 def _free_port() -> int:

@@ -66,7 +66,7 @@ class Reference:
     @torch.no_grad()
     def logits(self, ids: list[int], prompt: int, entries: list[Intervention]) -> torch.Tensor:
         """Logits after the last of `ids`, of which the first `prompt` are the prompt."""
-        hooks = [hook for e in entries for hook in self._hooks(e, ids, prompt)]
+        hooks = self._all_hooks(entries, ids, prompt)
         return self.model.run_with_hooks(torch.tensor([ids]), fwd_hooks=hooks)[0, -1]
 
     @torch.no_grad()
@@ -79,7 +79,7 @@ class Reference:
         def keep(state: torch.Tensor, hook: object) -> None:
             seen.append(state.flatten(2)[0].clone())
 
-        hooks = [hook for e in entries for hook in self._hooks(e, ids, prompt)]
+        hooks = self._all_hooks(entries, ids, prompt)
         around = [(hook_name, keep), *hooks, (hook_name, keep)]
         self.model.run_with_hooks(torch.tensor([ids]), fwd_hooks=around)
         return seen[0], seen[1]
@@ -97,6 +97,14 @@ class Reference:
             logits = self.logits(ids, len(prompt), entries)
             ids.append(int(logits.argmax()) if draw is None else draw(logits))
         return ids[len(prompt) :]
+
+    def _all_hooks(
+        self, entries: list[Intervention], ids: list[int], prompt: int
+    ) -> list[tuple[str, Callable]]:
+        """In the order of the entries, except that conditions on the steered site come first."""
+        hooks = [self._hooks(e, ids, prompt) for e in entries]
+        first = [own.pop(0) for own in hooks if len(own) == 3 and own[0][0] == own[2][0]]
+        return [*first, *(hook for own in hooks for hook in own)]
 
     def _hooks(self, e: Intervention, ids: list[int], prompt: int) -> list[tuple[str, Callable]]:
         target = self._target(e)

@@ -10,8 +10,10 @@ from app.errors import Invalid, Problem, Unavailable
 from tests.live.reference import Reference, by_bridge, check_same, draw_edge, uniform_draw
 from tests.live.world import SITES, TEXTS, World, entry, run
 from worker.activations import capture
+from worker.live import hooks
 from worker.live.answer import Generation
 from worker.live.cache import CacheShape, SlotCache
+from worker.live.rank import Rank
 from worker.live.steering import Edit, Terms
 from worker.tokens import encode_text
 
@@ -300,6 +302,47 @@ def test_a_failing_prefill_fails_only_who_fails_alone(world: World) -> None:
     assert tokens(after) == alone(world, TEXTS[2], temperature=1.2, seed=4)
     site = held.engine._forward._steering._site(SITES["post"])
     assert not any(edit for rank in site.ranks for edit in rank.edits)
+
+
+class FullMemory(Rank):
+    """A rank that there is no memory for."""
+
+    def __init__(self, *_: object) -> None:
+        raise MemoryError("no room")
+
+
+@pytest.mark.parametrize("first", ["1-post", "1-z"])
+def test_edits_that_cannot_all_be_put_leave_nothing_behind(
+    world: World, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """The slot's next row is unsteered, whichever of two sites had no memory."""
+    held = world.held("1-post", "1-z")
+    entries = [entry(sae=sae, feature=7, amount=6.0) for sae in ("1-post", "1-z")]
+    run(
+        held, world.generation(held, TEXTS[0], interventions=[e for e in entries if e.sae == first])
+    )
+    bad = world.generation(held, TEXTS[0], interventions=entries)
+    with monkeypatch.context() as patch:
+        patch.setattr(hooks, "Rank", FullMemory)
+        run(held, bad)
+    assert bad.problem is not None and "no room" in bad.problem.detail
+    after = world.generation(held, TEXTS[1])
+    run(held, after)
+    assert tokens(after) == alone(world, TEXTS[1])
+
+
+def test_a_long_prompt_whose_edits_cannot_be_put_fails_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = world.held("1-post", prefill_tokens=8)
+    running = world.generation(held, "x", max_new_tokens=20)
+    bad = world.generation(
+        held, TEXTS[0], interventions=[entry(sae="1-post", feature=7, amount=6.0)]
+    )
+    monkeypatch.setattr(hooks, "Rank", FullMemory)
+    run(held, running, bad)
+    assert bad.problem is not None and "no room" in bad.problem.detail
+    assert tokens(running) == alone(world, "x", max_new_tokens=20)
 
 
 def test_a_failing_step_fails_the_batch_and_the_engine_goes_on(world: World) -> None:

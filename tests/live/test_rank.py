@@ -6,6 +6,7 @@ import torch
 
 from tests.live.world import World
 from worker.live.hooks import Steering
+from worker.live.plan import RECORDED_RANKS
 from worker.live.rank import Rank
 from worker.live.steering import DECODE, PREFILL, Edit, Terms
 
@@ -49,8 +50,8 @@ def test_ranks_that_nobody_uses_any_more_go(world: World) -> None:
     hook = "blocks.1.hook_resid_post"
     edits = tuple(replace(clamp(world, "1-post", i), hook=hook) for i in range(5))
     steering.put(0, edits)
-    steering.put(1, edits[:2])
+    steering.put(1, edits[:3])
     steering.put(0, ())
-    assert len(steering._sites[hook].ranks) == 2
+    assert len(steering._sites[hook].ranks) == 3
     steering.put(1, ())
-    assert len(steering._sites[hook].ranks) == 1
+    assert len(steering._sites[hook].ranks) == RECORDED_RANKS

@@ -1,14 +1,20 @@
 """What a report says of a steered text is what TransformerLens and SAELens say of it."""
 
+import itertools
+
+import orjson
 import pytest
 import torch
 
+from app.contract.live import SteerAnswer
 from app.contract.steering import Intervention
 from app.errors import Invalid
 from tests.live.reference import Reference, by_bridge
 from tests.live.world import TEXTS, World, entry, run
 from worker.live.answer import Generation
 from worker.live.receipt import Receipt
+from worker.live.receipts import _Maker
+from worker.live.render import steer_answer
 from worker.live.resident import Held
 from worker.live.steering import Edit
 
@@ -69,7 +75,8 @@ def test_a_receipt_equals_the_reference(
         close(site.norm_after, after.norm(dim=1))
         cosine = torch.cosine_similarity(before, after, dim=1)
         # The cosine of a small angle says little of it: rounding alone is a hundredth of a degree.
-        close(site.angle, cosine.clamp(max=1).acos().rad2deg(), atol=0.05)
+        angle = cosine.clamp(max=1).acos().rad2deg().where((before != after).any(1), 0)
+        close(site.angle, angle, atol=0.05)
     places = [place for place, one in enumerate(entries) if one.sae]
     assert sorted(receipt.features) == places
     for place in places:
@@ -172,3 +179,55 @@ def test_nothing_of_a_receipt_or_a_long_prompt_stays_behind(world: World) -> Non
     leaving.cancelled = True
     run(held)
     assert not edits_left(held)
+
+
+def test_sites_come_in_the_order_of_the_entries(world: World) -> None:
+    for saes in (
+        ["1-post", "1-z", "1-pre"],
+        ["1-pre", "1-z", "1-post"],
+        ["1-z", "1-post", "1-pre"],
+    ):
+        entries = [entry(sae=sae, feature=2, amount=1.0) for sae in saes]
+        receipt = receipt_of(reported(world, entries, 1024))
+        assert list(receipt.sites) == [world.dictionary(sae).hook_out for sae in saes]
+
+
+def test_a_vector_that_did_not_change_was_not_turned(world: World) -> None:
+    """Nor one of zeros, which has no direction."""
+    made = _Maker(world.generation(world.held(), "x").answers[0])
+    for state in (torch.zeros(1, 4), torch.ones(1, 4)):
+        made._note_site("hook", state, state)
+    assert made._receipt.sites["hook"].angle == pytest.approx([0.0, 0.0], abs=1e-4)
+
+
+def test_a_divergence_is_never_negative(world: World) -> None:
+    receipt = receipt_of(reported(world, [entry(sae="1-post", feature=7, amount=1e-4)], 1024))
+    assert min(receipt.kl) >= 0
+
+
+def test_a_report_holds_finite_numbers_or_there_is_none(world: World) -> None:
+    """The last token of an answer is processed by nothing but its receipt."""
+    held = world.held("1-standard")
+    entries = [entry(sae="1-standard", feature=7, amount=3e38, positions="generated")]
+    one = world.generation(
+        held, TEXTS[0], interventions=entries, max_new_tokens=1, baseline=False, report=True
+    )
+    run(held, one)
+    if one.problem is None:
+        SteerAnswer.model_validate_json(orjson.dumps(steer_answer(one)))
+
+
+def test_entries_of_one_dictionary_are_read_together(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A TopK dictionary encodes all its features for any one of them."""
+    encoder, passes = world.dictionary("1-topk").encoder, []
+    columns = encoder.columns
+    monkeypatch.setattr(encoder, "columns", lambda x, f: passes.append(len(f)) or columns(x, f))
+    for count in (1, 8):
+        held = world.held("1-topk")
+        entries = [entry(sae="1-topk", feature=i, amount=0.1) for i in range(count)]
+        run(held, world.generation(held, TEXTS[0], interventions=entries, report=True))
+        passes.append(0)
+    few, many = (len(list(own)) for zero, own in itertools.groupby(passes, bool) if zero)
+    assert many <= 2 * few

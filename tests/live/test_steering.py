@@ -10,7 +10,7 @@ from app.contract.steering import Intervention
 from app.errors import Invalid
 from tests.live.reference import Reference, by_bridge, by_hooked_transformer, check_same
 from tests.live.world import KINDS, SITES, TEXTS, World, build_world, entry, run
-from tests.worker.tiny import ModelKind, save_model
+from tests.worker.tiny import ModelKind, save_model, save_sae
 from worker.activations import capture
 from worker.live.answer import Generation
 from worker.models import load_model
@@ -179,6 +179,21 @@ def test_a_condition_behind_the_site_is_refused(world: World) -> None:
         world.generation(held, "x", interventions=[late.model_dump()])
 
 
+def test_a_condition_holds_for_all_entries_at_its_site(world: World) -> None:
+    """Where a feature is active it is taken out and another one put in: the second entry is not
+    kept from acting by what the first one did."""
+    held = world.held("1-standard")
+    feature = _active_features(world, "1-standard", TEXTS[0], 1)[0]
+    when = {"sae": "1-standard", "feature": feature, "above": 0.0}
+    out = entry(sae="1-standard", feature=feature, method="ablate", amount=0.0, when=when)
+    into = entry(sae="1-standard", feature=7, amount=8.0, when=when)
+    one, both = (
+        world.generation(held, TEXTS[0], interventions=case) for case in ([out], [out, into])
+    )
+    run(held, one, both)
+    assert one.answers[0].tokens != both.answers[0].tokens
+
+
 def test_steering_changes_the_text(world: World) -> None:
     """The cases above would prove nothing if steering did not move the model."""
     held = world.held("1-post", "1-z")
@@ -192,6 +207,41 @@ def test_steering_changes_the_text(world: World) -> None:
 def test_architectures_that_have_no_world_of_their_own(kind: ModelKind, tmp_path: Path) -> None:
     """Parallel blocks, biased attention, five sliding layers to a full one."""
     check_every_site(build_world(tmp_path, kind))
+
+
+def test_a_condition_at_a_site_that_the_model_writes_over(tmp_path: Path) -> None:
+    """Falcon adds attn_out to mlp_out in place, after the site was passed."""
+    saes = {
+        name: save_sae(tmp_path / name, "standard", hook_name=f"blocks.1.{hook}", seed=seed)
+        for seed, (name, hook) in enumerate([("1-out", "hook_mlp_out"), ("1-post", "hook_resid_post")])
+    }  # fmt: skip
+    world = World("tiny", save_model(tmp_path / "m", "falcon"), saes)
+    dictionary = world.dictionary("1-out")
+    ids = torch.tensor([encode_text(world.model, TEXTS[0])])
+    states = capture(world.model, ids, [dictionary.hook_name])[dictionary.hook_name][0]
+    strongest = dictionary.encode(states).amax(0)
+    cases = [
+        [
+            entry(
+                sae="1-post", feature=7, amount=8.0,
+                when={"sae": "1-out", "feature": feature, "above": float(strongest[feature]) / 2},
+            )
+        ]
+        for feature in strongest.topk(6).indices.tolist()
+    ]  # fmt: skip
+    check_all(by_bridge(world), cases, new=6)
+
+
+def test_a_transcoder_that_writes_before_it_reads_is_refused(world: World, tmp_path: Path) -> None:
+    folder = save_sae(
+        tmp_path, "transcoder", hook_name=SITES["post"], d_out=32, apply_b_dec_to_input=False,
+        metadata={"hook_name_out": SITES["pre"]},
+    )  # fmt: skip
+    backwards = World(world.id, world.folder, {"1-back": folder})
+    with pytest.raises(Invalid, match="reaches only later"):
+        backwards.generation(
+            backwards.held("1-back"), TEXTS[0], interventions=[entry(sae="1-back", feature=7)]
+        )
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma"])

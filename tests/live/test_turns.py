@@ -11,8 +11,14 @@ from worker.live.resident import Held
 
 
 def sweep(world: World, held: Held, doses: int, **request: object) -> Generation:
-    amounts = [[entry(sae="1-post", feature=7, amount=dose).model_dump()] for dose in range(doses)]
-    body = {"model": world.id, "prompt": TEXTS[0], "doses": amounts, "max_new_tokens": 8, **request}
+    body = {
+        "model": world.id,
+        "prompt": TEXTS[0],
+        "interventions": [entry(sae="1-post", feature=7, amount=1.0).model_dump()],
+        "strengths": list(range(doses)),
+        "max_new_tokens": 8,
+        **request,
+    }
     return prepare_sweep(SweepRequest.model_validate(body), held, Settings())
 
 

@@ -145,17 +145,15 @@ class BatchEngine:
         prompt = row[1].prompt
         end = min(begin + max(1, self._prefill_tokens // 2), len(prompt))
         self._long.done = end
-        if begin == 0:
-            self._forward.prepare(self._forward.long_room, [row[1].edits])
         if end < len(prompt):
-            return self._attempt({row[0]}, lambda: self._piece(prompt[begin:end], begin))
+            return self._attempt({row[0]}, lambda: self._piece(row[1], begin, end))
         self._long = None
         self._rows.append(row)
         place = len(self._rows) - 1
 
         def last() -> Float[torch.Tensor, "1 v"]:
             try:
-                logits = self._piece(prompt[begin:end], begin)
+                logits = self._piece(row[1], begin, end)
                 self._forward.admit(place, len(prompt))
             finally:
                 self._forward.vacate(self._forward.long_room)
@@ -163,8 +161,11 @@ class BatchEngine:
 
         return self._advance(place, last)
 
-    def _piece(self, tokens: list[int], begin: int) -> Float[torch.Tensor, "1 v"]:
-        logits = self._forward.piece(self._forward.long_room, tokens, begin, PREFILL)
+    def _piece(self, answer: Answer, begin: int, end: int) -> Float[torch.Tensor, "1 v"]:
+        room = self._forward.long_room
+        if begin == 0:
+            self._forward.prepare(room, [answer.edits])
+        logits = self._forward.piece(room, answer.prompt[begin:end], begin, PREFILL)
         for error in self._forward.failed.values():
             raise error
         return logits[:, -1]
@@ -288,6 +289,5 @@ def _problem(error: Exception) -> Problem:
 
 def _not_finite(answer: Answer) -> Invalid:
     return Invalid(
-        f"The model's output for the {answer.name} answer is no longer finite; use smaller "
-        "strengths."
+        f"The model's output for `{answer.name}` is no longer finite; use smaller strengths."
     )

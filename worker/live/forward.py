@@ -6,13 +6,16 @@ buffers of fixed address. Which request a row belongs to is the engine's busines
 
 from collections.abc import Collection
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
+from torch import nn
 
 from app.errors import Invalid
 from worker.live.cache import CacheShape, SlotCache, causal_mask
 from worker.live.hooks import Steering, Tap
+from worker.live.limits import row_limit
 from worker.live.plan import Plan
 from worker.live.recording import Record, Recordings, recorder
 from worker.live.steering import DECODE, PREFILL, Edit
@@ -24,8 +27,6 @@ SLOTS = 64
 CACHE_BYTES = 4 * 2**30
 """Memory for keys and values of one model, where that is no more than `CACHE_SHARE` of the device."""
 CACHE_SHARE = 1 / 8
-MAX_LEN = 8192
-"""Tokens of prompt and answer together, where the model reads as many."""
 _ROOMS = 3
 
 
@@ -36,7 +37,7 @@ def cache_bytes(model: LanguageModel) -> int:
 
 
 def _cache_shape(model: LanguageModel) -> CacheShape:
-    return CacheShape.of(model.hf.config.get_text_config(), min(model.context_size, MAX_LEN))
+    return CacheShape.of(model.hf.config.get_text_config(), row_limit(model))
 
 
 def _slots(row_bytes: int, device: torch.device) -> int:
@@ -66,6 +67,9 @@ class BatchForward:
         self._steering = Steering(model, self.slots + _ROOMS)
         self._position = torch.zeros(self.slots, dtype=torch.long, device=model.device)
         self._token = torch.zeros(self.slots, dtype=torch.long, device=model.device)
+        self._last: torch.Tensor | None = None
+        output: Any = model.hf.get_output_embeddings()
+        output.register_forward_pre_hook(self._keep_last)
         record = record or recorder(model.device)
         self._recordings = record and Recordings(record, self.slots, self.max_len, model.id)
         self._check_model()
@@ -90,17 +94,15 @@ class BatchForward:
             self._steering.put(row, own)
         ids, lengths = _padded(prompts, self.model.device)
         place = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-        different = sorted({len(prompt) for prompt in prompts})
+        uneven = len(set(map(len, prompts))) > 1
         self._position[first : first + n] = lengths
         self._cache.begin_prefill(
-            first, n, ids.shape[1], None if len(different) == 1 else place < lengths[:, None]
+            first, n, ids.shape[1], place < lengths[:, None] if uneven else None
         )
-        # The model takes one set of positions for all rows: the union of their last ones.
-        kept = torch.tensor(different, device=ids.device) - 1
-        own = torch.tensor([different.index(len(prompt)) for prompt in prompts], device=ids.device)
+        self._last = lengths - 1
         with self._steering.during(slice(first, first + n), PREFILL, ids):
-            logits = self._run(input_ids=ids, position_ids=place, logits_to_keep=kept)
-        return logits[torch.arange(n, device=ids.device), own]
+            logits = self._run(input_ids=ids, position_ids=place)
+        return logits[:, 0]
 
     def prepare(self, room: slice, edits: list[tuple[Edit, ...]]) -> None:
         """Give the rows of a room their edits, before their first piece."""
@@ -187,9 +189,23 @@ class BatchForward:
             self._position[row] = self._position[last]
             self._token[row] = self._token[last]
 
+    def _keep_last(
+        self, _module: nn.Module, args: tuple[torch.Tensor]
+    ) -> tuple[torch.Tensor] | None:
+        """In a prefill only the last state of each row goes on to the logits."""
+        if self._last is None:
+            return None
+        (state,) = args
+        return (state[torch.arange(len(state), device=state.device), self._last][:, None],)
+
     def _run(self, **inputs: torch.Tensor | dict[str, torch.Tensor] | int) -> torch.Tensor:
         # Sampling works in float32, whatever the model's number format.
-        return self.model.hf(past_key_values=self._cache, use_cache=True, **inputs).logits.float()
+        try:
+            return self.model.hf(
+                past_key_values=self._cache, use_cache=True, **inputs
+            ).logits.float()
+        finally:
+            self._last = None
 
     @torch.inference_mode()
     def _warm_up(self) -> None:
@@ -205,7 +221,8 @@ class BatchForward:
         try:
             cached = [self.prefill(0, prompts, [(), ()])]
             self.append(0, following)
-            cached.append(self.decode(2, 5))
+            # Beside a row of the greatest length, as far as a model can tell.
+            cached.append(self.decode(2, self.max_len))
             self.piece(self.long_room, prompts[0][:3], 0, PREFILL)
             cached.append(self.piece(self.long_room, prompts[0][3:], 3, PREFILL)[:, -1])
         except Exception as error:  # an architecture that cannot do this may raise anything

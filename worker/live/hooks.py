@@ -18,7 +18,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from worker.live.plan import RECORDED_RANKS, Plan, grown
-from worker.live.rank import Rank, Reader, Use
+from worker.live.rank import Gates, Rank, Use
+from worker.live.reader import Reader
 from worker.live.steering import DECODE, Edit
 from worker.models import LanguageModel
 from worker.resid_mid import put
@@ -43,10 +44,12 @@ class SteeredSite:
         self._steering = steering
         site = steering.model.site(hook_name)
         self._width = site.width
+        self._gates = Gates(self.ranks, steering.model.device)
         add_hook(steering.model.hf.get_submodule(site.module), site.side, self._run)
 
     def put(self, row: int, edits: list[Edit]) -> None:
         """Set a row's edits here; an empty list clears it."""
+        self._gates.clear()
         while len(self.ranks) < len(edits):
             self.ranks.append(Rank(self._steering.slots, self._width, self._steering.model.device))
         for rank, edit in enumerate([*edits, *[None] * (len(self.ranks) - len(edits))]):
@@ -66,14 +69,20 @@ class SteeredSite:
         steered = state
         if ranks:
             h = self._by_row(state)
+            gated = any(use.gates for _, use in ranks)
+            opened = self._opened(h, rows, phase) if gated else None
             for rank, use in ranks:
-                h = self._apply(rank, use, h, rows, phase)
+                k = self._amount(rank, use, h, rows, phase)
+                if opened is not None:
+                    k = k * opened[self.ranks.index(rank)]
+                h = h + (k[..., None] * rank.direction[rows, None]).to(h.dtype)
             steered = h.view_as(state)
         if self.name in self._steering.tap:
             before, after = self._by_row(state)[0].clone(), self._by_row(steered)[0].clone()
             self._steering.tapped[self.name] = before, after
         if self.watched:
-            self._steering.seen[self.name] = steered
+            # A copy: models add to their outputs in place.
+            self._steering.seen[self.name] = steered.clone()
         if not ranks:
             return None
         return put(self.name, state, steered)
@@ -88,23 +97,21 @@ class SteeredSite:
         rows, _ = self._steering.view or (slice(0, 0), 0)
         return state.reshape(rows.stop - rows.start, -1, self._width)
 
-    def _apply(
+    def _amount(
         self, rank: Rank, use: Use, h: Float[torch.Tensor, "n t w"], rows: slice, phase: int
-    ) -> Float[torch.Tensor, "n t w"]:
-        """h + k d for every row, by the formula of `worker.live.steering`."""
-        d = rank.direction[rows, None]
+    ) -> Float[torch.Tensor, "n _"]:
+        """k for every row, by the formula of `worker.live.steering`; one for all of its tokens where
+        they do not differ."""
         push, turn, cut, cap, read = rank.terms[phase, :, rows]
         k = push
         if use.dots:
-            along = torch.linalg.vecdot(h.float(), d)
+            along = torch.linalg.vecdot(h.float(), rank.direction[rows, None])
             k = k + turn * along + cut * torch.relu(along - cap)
         if use.reads:
             k = k + read * self._activations(rank.readers(rows, phase), h, rows.start)
-        if use.gates:
-            k = k * self._open(rank.gates(rows, phase), h, rows.start)
         if use.skips:
             k = k * ~(rank.skips[rows] & self._steering.special())
-        return h + (k[..., None] * d).to(h.dtype)
+        return k
 
     def _activations(
         self, readers: list[Reader], h: Float[torch.Tensor, "n t w"], first: int
@@ -116,14 +123,18 @@ class SteeredSite:
                 activations[reader.rows] = reader.read(self._read_by(reader, h))
         return activations
 
-    def _open(
-        self, gates: list[Reader], h: Float[torch.Tensor, "n t w"], first: int
-    ) -> Bool[torch.Tensor, "n t"]:
-        """Tokens at which no gate is closed."""
-        opened = torch.ones(h.shape[:2], dtype=torch.bool, device=h.device)
-        for gate in gates:
-            with self._blamed_on(gate, first):
-                opened[gate.rows] = gate.read(self._read_by(gate, h)) > gate.above
+    def _opened(
+        self, reached: Float[torch.Tensor, "n t w"], rows: slice, phase: int
+    ) -> Bool[torch.Tensor, "ranks n t"]:
+        """Tokens at which an edit's condition holds, or has none. Conditions are read in front of all
+        entries at the site, so that one entry does not decide whether the next one acts."""
+        opened = torch.ones(len(self.ranks), *reached.shape[:2], dtype=torch.bool).to(
+            reached.device
+        )
+        for gate in self._gates.readers(rows, phase):
+            with self._blamed_on(gate, rows.start):
+                active = gate.read(self._read_by(gate, reached)) > gate.above
+                opened[gate.ranks, gate.rows] = active
         return opened
 
     @contextmanager
@@ -170,14 +181,15 @@ class Steering:
 
     def put(self, row: int, edits: tuple[Edit, ...]) -> None:
         """Give a row its edits, in place of those that it had."""
-        hooks = {edit.hook for edit in (*self._rows[row], *edits)}
-        self._rows[row] = edits  # first, so that what fails half-way is cleared with the row
-        for hook in hooks:
+        # Noted before and behind: should this fail in the middle, the next one clears all of it.
+        self._rows[row] = (*self._rows[row], *edits)
+        for hook in dict.fromkeys(edit.hook for edit in self._rows[row]):
             self._site(hook).put(row, [edit for edit in edits if edit.hook == hook])
         for edit in edits:
             for dictionary in edit.read:
                 if dictionary.hook_name != edit.hook:
                     self._site(dictionary.hook_name).watched = True
+        self._rows[row] = edits
 
     def move(self, source: int, target: int) -> None:
         """Give a row the edits of another, which loses them."""

@@ -49,7 +49,7 @@ class Library:
     ) -> None:
         """`budget` is in bytes; half of the device's memory when it is not given."""
         self.device = device
-        self._shelf = shelf
+        self.shelf = shelf
         self._dtype = dtype
         self._residents: dict[str, Resident] = {}
         self._room = Room(self._residents, budget or memory_of(device) // 2)
@@ -63,7 +63,7 @@ class Library:
 
     def look_up(self, model_id: str, sae_ids: list[str], engine: bool) -> Wanted:
         """Find a request's model and SAEs on the shelf; raises NotFound."""
-        record = read.model(self._shelf, model_id)
+        record = read.model(self.shelf, model_id)
         saes = {sae_id: self._find_sae(record, sae_id) for sae_id in sae_ids}
         return Wanted(record, saes, engine)
 
@@ -148,7 +148,7 @@ class Library:
 
     def _find_sae(self, model: ModelRecord, sae_id: str) -> SaeRecord | None:
         if not is_neuron_source(sae_id):
-            return read.sae(self._shelf, model.id, sae_id)
+            return read.sae(self.shelf, model.id, sae_id)
         if int(sae_id.removesuffix("-mlp")) >= model.n_layers:
             raise NotFound(
                 f"Model '{model.id}' has no neurons '{sae_id}'; it has {model.n_layers} layers, "

@@ -49,7 +49,8 @@ def prepare_capture(request: ActivationsRequest, held: Held, settings: Settings)
     readings = [_reading(request, sae, held.dictionaries[sae]) for sae in held.dictionaries]
     prepend_bos = common_bos(d.prepend_bos for d in held.dictionaries.values())
     model = held.resident.model
-    texts = _encoded(request.texts, prepend_bos, model, settings.max_request_tokens)
+    named = {f"texts[{i}]": text for i, text in enumerate(request.texts)}
+    texts = encode_texts(named, prepend_bos, model, settings.max_request_tokens)
     return CaptureJob(texts, readings)
 
 
@@ -63,11 +64,19 @@ def prepare_generation(request: SteerRequest, held: Held, settings: Settings) ->
 
 
 def prepare_sweep(request: SweepRequest, held: Held, settings: Settings) -> Generation:
-    """The generation of a sweep: an answer with a receipt for each dose, named by its place."""
-    answers = {str(place): dose for place, dose in enumerate(request.doses)}
+    """The generation of a sweep: an answer with a receipt for each strength, named by its place."""
+    answers = {
+        f"strengths[{place}]": _times(request.interventions, strength)
+        for place, strength in enumerate(request.strengths)
+    }
     if not answers:
-        raise Invalid("doses is empty; give at least one.")
+        raise Invalid("strengths is empty; give at least one.")
     return _generation(request, answers, set(answers), held, settings, exact=False)
+
+
+def _times(interventions: list[Intervention], strength: float) -> list[Intervention]:
+    """Amounts are linear in the strength for every method but ablate, whose amount is 0."""
+    return [one.model_copy(update={"amount": one.amount * strength}) for one in interventions]
 
 
 def _generation(
@@ -121,23 +130,24 @@ def _reading(request: ActivationsRequest, sae: str, dictionary: Dictionary) -> R
     return Reading(sae, dictionary, columns, request.top_k)
 
 
-def _encoded(
-    texts: list[str], prepend_bos: bool | None, model: LanguageModel, limit: int
+def encode_texts(
+    texts: dict[str, str], prepend_bos: bool | None, model: LanguageModel, limit: int
 ) -> list[list[int]]:
-    """Token ids of texts. Those behind the limit are not looked at: others wait meanwhile."""
+    """Token ids of texts, each named by where the request has it. Those behind the limit are not
+    looked at: others wait meanwhile."""
     encoded: list[list[int]] = []
     total = 0
-    for i, text in enumerate(texts):
+    for where, text in texts.items():
         ids = encode_text(model, text, prepend_bos)
-        _check_ids(f"texts[{i}]", ids, model)
+        _check_ids(where, ids, model)
         if len(ids) > model.context_size:
             raise Invalid(
-                f"texts[{i}] has {len(ids)} tokens; {model.id} reads {model.context_size} at most."
+                f"{where} has {len(ids)} tokens; {model.id} reads {model.context_size} at most."
             )
         total += len(ids)
         if total > limit:
             raise TooLarge(
-                f"The texts up to texts[{i}] have {total} tokens together; one request may have "
+                f"The texts up to {where} have {total} tokens together; one request may have "
                 f"{limit}. Send them in several requests."
             )
         encoded.append(ids)

@@ -4,8 +4,8 @@ from collections import defaultdict
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
 
+from worker.live.reader import Need, Reader
 from worker.live.steering import Edit
 from worker.saes import Dictionary
 
@@ -25,38 +25,6 @@ class Use(NamedTuple):
     """or which tokens are special."""
 
 
-class Need(NamedTuple):
-    """A row that needs the activation of a feature; for a gate, above what."""
-
-    row: int
-    feature: int
-    above: float
-
-
-class Reader:
-    """Rows of one forward that read the activations of one dictionary, each of its own feature.
-
-    Its indices lie on the device: making them anew in every step would wait for the device.
-    """
-
-    def __init__(self, dictionary: Dictionary, needs: list[Need], device: torch.device) -> None:
-        """Rows are counted from the first of the forward."""
-        self.dictionary, self.members = dictionary, [need.row for need in needs]
-        features = sorted({need.feature for need in needs})
-        own = [features.index(need.feature) for need in needs]
-        self.rows = torch.tensor(self.members, device=device)
-        self.above = torch.tensor([need.above for need in needs], device=device)[:, None]
-        self._features = torch.tensor(features, device=device)
-        self._own = torch.tensor(own, device=device)[:, None, None]
-
-    def read(self, x: Float[torch.Tensor, "n t w"]) -> Float[torch.Tensor, "m t"]:
-        """Each member's activation of its feature, from the states of all rows."""
-        x = x[self.rows]
-        columns = self.dictionary.encode_columns(x.flatten(0, 1).float(), self._features)
-        columns = columns.view(*x.shape[:2], len(self._features))
-        return columns.gather(-1, self._own.expand(-1, x.shape[1], 1))[..., 0]
-
-
 class Rank:
     """The k-th edit of every row at one site."""
 
@@ -68,7 +36,7 @@ class Rank:
         """Rows that leave special tokens alone."""
         self.edits: list[Edit | None] = [None] * slots
         self._uses: dict[int, Use] = {}
-        self._readers: dict[tuple[int, int, int, bool], list[Reader]] = {}
+        self._readers: dict[tuple[int, int, int], list[Reader]] = {}
 
     def put(self, row: int, edit: Edit | None) -> None:
         """Set or clear a row's edit."""
@@ -102,28 +70,37 @@ class Rank:
     def readers(self, rows: slice, phase: int) -> list[Reader]:
         """Who of `rows` reads the feature that it steers in this phase; kept until an edit
         changes."""
-        return self._kept(rows, phase, gates=False)
-
-    def gates(self, rows: slice, phase: int) -> list[Reader]:
-        """Who of `rows` acts in this phase only while a feature is active enough; kept as well."""
-        return self._kept(rows, phase, gates=True)
-
-    def _kept(self, rows: slice, phase: int, gates: bool) -> list[Reader]:
-        key = (rows.start, rows.stop, phase, gates)
+        key = (rows.start, rows.stop, phase)
         if key not in self._readers:
             needs: dict[Dictionary, list[Need]] = defaultdict(list)
-            for i, edit in enumerate(self.edits[rows]):
-                if edit and edit.phases[phase] and (need := _need(i, edit, gates)):
-                    needs[need[0]].append(need[1])
+            for row, edit in enumerate(self.edits[rows]):
+                if edit and edit.phases[phase] and edit.dictionary and edit.terms.read:
+                    needs[edit.dictionary].append(Need(row, edit.feature))
             device = self.direction.device
             self._readers[key] = [Reader(one, of, device) for one, of in needs.items()]
         return self._readers[key]
 
 
-def _need(row: int, edit: Edit, gates: bool) -> tuple[Dictionary, Need] | None:
-    if gates:
-        gate = edit.gate
-        return gate and (gate.dictionary, Need(row, gate.feature, gate.above))
-    if edit.dictionary is None or not edit.terms.read:
-        return None
-    return edit.dictionary, Need(row, edit.feature, 0.0)
+class Gates:
+    """Conditions of all rows at one site, in all of its ranks."""
+
+    def __init__(self, ranks: list[Rank], device: torch.device) -> None:
+        self._ranks, self._device = ranks, device
+        self._readers: dict[tuple[int, int, int], list[Reader]] = {}
+
+    def clear(self) -> None:
+        """Forget what was kept, when an edit has changed."""
+        self._readers.clear()
+
+    def readers(self, rows: slice, phase: int) -> list[Reader]:
+        """Who of `rows` acts in this phase only while a feature is active enough; kept until an edit
+        changes."""
+        key = (rows.start, rows.stop, phase)
+        if key not in self._readers:
+            needs: dict[Dictionary, list[Need]] = defaultdict(list)
+            for place, rank in enumerate(self._ranks):
+                for row, edit in enumerate(rank.edits[rows]):
+                    if edit and edit.phases[phase] and (gate := edit.gate):
+                        needs[gate.dictionary].append(Need(row, gate.feature, place, gate.above))
+            self._readers[key] = [Reader(one, of, self._device) for one, of in needs.items()]
+        return self._readers[key]

@@ -7,7 +7,8 @@ steered as it was, one not. With p the distributions of the next token in the tw
     perplexity  exp(mean of -log p) over the tokens of the answer, in either
 
     at each steered site, per token: |h| in front of its entries and behind them, and the angle
-    between the two, in degrees; of each steered feature its activation in front and behind
+    between the two, in degrees, 90 where one of them is 0; of each steered feature its activation
+    in front and behind
 
 A transcoder's feature is read where the transcoder reads, once: steering its output changes nothing
 there.

@@ -1,5 +1,7 @@
 """Making receipts (`worker.live.receipt`), beside the batch and a piece a step."""
 
+from collections import defaultdict
+
 import torch
 from jaxtyping import Float
 
@@ -8,8 +10,9 @@ from worker.live.answer import Answer, Generation
 from worker.live.forward import BatchForward
 from worker.live.hooks import Tap
 from worker.live.receipt import Receipt
-from worker.live.steering import DECODE, PREFILL, Edit
+from worker.live.steering import DECODE, PREFILL
 from worker.live.turns import in_turns
+from worker.saes import Dictionary
 
 _LOGITS = 2**24
 """Logits in memory at a time, by row."""
@@ -80,9 +83,8 @@ class _Maker:
         )
         for error in forward.failed.values():
             raise error
-        for place, edit in enumerate(edits):
-            self._note_feature(place, edit, forward.tapped)
-        for hook in {edit.hook for edit in edits}:
+        self._note_features(forward.tapped)
+        for hook in dict.fromkeys(edit.hook for edit in edits):
             self._note_site(hook, *forward.tapped[hook])
         self._note_logits(logits, end)
         self._done = end
@@ -93,21 +95,27 @@ class _Maker:
     def _finished(self) -> Receipt:
         if not self._receipt.is_finite:
             raise Invalid(
-                f"What steering does to the {self._answer.name} answer is no longer finite; use "
-                "smaller strengths."
+                f"What steering does to `{self._answer.name}` is no longer finite; use smaller "
+                "strengths."
             )
         return self._receipt
 
-    def _note_feature(self, place: int, edit: Edit, tapped: dict[str, Tap]) -> None:
-        if edit.dictionary is None:
-            return
-        states = tapped[edit.dictionary.hook_name]
-        index = torch.tensor([edit.feature], device=edit.direction.device)
-        before, after = (
-            edit.dictionary.encode_columns(state.float(), index)[:, 0].tolist() for state in states
-        )
-        self._receipt.features[place].before += before
-        self._receipt.features[place].after += after
+    def _note_features(self, tapped: dict[str, Tap]) -> None:
+        """Every dictionary encodes once for all entries that steer its features."""
+        steered: dict[Dictionary, list[int]] = defaultdict(list)
+        for place, edit in enumerate(self._answer.edits):
+            if edit.dictionary is not None:
+                steered[edit.dictionary].append(place)
+        for dictionary, places in steered.items():
+            states = torch.stack(tapped[dictionary.hook_name])
+            features = torch.tensor(
+                [self._answer.edits[place].feature for place in places], device=states.device
+            )
+            read = dictionary.encode_columns(states.flatten(0, 1).float(), features)
+            before, after = read.view(*states.shape[:2], -1).permute(0, 2, 1).tolist()
+            for place, own, others in zip(places, before, after, strict=True):
+                self._receipt.features[place].before += own
+                self._receipt.features[place].after += others
 
     def _note_site(
         self, hook: str, before: Float[torch.Tensor, "t w"], after: Float[torch.Tensor, "t w"]
@@ -117,7 +125,8 @@ class _Maker:
         site.norm_before += norms[0].tolist()
         site.norm_after += norms[1].tolist()
         cosine = (before * after).sum(1) / (norms[0] * norms[1]).clamp(min=1e-30)
-        site.angle += cosine.clamp(-1, 1).acos().rad2deg().tolist()
+        angle = cosine.clamp(-1, 1).acos().rad2deg()
+        site.angle += angle.masked_fill((before == after).all(1), 0).tolist()
 
     def _note_logits(self, logits: Float[torch.Tensor, "2 t v"], end: int) -> None:
         """Logits at the last tokens before `end`; those that an answer's token follows count."""
@@ -125,6 +134,8 @@ class _Maker:
         own = torch.tensor(self._tokens[first : end + 1], device=logits.device)[:, None]
         counted = logits[:, first - end - 1 :][:, : len(own)] if len(own) else logits[:, :0]
         steered, unsteered = counted.log_softmax(-1)
-        self._receipt.kl += (steered.exp() * (steered - unsteered)).sum(-1).tolist()
+        # Rounding can bring a divergence of almost nothing below 0.
+        divergence = (steered.exp() * (steered - unsteered)).sum(-1).clamp(min=0)
+        self._receipt.kl += divergence.tolist()
         self._receipt.steered += steered.gather(1, own)[:, 0].tolist()
         self._receipt.unsteered += unsteered.gather(1, own)[:, 0].tolist()

@@ -1,6 +1,7 @@
 """Answers as the plain objects and bytes of `app.contract.live`."""
 
 from collections.abc import Iterator
+from statistics import fmean
 from typing import Any
 
 import orjson
@@ -42,13 +43,15 @@ def steer_answer(generation: Generation) -> dict[str, Any]:
     }
 
 
-def sweep_answer(generation: Generation) -> dict[str, Any]:
-    """A `SweepAnswer`."""
-    return {
-        "answers": [_completion(answer) for answer in generation.answers],
-        "usage": _usage(generation),
-        "timings": _timings(generation),
-    }
+def sweep_answer(generation: Generation, strengths: list[float]) -> bytes:
+    """JSON of a `SweepAnswer`."""
+    rows = [
+        {"strength": strength, **_response(answer, answer.receipt)}
+        for strength, answer in zip(strengths, generation.answers, strict=True)
+        if answer.receipt
+    ]
+    answer = {"rows": rows, "usage": _usage(generation), "timings": _timings(generation)}
+    return orjson.dumps(answer)
 
 
 def delta(answer: Answer, text: str, tokens: list[int]) -> dict[str, Any]:
@@ -92,32 +95,55 @@ def _top(found: Strongest, length: int) -> list[list[dict[str, Any]]]:
 
 
 def _completion(answer: Answer) -> dict[str, Any]:
+    report = {"report": _report(answer, answer.receipt)} if answer.receipt else {}
+    return _text(answer) | report
+
+
+def _text(answer: Answer) -> dict[str, Any]:
     return {
         "text": answer.text.text,
         "tokens": _display(answer.tokens, answer.vocabulary),
         "finish_reason": answer.reason,
-    } | ({"report": _report(answer, answer.receipt)} if answer.receipt else {})
+    }
 
 
 def _report(answer: Answer, receipt: Receipt) -> dict[str, Any]:
-    steered, unsteered = receipt.perplexity
     return {
         "tokens": _display(answer.prompt + answer.tokens, answer.vocabulary),
-        "perplexity": steered,
-        "unsteered_perplexity": unsteered,
+        **_perplexities(receipt),
         "kl": receipt.kl,
         "sites": [{"hook": hook, **vars(site)} for hook, site in receipt.sites.items()],
         "features": [
-            {
-                "entry": place,
-                "sae": dictionary.id,
-                "feature": answer.edits[place].feature,
-                **vars(of),
-            }
-            for place, of in receipt.features.items()
-            if (dictionary := answer.edits[place].dictionary)
+            _name(answer, place) | vars(of) for place, of in sorted(receipt.features.items())
         ],
     }
+
+
+def _response(answer: Answer, receipt: Receipt) -> dict[str, Any]:
+    """A `SweepRow` without its strength."""
+    n = len(answer.tokens)
+    means = {
+        place: {"before": fmean(of.before[-n:]), "after": fmean(of.after[-n:])}
+        for place, of in sorted(receipt.features.items())
+    }
+    return {
+        **_text(answer),
+        **_perplexities(receipt),
+        "kl": fmean(receipt.kl),
+        "features": [_name(answer, place) | mean for place, mean in means.items()],
+    }
+
+
+def _perplexities(receipt: Receipt) -> dict[str, float]:
+    steered, unsteered = receipt.perplexity
+    return {"perplexity": steered, "unsteered_perplexity": unsteered}
+
+
+def _name(answer: Answer, place: int) -> dict[str, Any]:
+    """Whose numbers these are: only entries of a feature have any."""
+    edit = answer.edits[place]
+    assert edit.dictionary is not None
+    return {"entry": place, "sae": edit.dictionary.id, "feature": edit.feature}
 
 
 def _usage(generation: Generation) -> dict[str, int]:

@@ -67,7 +67,7 @@ def _draw_truncated(
     size = min(vocabulary, SHORTLIST)
     values, ids = scaled.topk(size)
     if size < vocabulary and _short(values, total, rows):
-        values, ids = scaled.sort(-1, descending=True)
+        values, ids = scaled.sort(dim=-1, descending=True, stable=True)
     weights = _truncated(values.to(total.dtype), total, rows)
     ids, order = ids.sort(-1)
     picked = _invert(weights.gather(-1, order), rows)

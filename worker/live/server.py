@@ -19,6 +19,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from app.contract.live import ActivationsRequest, SteerRequest, SweepRequest, TokenizeRequest
+from app.contract.search import SearchRequest
 from app.errors import BadRequest, Invalid, Problem
 from worker.live.service import LiveService
 
@@ -49,6 +50,7 @@ def create_server(service: LiveService, token: str) -> Starlette:
                 ("POST", "/activations", routes.activations),
                 ("POST", "/steer", routes.steer),
                 ("POST", "/sweep", routes.sweep),
+                ("POST", "/search", routes.search),
             )
         ],
         lifespan=lifespan,
@@ -85,9 +87,14 @@ class Routes:
         return _json(await _while_connected(request.receive, answer))
 
     async def sweep(self, request: Request) -> Response:
-        """Answers to one prompt under several doses."""
+        """Answers to one prompt under several strengths."""
         body = await _parse(request, SweepRequest)
-        return _json(await _while_connected(request.receive, self._service.sweep(body)))
+        return _raw(await _while_connected(request.receive, self._service.sweep(body)))
+
+    async def search(self, request: Request) -> Response:
+        """Features found by a text, a contrast or a vector."""
+        body = await _parse(request, SearchRequest)
+        return _raw(await _while_connected(request.receive, self._service.search(body)))
 
 
 class ClientGone(Exception):

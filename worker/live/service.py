@@ -1,9 +1,9 @@
 """What the server offers, on the event loop: it computes nothing itself.
 
 Look-ups on the shelf, tokenising, checking and the JSON of large answers happen on one desk thread,
-loading and running models on the model thread. An answer's text is read here while the model thread
-appends to it: a slow client gets what came together since its last line, so it holds nobody up and
-nothing piles up for it.
+loading and running models on the model thread, the ranking of a search on a thread of its own, as it
+may take a second. An answer's text is read here while the model thread appends to it: a slow client
+gets what came together since its last line, so it holds nobody up and nothing piles up for it.
 """
 
 import asyncio
@@ -12,7 +12,10 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
+
+import numpy as np
 
 from app.contract.live import (
     ActivationsRequest,
@@ -22,14 +25,22 @@ from app.contract.live import (
     TokenizeAnswer,
     TokenizeRequest,
 )
+from app.contract.search import SearchRequest
 from app.contract.steering import Intervention
 from app.errors import NotFound
 from app.settings import Settings
+from app.store.activity import Activity
 from worker.live import render
 from worker.live.answer import Answer, Generation
 from worker.live.library import Library
 from worker.live.prepare import prepare_capture, prepare_generation, prepare_sweep, tokenize
 from worker.live.resident import Held
+from worker.live.search.answer import search_answer
+from worker.live.search.captured import rank_captured
+from worker.live.search.ranking import Ranking
+from worker.live.search.sources import Sources
+from worker.live.search.texts import check_unchanged, prepare_search
+from worker.live.search.vector import blocks, cosines, rank_by_cosine, side_of, unit
 from worker.live.thread import ModelThread
 
 log = logging.getLogger(__name__)
@@ -45,7 +56,9 @@ class LiveService:
     def __init__(self, library: Library, settings: Settings) -> None:
         self._library = library
         self._settings = settings
+        self._sources = Sources(library)
         self._desk = ThreadPoolExecutor(1, thread_name_prefix="desk")
+        self._ranks = ThreadPoolExecutor(1, thread_name_prefix="ranks")
         self._thread = ModelThread(self._on_change)
         self._news: dict[Generation, asyncio.Event] = {}
 
@@ -66,9 +79,10 @@ class LiveService:
                 log.exception("%s could not be loaded", model_id)
 
     def stop(self) -> None:
-        """End both threads; unfinished answers fail as unavailable."""
+        """End the threads; unfinished answers fail as unavailable."""
         self._thread.stop()
         self._desk.shutdown()
+        self._ranks.shutdown()
 
     def health(self) -> LiveHealth:
         """Models in memory and the rows of their batches."""
@@ -96,6 +110,45 @@ class LiveService:
         values = await asyncio.wrap_future(job.answer)
         return await self._joined(render.activations(job, values, held.resident.vocabulary))
 
+    async def search(self, request: SearchRequest) -> bytes:
+        """JSON of a `SearchAnswer`."""
+        sources = await self._at_desk(lambda: self._sources.choose(request))
+        held = await self._hold(request.model, [*sources], engine=False)
+        check_unchanged(held, sources)
+        if request.vector is None:
+            tokens, rankings = await self._rank_texts(request, held, sources)
+        else:
+            tokens, rankings = [], await self._rank_weights(request, held)
+        shelf = self._library.shelf
+        return await self._at_desk(lambda: search_answer(shelf, request, tokens, rankings, sources))
+
+    async def _rank_texts(
+        self, request: SearchRequest, held: Held, sources: dict[str, Activity]
+    ) -> tuple[list[list[str]], dict[str, Ranking]]:
+        """Tokens of the texts, and the ranking of every SAE by what is active on them."""
+        settings = self._settings
+        texts, job = await self._at_desk(lambda: prepare_search(request, held, sources, settings))
+        self._thread.capture(held, job)
+        values = await asyncio.wrap_future(job.answer)
+        rankings: dict[str, Ranking] = {}
+        for sae, activity in sources.items():
+            own = [found[sae] for found in values]
+            work = partial(rank_captured, request, texts, own, activity)
+            rankings[sae] = await self._loop.run_in_executor(self._ranks, work)
+        return texts.tokens, rankings
+
+    async def _rank_weights(self, request: SearchRequest, held: Held) -> dict[str, Ranking]:
+        """Block by block, so that others come to the model thread in between."""
+        side, direction = side_of(request), unit(request.vector or [])
+        rankings: dict[str, Ranking] = {}
+        for sae, dictionary in held.dictionaries.items():
+            parts = []
+            for block in blocks(dictionary, len(direction)):
+                work = partial(cosines, dictionary, side, direction, block)
+                parts.append(await asyncio.wrap_future(self._thread.call(work)))
+            rankings[sae] = rank_by_cosine(np.concatenate(parts), side)
+        return rankings
+
     async def prepare(self, request: SteerRequest) -> tuple[Held, Generation]:
         """A generation, checked and ready to run."""
         held = await self._hold_all(request.model, request.interventions)
@@ -106,12 +159,12 @@ class LiveService:
         await self._run(held, generation)
         return render.steer_answer(generation)
 
-    async def sweep(self, request: SweepRequest) -> dict[str, Any]:
-        """A `SweepAnswer`. Leaving early cancels it."""
-        held = await self._hold_all(request.model, [one for dose in request.doses for one in dose])
+    async def sweep(self, request: SweepRequest) -> bytes:
+        """JSON of a `SweepAnswer`. Leaving early cancels it."""
+        held = await self._hold_all(request.model, request.interventions)
         generation = await self._at_desk(lambda: prepare_sweep(request, held, self._settings))
         await self._run(held, generation)
-        return await self._at_desk(lambda: render.sweep_answer(generation))
+        return await self._at_desk(lambda: render.sweep_answer(generation, request.strengths))
 
     async def events(self, held: Held, generation: Generation) -> AsyncGenerator[dict[str, Any]]:
         """Run a generation; `SteerEvent`s as they come. Leaving early cancels it."""

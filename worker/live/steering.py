@@ -10,7 +10,7 @@ that clamp and ablate keep the SAE's error. A caller's vector is added as given,
 does; orthogonal and cap are about a direction, so there d = v / |v|.
 
 An entry may be gated, which makes k 0 at some tokens: at special ones, or where another feature's
-activation at the token, as it is when the site is reached, is not above a threshold.
+activation at the token, as it is in front of all entries at the site, is not above a threshold.
 
 A position is that of the token being processed: prompt is [0, len(prompt)), generated from
 len(prompt) on. The first generated token is predicted at the prompt's last position, so
@@ -108,7 +108,7 @@ def compile_edits(
     Raises `Invalid` for an entry that cannot be applied, naming it by its place.
     """
     return tuple(
-        _Compiler(f"interventions[{i}]", model, exact_mid, order).compile(entry, dictionaries)
+        _Compiler(f"steering[{i}]", model, exact_mid, order).compile(entry, dictionaries)
         for i, entry in enumerate(entries)
     )
 
@@ -153,6 +153,11 @@ class _Compiler:
                 f"{self.where}: {dictionary.id} cannot be steered: {dictionary.steerable_reason}"
             )
         self._check_site(dictionary.hook_out)
+        if self.order[dictionary.hook_name] > self.order[dictionary.hook_out]:
+            raise Invalid(
+                f"{self.where}: {dictionary.id} writes at {dictionary.hook_out} and reads at "
+                f"{dictionary.hook_name}, which a forward reaches only later; steer by a vector there."
+            )
         index = torch.tensor([feature], device=self.model.device)
         return Edit(
             hook=dictionary.hook_out,

@@ -1,0 +1,1 @@
+"""Finding features: sources (which SAEs) → texts or vector → ranking → answer."""
