@@ -121,7 +121,11 @@ def test_nothing_of_a_request_stays_behind(serve: Serve, world: World) -> None:
     huge = [entry(sae="1-post", feature=7, amount=3e38).model_dump()]
     texts = ActivationsRequest(model=world.id, saes=["1-topk"], texts=list(TEXTS))
     doses = SweepRequest(
-        model=world.id, prompt="x", max_new_tokens=3, doses=[[entry(sae="1-z", feature=1)]] * 5
+        model=world.id,
+        prompt="x",
+        max_new_tokens=3,
+        interventions=[entry(sae="1-z", feature=1)],
+        strengths=[0, 1, 2, 3, 4],
     )
 
     async def everything(service: LiveService) -> None:
