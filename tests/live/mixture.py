@@ -90,6 +90,17 @@ def capture(chosen: random.Random, model: str, i: int) -> Asked:
     return Asked("/v1/activations", body)
 
 
+def search(chosen: random.Random, model: str, i: int) -> Asked:
+    """By a text, by two, by a direction; most of the models have no evidence to search."""
+    texts = chosen.sample(TEXTS, 2)
+    questions: list[dict[str, Any]] = [
+        {"text": f"{texts[0]} {i}"},
+        {"contrast": {"positive": [f"{texts[0]} {i}"], "negative": [texts[1]]}},
+        {"vector": [round(chosen.gauss(0, 1), 3) for _ in range(32)]},
+    ]
+    return Asked("/v1/features/search", {"model": model, "limit": 5} | questions[i % 3])
+
+
 def bad(chosen: random.Random, model: str, i: int) -> Asked:
     """What must be refused, or fails on the way, the first token behind it."""
     huge = entry(chosen, "add") | {"strength": 3e38, "positions": ("all", "generated")[i % 2]}
@@ -120,7 +131,13 @@ def mixture(seed: int, models: list[str], count: int) -> list[Asked]:
     """Requests of every kind, in an order that is drawn as well."""
     chosen = random.Random(seed)
     asked = []
-    for kind, share in ((steering, 0.65), (capture, 0.15), (bad, 0.15), (sweep, 0.05)):
+    for kind, share in (
+        (steering, 0.63),
+        (capture, 0.13),
+        (bad, 0.14),
+        (sweep, 0.05),
+        (search, 0.05),
+    ):
         asked += [kind(chosen, chosen.choice(models), i) for i in range(round(share * count))]
     chosen.shuffle(asked)
     return asked

@@ -1,10 +1,15 @@
 """Two hundred callers of API and live worker, as processes: each is answered as if it were alone."""
 
 import asyncio
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
+import httpx
 import numpy as np
 import orjson
 import pytest
@@ -16,10 +21,10 @@ from app.settings import Settings
 from tests.api.conftest import put_evidence
 from tests.api.server import ServerProcess
 from tests.live.crowd import Crowd, Outcome
-from tests.live.mixture import Asked, mixture
+from tests.live.mixture import CONTEXT, Asked, mixture
 from tests.live.process import LiveProcess
 from tests.live.reference import Reference, by_bridge, check_same, draw_edge
-from tests.live.world import World
+from tests.live.world import SITES, World
 from worker.live import render
 from worker.live.capture import CaptureQueue
 from worker.live.prepare import prepare_capture
@@ -67,6 +72,79 @@ def test_two_hundred_at_once_are_answered_as_each_alone(
     assert "Traceback" not in server.log.read_text() + live.log.read_text()[logged:]
 
 
+LONG = {"prompt": "x", "max_new_tokens": 60, "baseline": False}
+ROWS = 64
+
+
+def test_what_asks_nothing_of_the_model_is_answered_while_sixty_four_generate(
+    live: LiveProcess, server: ServerProcess, world: World
+) -> None:
+    """Each within the time of a whole answer, counted in tokens; the times are printed."""
+    feature = f"/v1/models/{world.id}/saes/1-post/features"
+    gets = ["/healthz", "/readyz", f"{feature}/3", f"{feature}?limit=5", f"/v1/models/{world.id}"]
+    body = LONG | {"model": world.id}
+    refused = [
+        body | {"prompt": "salt and flour " * 20},
+        body | {"max_new_tokens": CONTEXT},
+        body | {"steering": [{"sae": "1-post", "feature": 1}] * 33},
+        body | {"steering": [{"hook": SITES["post"], "vector": [1.0]}]},
+        {"model": world.id, "saes": ["1-post"], "texts": ["salt " * 80]},
+    ]
+    with busy(server, body, callers=ROWS + 16):
+        while (health := live.health())["running"] < ROWS or not health["waiting"]:
+            time.sleep(0.01)
+        took = {path: [one_answer(live, server, path) for _ in range(20)] for path in gets}
+        for one in refused:
+            path = "/v1/activations" if "texts" in one else "/v1/steer"
+            one_answer(live, server, path, one, status=422)
+        assert live.health()["generated"] > health["generated"]
+    live.wait_idle()
+    for path, seconds in took.items():
+        p50, p99 = np.quantile(seconds, [0.5, 0.99]) * 1000
+        print(f"{path}: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+
+
+def one_answer(
+    live: LiveProcess,
+    server: ServerProcess,
+    path: str,
+    body: dict[str, Any] | None = None,
+    status: int = 200,
+) -> float:
+    """Seconds until an answer that must come before any that is generated from now on."""
+    before, began = live.health()["generated"], time.perf_counter()
+    response = server.client.request("GET" if body is None else "POST", path, json=body)
+    seconds = time.perf_counter() - began
+    assert response.status_code == status, response.text
+    assert live.health()["generated"] - before < ROWS * LONG["max_new_tokens"]
+    return seconds
+
+
+@contextmanager
+def busy(server: ServerProcess, body: dict[str, Any], callers: int) -> Iterator[None]:
+    """Callers who ask again as soon as they have an answer."""
+    over = threading.Event()
+
+    async def ask_again(client: httpx.AsyncClient) -> None:
+        while not over.is_set():
+            assert (await client.post("/v1/steer", json=body)).status_code == 200
+
+    async def all_ask() -> None:
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(
+            base_url=server.url, timeout=120, limits=limits, trust_env=False
+        ) as client:
+            await asyncio.gather(*(ask_again(client) for _ in range(callers)))
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(asyncio.run, all_ask())
+        try:
+            yield
+        finally:
+            over.set()
+            asking.result()
+
+
 class Comparison:
     """Fails unless an answer in a crowd is the answer alone."""
 
@@ -83,6 +161,8 @@ class Comparison:
             self._beginning(asked, ours, alone)
         elif "detail" in alone.answer:
             assert ours.answer == alone.answer, asked
+        elif asked.path == "/v1/features/search":
+            close(ours.answer, alone.answer)
         elif asked.path == "/v1/steer/sweep":
             self._sweep(asked, ours.answer, alone.answer)
         else:
