@@ -4,6 +4,7 @@ untimed, and run together to their end.
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 from app.contract.live import SteerRequest
@@ -48,10 +49,10 @@ class Engine:
         generations = [self.request(i, **fields) for i in range(n)]
         return lambda: self._run(generations)
 
-    def apart(self, n: int, **fields: Any) -> Run:
-        """The same one after another."""
-        generations = [self.request(i, **fields) for i in range(n)]
-        return lambda: sum(self._run([one]) for one in generations)
+    def each(self, n: int, entry: Callable[[int], dict[str, Any]]) -> Run:
+        """As `together`; `entry` gives the steering of each caller."""
+        generations = [self.request(i, steering=[entry(i)]) for i in range(n)]
+        return lambda: self._run(generations)
 
     def request(self, i: int, **fields: Any) -> Generation:
         """The request of caller i, which ends at nothing but its length."""
