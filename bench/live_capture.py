@@ -25,16 +25,19 @@ WIDE = 65_536
 
 
 class Texts:
-    """Texts as token ids, none twice."""
+    """Texts, none twice."""
 
     def __init__(self, case: Case) -> None:
         self._case = case
         self._seeds = count(1)
 
-    def take(self, n: int) -> list[list[int]]:
+    def texts(self, n: int) -> list[str]:
         """The next `n`."""
-        texts = self._case.texts(n, next(self._seeds))
-        return [encode_text(self._case.model, text) for text in texts]
+        return self._case.texts(n, next(self._seeds))
+
+    def take(self, n: int) -> list[list[int]]:
+        """The next `n` as token ids."""
+        return [encode_text(self._case.model, text) for text in self.texts(n)]
 
 
 class Captures:
