@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -20,6 +20,7 @@ from worker.tokens import encode_text
 
 HTTP_S = 0.003
 """Seconds that a request may take for being one."""
+CALLERS, TURNS = 32, 5
 BLOCK = 10
 """Requests of one kind, before the other has its turn."""
 
@@ -50,13 +51,16 @@ class Floor:
 
 
 def activations(case: Case, service: Service, requests: int) -> None:
-    """One caller with one SAE and a new text every time; and again with the same text."""
+    """One caller with one SAE and a new text every time, and again with the same text; many callers
+    at once."""
     floor = Floor(case)
     taken: dict[str, list[float]] = {kind: [] for kind in ("ours", "again", "truncated", "full")}
 
+    def body(text: str) -> dict[str, Any]:
+        return {"model": case.model.id, "saes": [case.dictionary.id], "texts": [text]}
+
     def ask(caller: Caller, text: str) -> Run:
-        body = {"model": case.model.id, "saes": [case.dictionary.id], "texts": [text]}
-        return lambda: caller.post("/v1/activations", body)
+        return lambda: caller.post("/v1/activations", body(text))
 
     for seed in range(1 + requests // BLOCK):
         texts = case.texts(BLOCK, seed + 1_000)
@@ -74,6 +78,11 @@ def activations(case: Case, service: Service, requests: int) -> None:
     for kind in ("truncated", "full"):
         promise("activation p50 over floor", f"{case.name}, {kind} forward",
                 (p50["ours"] - HTTP_S) / p50[kind], "<= 1.5")  # fmt: skip
+    bodies = [[body(text) for text in case.texts(CALLERS, 2_000 + turn)] for turn in range(TURNS)]
+    together = statistics.median(
+        seconds_of(lambda of=of: service.all("/v1/activations", of)) for of in bodies
+    )
+    print(f"  {CALLERS} callers over one, through HTTP: {CALLERS * p50['ours'] / together:.2f}")
 
 
 def first_token(callers: Callers, service: Service, running: int) -> tuple[float, float]:
