@@ -232,6 +232,28 @@ def test_a_vector_that_did_not_change_was_not_turned(world: World) -> None:
     assert made._receipt.sites["hook"].angle == pytest.approx([0.0, 0.0], abs=1e-4)
 
 
+def test_special_tokens_in_an_answer_are_left_alone(world: World) -> None:
+    """A model that is made to write BOS, and an entry that acts on all but special tokens."""
+    held = world.held("1-pre")
+    bos = world.model.bos_id
+    write_bos = entry(
+        hook="blocks.2.hook_resid_post",
+        vector=world.model.hf.get_output_embeddings().weight[bos].tolist(),
+        amount=1e3,
+    )
+    skipping = entry(sae="1-pre", feature=7, amount=30.0, skip_special_tokens=True)
+    one = world.generation(
+        held, TEXTS[0], interventions=[write_bos, skipping], max_new_tokens=4, report=True
+    )
+    run(held, one)
+    (answer,) = one.answers
+    assert answer.tokens == [bos] * 4 and answer.receipt is not None
+    site = answer.receipt.sites["blocks.1.hook_resid_pre"]
+    special = [token == bos for token in answer.prompt + answer.tokens]
+    same = [a == b for a, b in zip(site.norm_before, site.norm_after, strict=True)]
+    assert same == special
+
+
 def test_a_divergence_is_never_negative(world: World) -> None:
     receipt = receipt_of(reported(world, [entry(sae="1-post", feature=7, amount=1e-4)], 1024))
     assert min(receipt.kl) >= 0
