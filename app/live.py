@@ -25,6 +25,8 @@ from app.errors import Problem, Unavailable, from_body
 HEALTH_TIMEOUT_S = 2.0
 PROBLEM_PREFIX = "urn:saescope:problem:"
 EVENTS = "application/x-ndjson"
+LATE_S = 2.0
+"""Seconds behind the time limit in which the worker can say itself what took too long."""
 IDLE_S = 4.0
 """Connections idle for longer are closed here, before the worker does it (uvicorn: 5 s)."""
 
@@ -40,7 +42,7 @@ class Live:
         self._client = httpx.AsyncClient(
             base_url=url,
             headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-            timeout=httpx.Timeout(timeout_s, connect=5.0),
+            timeout=httpx.Timeout(timeout_s + LATE_S, connect=5.0),
             limits=httpx.Limits(max_connections=None, keepalive_expiry=IDLE_S),
             trust_env=False,  # a proxy of the machine is not for the way to our own worker
         )
