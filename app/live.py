@@ -5,24 +5,19 @@ ends the work in the live worker.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from contextlib import asynccontextmanager
+from functools import cached_property
 
-import httpx
+import aiohttp
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from app.contract.live import (
-    ActivationsRequest,
-    LiveHealth,
-    SteerEvent,
-    SteerRequest,
-    SweepRequest,
-)
+from app.contract.live import ActivationsRequest, LiveHealth, SteerEvent, SteerRequest, SweepRequest
 from app.contract.search import SearchRequest
 from app.errors import Problem, Unavailable, from_body
 
 HEALTH_TIMEOUT_S = 2.0
+CONNECT_TIMEOUT_S = 5.0
 PROBLEM_PREFIX = "urn:saescope:problem:"
 EVENTS = "application/x-ndjson"
 LATE_S = 2.0
@@ -39,42 +34,48 @@ class Live:
         self.in_flight = 0
         """Requests that the live worker has not yet answered whole."""
         self._timeout_s = timeout_s
-        self._client = httpx.AsyncClient(
-            base_url=url,
-            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-            timeout=httpx.Timeout(timeout_s + LATE_S, connect=5.0),
-            limits=httpx.Limits(max_connections=None, keepalive_expiry=IDLE_S),
-            trust_env=False,  # a proxy of the machine is not for the way to our own worker
+        self._token = token
+
+    @cached_property
+    def _session(self) -> aiohttp.ClientSession:
+        """Made by the first request, as it belongs to the event loop."""
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S),
+            headers={"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=["Accept-Encoding"],
         )
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        if "_session" in self.__dict__:
+            await self._session.close()
 
     async def health(self) -> LiveHealth:
         """What the worker holds; `Unavailable` when it does not answer within two seconds."""
         async with self._send("GET", "/health", timeout=HEALTH_TIMEOUT_S) as response:
-            return LiveHealth.model_validate_json(await response.aread())
+            return LiveHealth.model_validate_json(await response.read())
 
     async def activations(self, request: ActivationsRequest) -> bytes:
         """JSON of an `ActivationsAnswer`, as the worker wrote it."""
         async with self._send("POST", "/activations", request) as response:
-            return await response.aread()
+            return await response.read()
 
     async def search(self, request: SearchRequest) -> bytes:
         """JSON of a `SearchAnswer`, as the worker wrote it."""
         async with self._send("POST", "/search", request) as response:
-            return await response.aread()
+            return await response.read()
 
     async def steer(self, request: SteerRequest) -> bytes:
         """JSON of a `SteerAnswer`, as the worker wrote it."""
         async with self._send("POST", "/steer", request) as response:
-            return await response.aread()
+            return await response.read()
 
     async def sweep(self, request: SweepRequest) -> bytes:
         """JSON of a `SweepAnswer`, as the worker wrote it."""
         async with self._send("POST", "/sweep", request) as response:
-            return await response.aread()
+            return await response.read()
 
     async def steer_events(self, request: SteerRequest) -> AsyncGenerator[SteerEvent, None]:
         """The events of a stream, as they come. A break of the connection is `Unavailable`."""
@@ -90,36 +91,37 @@ class Live:
         body: BaseModel | None = None,
         timeout: float | None = None,
         media_type: str = "application/json",
-    ) -> AsyncIterator[httpx.Response]:
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         self.in_flight += 1
         try:
-            async with self._open(method, path, body, timeout) as response:
-                if response.status_code != 200:
-                    raise self._problem(response.status_code, await response.aread())
-                if response.headers.get("content-type") != media_type:
+            async with self._session.request(
+                method,
+                f"{self.url.rstrip('/')}{path}",
+                data=None if body is None else orjson.dumps(body.model_dump()),
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    sock_connect=CONNECT_TIMEOUT_S, sock_read=timeout or self._timeout_s + LATE_S
+                ),
+            ) as response:
+                if response.status != 200:
+                    raise self._problem(response.status, await response.read())
+                if response.content_type != media_type or "Content-Encoding" in response.headers:
                     raise self._stranger(200)
                 yield response
-        except (ValidationError, httpx.DecodingError):
+        except ValidationError:
             raise self._stranger(200) from None
-        except httpx.TimeoutException:
+        except TimeoutError:
             raise Unavailable(
                 f"The live worker at {self.url} did not answer within "
                 f"{timeout or self._timeout_s:g} seconds; try again, or look into its log."
             ) from None
-        except httpx.TransportError as error:
+        except aiohttp.ClientError as error:
             raise Unavailable(
                 f"The live worker at {self.url} cannot be reached ({type(error).__name__}); start "
                 "it with `saescope worker live`, or everything with `saescope up`."
             ) from None
         finally:
             self.in_flight -= 1
-
-    def _open(
-        self, method: str, path: str, body: BaseModel | None, timeout: float | None
-    ) -> AbstractAsyncContextManager[httpx.Response]:
-        content = None if body is None else orjson.dumps(body.model_dump())
-        extra: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
-        return self._client.stream(method, path, content=content, **extra)
 
     def _problem(self, status: int, body: bytes) -> Problem:
         if status == 401:
@@ -142,10 +144,10 @@ class Live:
         )
 
 
-async def _lines(response: httpx.Response) -> AsyncGenerator[bytes, None]:
-    """Lines of a body. httpx' own also end at U+2028 and the like, which JSON strings may hold."""
+async def _lines(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
+    """Lines of a body, however long they are."""
     rest = b""
-    async for data in response.aiter_bytes():
+    async for data in response.content.iter_any():
         *whole, rest = (rest + data).split(b"\n")
         for line in whole:
             yield line

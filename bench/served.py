@@ -24,12 +24,14 @@ WITH_CONSTANT = "bench.served"
 class Server:
     """A process that answers HTTP, from start to end of a `with` block."""
 
-    def __init__(self, module: str, data_dir: Path, database_url: str) -> None:
-        self.port = _free_port()
+    def __init__(
+        self, module: str, data_dir: Path, database_url: str, live_url: str = "http://127.0.0.1:9"
+    ) -> None:
+        self.port = free_port()
         environment = {
             "SAESCOPE_DATA_DIR": str(data_dir),
             "SAESCOPE_PORT": str(self.port),
-            "SAESCOPE_LIVE_URL": "http://127.0.0.1:9",
+            "SAESCOPE_LIVE_URL": live_url,
         }
         if not database_url.startswith("sqlite"):
             environment["SAESCOPE_DATABASE_URL"] = database_url
@@ -95,7 +97,8 @@ class Server:
         return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

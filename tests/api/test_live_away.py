@@ -128,8 +128,8 @@ def test_what_takes_too_long_is_told_in_the_workers_words(tmp_path: Path, stream
         ),
         (CHUNKED + chunk(b"<h1>Hello</h1>\n"), "is not a live worker (status 200)"),
         # strange, reset or closed: whichever the kernel tells first
-        (b"SSH-2.0-OpenSSH_9.6\r\n", "cannot be reached (R"),
-        (b"", "cannot be reached (R"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "cannot be reached ("),
+        (b"", "cannot be reached ("),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
@@ -161,7 +161,7 @@ def test_an_error_before_the_first_event_is_a_problem(tmp_path: Path) -> None:
     [
         (ERROR + chunk(b""), "It is over."),
         (chunk(b""), "ended its answer in the middle"),
-        (b"", "cannot be reached (R"),  # reset or closed: whichever the kernel tells first
+        (b"", "cannot be reached ("),  # reset or closed: whichever the kernel tells first
     ],
 )
 def test_an_error_after_it_is_an_event(tmp_path: Path, ending: bytes, sentence: str) -> None:

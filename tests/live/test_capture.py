@@ -205,6 +205,37 @@ def test_a_text_that_was_just_read_needs_no_forward(world: World) -> None:
         assert np.allclose(values, np.where(strong >= limit, strong, 0), rtol=1e-4, atol=1e-5)
 
 
+def test_texts_that_are_kept_share_a_batch_with_new_ones(world: World) -> None:
+    """Each gets its own states, in whatever order known and unknown texts come."""
+    queue, texts = CaptureQueue(world.model, budget=1000), ids(world, *TEXTS)
+    queue.submit(CaptureJob(texts[1::2], [reading(world, "1-standard", (1, 2))]))
+    queue.step()
+    mixed = CaptureJob(texts, [reading(world, "1-standard", tuple(range(96)))])
+    queue.submit(mixed)
+    queue.step()
+    for text, own in zip(texts, mixed.answer.result(), strict=True):
+        right = alone(world, text, "1-standard")
+        assert np.abs(own["1-standard"] - right).max() <= TOLERANCE * np.abs(right).max()
+
+
+def test_what_is_kept_of_a_text_keeps_no_batch(world: World) -> None:
+    """The bytes that are counted are all that is in memory."""
+    queue = CaptureQueue(world.model, budget=1000)
+    queue.submit(CaptureJob(ids(world, *TEXTS), [reading(world, "1-standard")]))
+    queue.step()
+    kept = list(queue._cache._states.values())
+    assert len(kept) == len(TEXTS)
+    assert all(state.untyped_storage().nbytes() == state.nbytes for state in kept)
+    assert queue._cache._bytes == sum(state.nbytes for state in kept)
+
+
+def test_a_state_that_is_put_twice_counts_once() -> None:
+    cache, state = ResidualCache(most_bytes=3 * 40), torch.ones(1, 10)
+    for text in (1, 2, 2, 2, 3):
+        cache.put((text,), "hook", state)
+    assert all(cache.get((text,), ["hook"]) for text in (1, 2, 3))
+
+
 def test_states_that_were_not_used_for_longest_go_first() -> None:
     cache, state = ResidualCache(most_bytes=3 * 40), torch.ones(1, 10)
     for text in (1, 2, 3):

@@ -282,6 +282,22 @@ def test_what_a_dictionary_raises_fails_its_row_alone(world: World) -> None:
     assert tokens(good) == alone(world, TEXTS[1])
 
 
+def test_what_a_dictionary_raises_while_a_row_joins_fails_that_row(world: World) -> None:
+    """Others run already and another one joins with it."""
+    held = world.held()
+    running, bad, joining = (world.generation(held, text) for text in TEXTS[:3])
+    misplaced = replace(world.dictionary("1-act"), hook_name=SITES["post"])
+    bad.answers[0].edits = (
+        Edit(SITES["post"], torch.ones(32), Terms(read=-1.0), (True, False), misplaced),
+    )
+    held.engine.submit(running)
+    held.engine.step()
+    run(held, bad, joining)
+    assert bad.problem is not None and not bad.answers[0].tokens
+    assert tokens(running) == alone(world, TEXTS[0])
+    assert tokens(joining) == alone(world, TEXTS[2])
+
+
 def test_a_failing_prefill_fails_only_who_fails_alone(world: World) -> None:
     """An edit of the wrong width stands for what may go wrong; it joins between two others."""
     held = world.held("1-post")

@@ -5,6 +5,7 @@ import weakref
 import pytest
 import torch
 
+from app.store import write
 from app.store.engine import Shelf
 from tests.live.process import register
 from tests.live.world import World, run
@@ -95,3 +96,21 @@ def test_half_of_the_memory_is_plenty_for_tiny_models(
             load(library, one, sae)
     assert sorted(library.residents) == sorted([world.id, llama.id])
     assert len(saes_of(library, world)) == 3
+
+
+def test_what_is_current_is_what_is_held(shelf: Shelf, world: World) -> None:
+    """The quick answer, in front of and behind every change on the shelf."""
+    library, saes = Library(shelf, CPU, torch.float32), ["1-post", "1-mlp"]
+    assert library.current(world.id, saes, engine=False) is None
+    load(library, world, *saes)
+    held = library.current(world.id, saes, engine=False)
+    assert held and list(held.dictionaries) == saes
+    assert library.current(world.id, saes, engine=True) is None
+    assert library.current(world.id, [*saes, "1-z"], engine=False) is None
+    load(library, world, *saes, engine=True)
+    assert library.current(world.id, saes, engine=True)
+    write.delete_sae(shelf, world.id, "1-post")
+    assert library.current(world.id, saes, engine=True) is None
+    assert library.current(world.id, ["1-mlp"], engine=True)
+    write.delete_model(shelf, world.id)
+    assert library.current(world.id, ["1-mlp"], engine=True) is None

@@ -1,6 +1,7 @@
 """What a report says of a steered text is what TransformerLens and SAELens say of it."""
 
 import itertools
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -10,13 +11,13 @@ from app.contract.live import SteerAnswer
 from app.contract.steering import Intervention
 from app.errors import Invalid
 from tests.live.reference import Reference, by_bridge
-from tests.live.world import TEXTS, World, entry, run
+from tests.live.world import SITES, TEXTS, World, entry, run
 from worker.live.answer import Generation
 from worker.live.receipt import Receipt
 from worker.live.receipts import _Maker
 from worker.live.render import steer_answer
 from worker.live.resident import Held
-from worker.live.steering import Edit
+from worker.live.steering import Edit, Gate
 
 CASES = {
     "two at one site": [
@@ -161,6 +162,37 @@ def test_who_leaves_while_its_receipt_is_made_is_let_go(world: World) -> None:
     assert not edits_left(held)
 
 
+def test_what_an_sae_raises_while_a_receipt_is_made_fails_the_request(world: World) -> None:
+    """An SAE that reads where it does not fit, on the second reading of the text only."""
+    held = world.held("1-pre", prefill_tokens=12)
+    one = world.generation(
+        held, TEXTS[0], interventions=[entry(sae="1-pre", feature=2)], report=True
+    )
+    other = world.generation(held, TEXTS[1])
+    held.engine.submit(one)
+    held.engine.submit(other)
+    while not one.answers[0].tokens:
+        held.engine.step()
+    misplaced = replace(world.dictionary("1-act"), hook_name=SITES["pre"])
+    (edit,) = one.answers[0].edits
+    one.answers[0].edits = (replace(edit, gate=Gate(misplaced, 1, 0.0), dictionary=None),)
+    run(held)
+    assert one.problem is not None and one.answers[0].receipt is None
+    assert other.problem is None and not edits_left(held)
+
+
+def test_who_leaves_last_takes_the_edits_of_its_receipt_along(world: World) -> None:
+    held = world.held("1-pre", prefill_tokens=12)
+    entries = [entry(sae="1-pre", feature=2, amount=6.0)]
+    leaving = world.generation(held, TEXTS[0], interventions=entries, report=True)
+    held.engine.submit(leaving)
+    while not edits_left(held) or not leaving.answers[0].reason:
+        held.engine.step()
+    leaving.cancelled = True
+    run(held)
+    assert leaving.answers[0].receipt is None and not edits_left(held)
+
+
 def edits_left(held: Held) -> list[Edit]:
     """Edits that any slot still has."""
     return [edit for row in held.engine._forward._steering._rows for edit in row]
@@ -198,6 +230,28 @@ def test_a_vector_that_did_not_change_was_not_turned(world: World) -> None:
     for state in (torch.zeros(1, 4), torch.ones(1, 4)):
         made._note_site("hook", state, state)
     assert made._receipt.sites["hook"].angle == pytest.approx([0.0, 0.0], abs=1e-4)
+
+
+def test_special_tokens_in_an_answer_are_left_alone(world: World) -> None:
+    """A model that is made to write BOS, and an entry that acts on all but special tokens."""
+    held = world.held("1-pre")
+    bos = world.model.bos_id
+    write_bos = entry(
+        hook="blocks.2.hook_resid_post",
+        vector=world.model.hf.get_output_embeddings().weight[bos].tolist(),
+        amount=1e3,
+    )
+    skipping = entry(sae="1-pre", feature=7, amount=30.0, skip_special_tokens=True)
+    one = world.generation(
+        held, TEXTS[0], interventions=[write_bos, skipping], max_new_tokens=4, report=True
+    )
+    run(held, one)
+    (answer,) = one.answers
+    assert answer.tokens == [bos] * 4 and answer.receipt is not None
+    site = answer.receipt.sites["blocks.1.hook_resid_pre"]
+    special = [token == bos for token in answer.prompt + answer.tokens]
+    same = [a == b for a, b in zip(site.norm_before, site.norm_after, strict=True)]
+    assert same == special
 
 
 def test_a_divergence_is_never_negative(world: World) -> None:

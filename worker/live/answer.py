@@ -70,6 +70,8 @@ class Generation:
     exact: bool
     """Each answer runs in a batch of one."""
     timeout_s: float
+    streamed: bool = False
+    """Whether its caller wants to know of every token."""
     cancelled: bool = False
     problem: Problem | None = None
     submitted: float = field(default_factory=time.monotonic)

@@ -15,7 +15,7 @@ import torch
 
 from app.contract.ids import is_neuron_source
 from app.errors import NotFound
-from app.store import read
+from app.store import fingerprints, read
 from app.store.engine import Shelf
 from app.store.records import ModelRecord, SaeRecord
 from worker.folders import tensor_shapes
@@ -66,6 +66,28 @@ class Library:
         record = read.model(self.shelf, model_id)
         saes = {sae_id: self._find_sae(record, sae_id) for sae_id in sae_ids}
         return Wanted(record, saes, engine)
+
+    def current(self, model_id: str, sae_ids: list[str], engine: bool) -> Held | None:
+        """What a request needs, if all of it is in memory as it is on the shelf now. It says the same
+        as `held` of what `look_up` finds, in a tenth of the time, and never why not."""
+        with self._lock:
+            resident = self._residents.get(model_id)
+            loaded = resident.dictionaries if resident else {}
+            known = {name: loaded[name].fingerprint for name in sae_ids if name in loaded}
+        if resident is None or len(known) < len(set(sae_ids)):
+            return None
+        if resident.fingerprint != fingerprints.of_model(self.shelf, model_id):
+            return None
+        for sae_id, fingerprint in known.items():
+            now = fingerprints.of_sae(self.shelf, model_id, sae_id)
+            if fingerprint != ("neurons" if is_neuron_source(sae_id) else now):
+                return None
+        with self._lock:
+            same = all(sae_id in loaded for sae_id in known)
+            if not same or (engine and resident.engine is None):
+                return None
+            held = {sae_id: loaded[sae_id].dictionary for sae_id in known}
+            return self._room.take(Held(resident, held))
 
     def held(self, wanted: Wanted) -> Held | None:
         """What is wanted if all of it is in memory."""

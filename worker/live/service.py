@@ -98,14 +98,14 @@ class LiveService:
 
     async def tokenize(self, request: TokenizeRequest) -> TokenizeAnswer:
         """Token ids and display strings of a text."""
-        held = await self._hold(request.model, [], engine=False)
-        ids, tokens = await self._at_desk(lambda: tokenize(request, held))
+        work = partial(tokenize, request)
+        _, (ids, tokens) = await self._prepared(request.model, [], work, engine=False)
         return TokenizeAnswer(ids=ids, tokens=tokens)
 
     async def activations(self, request: ActivationsRequest) -> bytes:
         """JSON of an `ActivationsAnswer`."""
-        held = await self._hold(request.model, request.saes, engine=False)
-        job = await self._at_desk(lambda: prepare_capture(request, held, self._settings))
+        work = partial(prepare_capture, request, settings=self._settings)
+        held, job = await self._prepared(request.model, request.saes, work, engine=False)
         self._thread.capture(held, job)
         values = await asyncio.wrap_future(job.answer)
         return await self._joined(render.activations(job, values, held.resident.vocabulary))
@@ -151,8 +151,8 @@ class LiveService:
 
     async def prepare(self, request: SteerRequest) -> tuple[Held, Generation]:
         """A generation, checked and ready to run."""
-        held = await self._hold_all(request.model, request.interventions)
-        return held, await self._at_desk(lambda: prepare_generation(request, held, self._settings))
+        work = partial(prepare_generation, request, settings=self._settings)
+        return await self._prepared(request.model, _saes(request.interventions), work, engine=True)
 
     async def answer(self, held: Held, generation: Generation) -> dict[str, Any]:
         """Run a generation; a `SteerAnswer`. Leaving early cancels it."""
@@ -161,14 +161,16 @@ class LiveService:
 
     async def sweep(self, request: SweepRequest) -> bytes:
         """JSON of a `SweepAnswer`. Leaving early cancels it."""
-        held = await self._hold_all(request.model, request.interventions)
-        generation = await self._at_desk(lambda: prepare_sweep(request, held, self._settings))
+        work = partial(prepare_sweep, request, settings=self._settings)
+        saes = _saes(request.interventions)
+        held, generation = await self._prepared(request.model, saes, work, engine=True)
         await self._run(held, generation)
         return await self._at_desk(lambda: render.sweep_answer(generation, request.strengths))
 
     async def events(self, held: Held, generation: Generation) -> AsyncGenerator[dict[str, Any]]:
         """Run a generation; `SteerEvent`s as they come. Leaving early cancels it."""
         cursors = [Cursor(answer) for answer in generation.answers]
+        generation.streamed = True
         with self._running(held, generation) as news:
             ended = False
             while not ended:
@@ -199,10 +201,21 @@ class LiveService:
             generation.cancelled = generation.ended is None
             del self._news[generation]
 
-    async def _hold_all(self, model: str, interventions: list[Intervention]) -> Held:
-        """The model with its engine, and every SAE that these take."""
-        saes = list(dict.fromkeys(name for entry in interventions for name in entry.saes))
-        return await self._hold(model, saes, engine=True)
+    async def _prepared(
+        self, model: str, saes: list[str], prepare: Callable[[Held], T], engine: bool
+    ) -> tuple[Held, T]:
+        """What a request needs, and what is made of it at the desk: in one go where all of it is in
+        memory."""
+
+        def at_once() -> tuple[Held, T] | None:
+            held = self._library.current(model, saes, engine)
+            return held and (held, prepare(held))
+
+        done = await self._at_desk(at_once)
+        if done is None:
+            held = await self._hold(model, saes, engine)
+            done = held, await self._at_desk(lambda: prepare(held))
+        return done
 
     async def _hold(self, model: str, saes: list[str], engine: bool) -> Held:
         wanted = await self._at_desk(lambda: self._library.look_up(model, saes, engine))
@@ -223,14 +236,20 @@ class LiveService:
         return b"".join(made)
 
     def _on_change(self, changed: set[Generation]) -> None:
-        """Called on the model thread."""
-        if changed:
-            self._loop.call_soon_threadsafe(self._announce, changed)
+        """Called on the model thread. Who gets the answer whole is told once."""
+        told = {one for one in changed if one.streamed or one.ended is not None}
+        if told:
+            self._loop.call_soon_threadsafe(self._announce, told)
 
     def _announce(self, changed: set[Generation]) -> None:
         for generation in changed:
             if generation in self._news:
                 self._news[generation].set()
+
+
+def _saes(interventions: list[Intervention]) -> list[str]:
+    """Every SAE that these take."""
+    return list(dict.fromkeys(name for entry in interventions for name in entry.saes))
 
 
 def _some(pieces: Iterator[bytes], made: list[bytes]) -> bool:
