@@ -20,6 +20,8 @@ HEALTH_TIMEOUT_S = 2.0
 CONNECT_TIMEOUT_S = 5.0
 PROBLEM_PREFIX = "urn:saescope:problem:"
 EVENTS = "application/x-ndjson"
+LATE_S = 2.0
+"""Seconds behind the time limit in which the worker can say itself what took too long."""
 IDLE_S = 4.0
 """Connections idle for longer are closed here, before the worker does it (uvicorn: 5 s)."""
 
@@ -98,7 +100,7 @@ class Live:
                 data=None if body is None else orjson.dumps(body.model_dump()),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(
-                    sock_connect=CONNECT_TIMEOUT_S, sock_read=timeout or self._timeout_s
+                    sock_connect=CONNECT_TIMEOUT_S, sock_read=timeout or self._timeout_s + LATE_S
                 ),
             ) as response:
                 if response.status != 200:

@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     """Characters of one text or prompt."""
     max_request_tokens: int = 16_384
     """Tokens of one activations request, all texts together."""
+    max_values: int = 2**22
+    """Values in one activations answer: tokens times features, of all SAEs together."""
     max_new_tokens: int = 1_024
     """New tokens of one steered answer."""
     max_steering: int = 32

@@ -51,7 +51,8 @@ class ActivationsRequest(BaseModel):
     texts: list[str] = Field(
         min_length=1,
         description="At most SAESCOPE_MAX_TEXTS texts (64) of SAESCOPE_MAX_TEXT_CHARS characters "
-        "(50,000), together SAESCOPE_MAX_REQUEST_TOKENS tokens (16,384).",
+        "(50,000), together SAESCOPE_MAX_REQUEST_TOKENS tokens (16,384). Tokens times features "
+        "asked for, or `top_k`, of all SAEs together may be SAESCOPE_MAX_VALUES (4,194,304).",
     )
     features: dict[Id, Indices] = Field(
         default_factory=dict,

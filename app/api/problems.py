@@ -52,7 +52,7 @@ _MEANING = {
     409: "Not possible in the present state.",
     410: "The evidence was computed anew or deleted meanwhile; ask again, without a cursor.",
     413: "The body is larger than SAESCOPE_MAX_BODY_BYTES, or its texts have more tokens than "
-    "SAESCOPE_MAX_REQUEST_TOKENS.",
+    "SAESCOPE_MAX_REQUEST_TOKENS, or its answer more values than SAESCOPE_MAX_VALUES.",
     415: "The body is not declared as `application/json`.",
     422: "The request can be read and not be fulfilled; `errors` says what is wrong, and where.",
     503: "The database or the live worker does not answer; `detail` says what to do.",

@@ -4,6 +4,7 @@ is silent; and that work ends when its caller leaves. The other side is a plain 
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
+from app.errors import Unavailable
 from app.settings import Settings
 from app.store.migrate import migrate
 from tests.api.conftest import client_of
@@ -36,11 +39,11 @@ ERROR = chunk(b'{"event":"error","problem":{"type":"urn:saescope:problem:unavail
 
 
 class Listener:
-    """Takes connections, answers each with the same bytes, and holds it until the other side
+    """Takes connections, answers each with the same bytes after a while, and holds it until the other side
     closes it, or closes it at once."""
 
-    def __init__(self, reply: bytes, hold: bool) -> None:
-        self.reply, self.hold = reply, hold
+    def __init__(self, reply: bytes, hold: bool, after_s: float) -> None:
+        self.reply, self.hold, self.after_s = reply, hold, after_s
         self.asked, self.closed = threading.Event(), threading.Event()
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
@@ -57,6 +60,7 @@ class Listener:
     def _answer(self, connection: socket.socket) -> None:
         with connection:
             _whole_request(connection)
+            time.sleep(self.after_s)
             connection.sendall(self.reply)
             self.asked.set()
             if self.hold:
@@ -75,8 +79,8 @@ def _whole_request(connection: socket.socket) -> None:
 
 
 @contextmanager
-def listening(reply: bytes = b"", hold: bool = True) -> Iterator[Listener]:
-    listener = Listener(reply, hold)
+def listening(reply: bytes = b"", hold: bool = True, after_s: float = 0) -> Iterator[Listener]:
+    listener = Listener(reply, hold, after_s)
     try:
         yield listener
     finally:
@@ -95,6 +99,19 @@ def test_silence_is_503_in_time(tmp_path: Path, stream: bool) -> None:
     with listening() as listener:
         answer = ask(tmp_path, listener.url, STEER | {"stream": stream}, live_timeout_s=0.3)
     assert "did not answer within 0.3 seconds" in problem_of(answer, 503)["detail"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_takes_too_long_is_told_in_the_workers_words(tmp_path: Path, stream: bool) -> None:
+    """The worker has the same time limit, and notices a little later."""
+    problem = Unavailable("The answer was not complete within 0.3 s.").body()
+    body = orjson.dumps(problem)
+    head = (
+        b"HTTP/1.1 503 Late\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n\r\n"
+    )
+    with listening(head % len(body) + body, after_s=0.6) as listener:
+        answer = ask(tmp_path, listener.url, STEER | {"stream": stream}, live_timeout_s=0.3)
+    assert problem_of(answer, 503)["detail"] == problem["detail"]
 
 
 @pytest.mark.parametrize(

@@ -69,3 +69,17 @@ def test_texts_behind_too_many_tokens_are_not_looked_at(trained: World) -> None:
         prepare_capture(request, held, Settings(max_request_tokens=20))
     with pytest.raises(Invalid, match=r"texts\[2\] has \d+ tokens; tiny reads 64 at most"):
         prepare_capture(request, held, Settings())
+
+
+def test_an_answer_with_too_many_values_is_refused(trained: World) -> None:
+    """Of an SAE with 96 features and neurons of which two are asked for."""
+    saes, features = ["1-with", "2-mlp"], {"2-mlp": [3, 5]}
+    request = ActivationsRequest(
+        model=trained.id, saes=saes, texts=[TEXTS[1]], features=features, top_k=200
+    )
+    held = trained.held(*saes)
+    tokens = len(prepare_capture(request, held, Settings(max_values=2_000)).texts[0])
+    with pytest.raises(
+        TooLarge, match=f"{tokens * 98} values, for {tokens} tokens and 98 features"
+    ):
+        prepare_capture(request, held, Settings(max_values=tokens * 98 - 1))

@@ -51,6 +51,7 @@ def prepare_capture(request: ActivationsRequest, held: Held, settings: Settings)
     model = held.resident.model
     named = {f"texts[{i}]": text for i, text in enumerate(request.texts)}
     texts = encode_texts(named, prepend_bos, model, settings.max_request_tokens)
+    _check_values(sum(map(len, texts)), readings, settings.max_values)
     return CaptureJob(texts, readings)
 
 
@@ -152,6 +153,19 @@ def encode_texts(
             )
         encoded.append(ids)
     return encoded
+
+
+def _check_values(tokens: int, readings: list[Reading], limit: int) -> None:
+    wanted = sum(
+        min(one.top_k, one.dictionary.d_sae) if one.features is None else len(one.features)
+        for one in readings
+    )
+    if tokens * wanted > limit:
+        raise TooLarge(
+            f"The answer could have {tokens * wanted} values, for {tokens} tokens and {wanted} "
+            f"features of all SAEs; one answer may have {limit}. Ask for fewer texts, SAEs or "
+            "features, or for a smaller top_k."
+        )
 
 
 def _check_ids(where: str, ids: list[int], model: LanguageModel) -> None:
