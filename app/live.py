@@ -7,12 +7,13 @@ ends the work in the live worker.
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cached_property
+from typing import Any
 
 import aiohttp
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from app.contract.live import ActivationsRequest, LiveHealth, SteerEvent, SteerRequest, SweepRequest
+from app.contract.live import ActivationsRequest, LiveHealth, SteerRequest, SweepRequest
 from app.contract.search import SearchRequest
 from app.errors import Problem, Unavailable, from_body
 
@@ -77,11 +78,14 @@ class Live:
         async with self._send("POST", "/sweep", request) as response:
             return await response.read()
 
-    async def steer_events(self, request: SteerRequest) -> AsyncGenerator[SteerEvent, None]:
+    async def steer_events(self, request: SteerRequest) -> AsyncGenerator[dict[str, Any], None]:
         """The events of a stream, as they come. A break of the connection is `Unavailable`."""
         async with self._send("POST", "/steer", request, media_type=EVENTS) as response:
             async for line in _lines(response):
-                yield SteerEvent.model_validate_json(line)
+                event = orjson.loads(line)
+                if not isinstance(event, dict) or "event" not in event:
+                    raise self._stranger(200)
+                yield event
 
     @asynccontextmanager
     async def _send(
@@ -108,7 +112,7 @@ class Live:
                 if response.content_type != media_type or "Content-Encoding" in response.headers:
                     raise self._stranger(200)
                 yield response
-        except ValidationError:
+        except (ValidationError, orjson.JSONDecodeError):
             raise self._stranger(200) from None
         except TimeoutError:
             raise Unavailable(

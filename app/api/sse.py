@@ -13,6 +13,8 @@ MEDIA_TYPE = "text/event-stream"
 KEEP_ALIVE_S = 15.0
 """Seconds of silence after which a comment is sent, so that proxies keep the connection."""
 _TICK_S = 0.5
+_AHEAD = 16
+"""Frames that are fetched before the client takes them."""
 _KEEP_ALIVE = b": keep-alive\n\n"
 
 
@@ -37,21 +39,38 @@ def event_stream(
 async def _lively(
     source: AsyncGenerator[bytes, None], stopping: Callable[[], bool]
 ) -> AsyncGenerator[bytes, None]:
+    # A queue, since waiting for each frame by a task of its own takes longer than all the rest.
+    frames: asyncio.Queue[bytes | None] = asyncio.Queue(_AHEAD)
+    pumping = asyncio.ensure_future(_pump(source, frames))
     silent_s = 0.0
-    pending = asyncio.ensure_future(anext(source, None))
     try:
         while not stopping():
-            await asyncio.wait({pending}, timeout=_TICK_S)
-            if pending.done():
-                data, silent_s = pending.result(), 0.0
-                if data is None:
-                    return
-                yield data
-                pending = asyncio.ensure_future(anext(source, None))
-            elif (silent_s := silent_s + _TICK_S) >= KEEP_ALIVE_S:
-                silent_s = 0.0
-                yield _KEEP_ALIVE
+            try:
+                async with asyncio.timeout(_TICK_S):
+                    data = await frames.get()
+            except TimeoutError:
+                if (silent_s := silent_s + _TICK_S) >= KEEP_ALIVE_S:
+                    silent_s = 0.0
+                    yield _KEEP_ALIVE
+                continue
+            if data is None:
+                await pumping
+                return
+            silent_s = 0.0
+            yield data
     finally:
-        await end(pending)
+        await end(pumping)
         with CancelScope(shield=True):
             await source.aclose()
+
+
+async def _pump(source: AsyncGenerator[bytes, None], frames: asyncio.Queue[bytes | None]) -> None:
+    failed: Exception | None = None
+    try:
+        async for data in source:
+            await frames.put(data)
+    except Exception as error:  # for the reader, behind the frames that came before
+        failed = error
+    await frames.put(None)
+    if failed:
+        raise failed

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import pytest
 
@@ -71,3 +72,35 @@ def test_a_reader_that_leaves_closes_the_source() -> None:
 
     asyncio.run(leave())
     assert source.closed
+
+
+def test_a_slow_reader_that_leaves_closes_the_source() -> None:
+    """More frames are waiting than are fetched ahead."""
+    source = Source(*[0] * 200)
+
+    async def leave() -> None:
+        stream = sse.event_stream(source.frames(), lambda: False)
+        iterator: Any = aiter(stream.body_iterator)
+        await anext(iterator)
+        await asyncio.sleep(0.05)
+        assert not source.closed
+        await asyncio.wait_for(iterator.aclose(), 5)
+
+    asyncio.run(leave())
+    assert source.closed
+
+
+def test_what_the_source_raises_comes_behind_its_frames() -> None:
+    async def failing() -> AsyncGenerator[bytes, None]:
+        yield b"one"
+        yield b"two"
+        raise RuntimeError("gone")
+
+    async def read_all() -> list[object]:
+        seen: list[object] = []
+        with pytest.raises(RuntimeError, match="gone"):
+            async for chunk in sse.event_stream(failing(), lambda: False).body_iterator:
+                seen.append(chunk)
+        return seen
+
+    assert asyncio.run(read_all()) == [b"one", b"two"]
