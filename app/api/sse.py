@@ -69,7 +69,7 @@ async def _pump(source: AsyncGenerator[bytes, None], frames: asyncio.Queue[bytes
     try:
         async for data in source:
             await frames.put(data)
-    except Exception as error:  # for the reader, behind the frames that came before
+    except Exception as error:  # noqa: BLE001  for the reader, behind the frames that came before
         failed = error
     await frames.put(None)
     if failed:
