@@ -27,4 +27,4 @@ def of_sae(shelf: Shelf, model_id: str, sae_id: str) -> str | None:
 def _ask(shelf: Shelf, statement: HotStatement, **names: str) -> str | None:
     first = statement.first_of_file if shelf.is_sqlite else statement.first
     row = first(shelf.reader, **names)
-    return row and row[0]
+    return row[0] if row else None
