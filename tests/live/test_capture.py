@@ -247,7 +247,7 @@ def test_what_is_kept_of_a_text_keeps_no_batch(world: World) -> None:
     kept = list(queue._cache._states.values())
     assert len(kept) == len(TEXTS)
     assert all(state.untyped_storage().nbytes() == state.nbytes for state in kept)
-    assert queue._cache._bytes == sum(state.nbytes for state in kept)
+    assert queue._cache.n_bytes == sum(state.nbytes for state in kept)
 
 
 def test_a_state_that_is_put_twice_counts_once() -> None:
