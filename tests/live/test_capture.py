@@ -155,6 +155,27 @@ def test_what_an_sae_raises_fails_the_jobs_that_read_it(world: World) -> None:
     assert good.answer.exception() is None
 
 
+def test_a_failing_forward_fails_only_who_fails_alone(world: World) -> None:
+    """The device runs out of memory for more than one text at a time, and for one of them."""
+    good, bad, other = (
+        CaptureJob(ids(world, text), [reading(world, "1-topk")]) for text in TEXTS[:3]
+    )
+
+    def out_of_memory(_module: object, args: tuple[torch.Tensor]) -> None:
+        if len(args[0]) > 1 or args[0][0].tolist() == bad.texts[0]:
+            raise MemoryError("no room")
+
+    embedding = world.model.hf.get_input_embeddings()
+    handle = embedding.register_forward_pre_hook(out_of_memory)
+    assert finish(world, good, bad, other, budget=1000) == 1
+    handle.remove()
+    assert isinstance(bad.answer.exception(), MemoryError)
+    for job in (good, other):
+        (values,) = job.answer.result()
+        found = dense(values["1-topk"], len(job.texts[0]), 96)
+        assert np.allclose(found, alone(world, job.texts[0], "1-topk"), atol=1e-4)
+
+
 def test_numbers_that_are_not_finite_fail_the_jobs_whose_texts_have_them(world: World) -> None:
     """A token whose embedding is NaN spoils its text from there on, and no other."""
     poisoned = World(world.id, world.folder, world.saes)
@@ -226,7 +247,7 @@ def test_what_is_kept_of_a_text_keeps_no_batch(world: World) -> None:
     kept = list(queue._cache._states.values())
     assert len(kept) == len(TEXTS)
     assert all(state.untyped_storage().nbytes() == state.nbytes for state in kept)
-    assert queue._cache._bytes == sum(state.nbytes for state in kept)
+    assert queue._cache.n_bytes == sum(state.nbytes for state in kept)
 
 
 def test_a_state_that_is_put_twice_counts_once() -> None:

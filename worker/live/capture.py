@@ -106,17 +106,25 @@ class CaptureQueue:
         if not self._jobs:
             return
         pieces = self._next_batch()
-        try:
-            self._run(pieces)
-        except Exception as error:  # whatever a model raises, the other jobs go on
-            log.exception("A capture batch of %d texts failed", len(pieces))
-            for job, _ in pieces:
-                _fail(job, error)
+        self._attempt(pieces)
         for job, text in pieces:
             job.todo.remove(text)
             if not job.todo:
                 with suppress(InvalidStateError):  # failed, or its caller is gone
                     job.answer.set_result(job.values)
+
+    def _attempt(self, pieces: list[Piece]) -> None:
+        """Run a batch; when that fails, one text at a time, so that only those fail that fail by
+        themselves."""
+        try:
+            self._run(pieces)
+        except Exception as error:  # whatever a model raises, the other jobs go on
+            log.exception("A capture batch of %d texts failed", len(pieces))
+            if len(pieces) == 1:
+                _fail(pieces[0][0], error)
+            else:
+                for piece in pieces:
+                    self._attempt([piece])
 
     def _next_batch(self) -> list[Piece]:
         self._jobs.rotate(-1)
