@@ -50,7 +50,7 @@ class Sizes(NamedTuple):
 
 
 FULL = Sizes(list(MODELS), [1, 8, 32, 64], 32, 5, 200)
-QUICK = Sizes(["storyworld", "32m"], [1, 32], 8, 2, 30)
+QUICK = Sizes(["storyworld", "32m"], [1, 32], 8, 1, 30)
 
 
 def main() -> None:
