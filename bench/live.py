@@ -59,6 +59,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer of everything")
     parser.add_argument("models", nargs="*", help=f"of {', '.join(MODELS)}; all when none is named")
     options = parser.parse_args()
+    if unknown := set(options.models) - MODELS.keys():
+        parser.error(f"no such model: {', '.join(unknown)}; there are {', '.join(MODELS)}")
     sizes = QUICK if options.quick else FULL
     with tempfile.TemporaryDirectory(prefix="saescope-bench-") as scratch:
         folder = Path(scratch)
