@@ -50,7 +50,7 @@ class Sizes(NamedTuple):
 
 
 FULL = Sizes(list(MODELS), [1, 8, 32, 64], 32, 5, 200)
-QUICK = Sizes(["storyworld", "32m"], [1, 32], 8, 2, 30)
+QUICK = Sizes(["storyworld", "32m"], [1, 32], 8, 1, 30)
 
 
 def main() -> None:
@@ -59,6 +59,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer of everything")
     parser.add_argument("models", nargs="*", help=f"of {', '.join(MODELS)}; all when none is named")
     options = parser.parse_args()
+    if unknown := set(options.models) - MODELS.keys():
+        parser.error(f"no such model: {', '.join(unknown)}; there are {', '.join(MODELS)}")
     sizes = QUICK if options.quick else FULL
     with tempfile.TemporaryDirectory(prefix="saescope-bench-") as scratch:
         folder = Path(scratch)

@@ -31,7 +31,9 @@ class Engine:
     def __init__(self, callers: Callers) -> None:
         self._callers = callers
         model, dictionary = callers.case.model, callers.case.dictionary
-        self._engine = BatchEngine(BatchForward(model))
+        forward = BatchForward(model)
+        self.slots = forward.slots
+        self._engine = BatchEngine(forward)
         resident = Resident(
             fingerprint="bench",
             model=model,

@@ -96,6 +96,7 @@ class Generation:
             promise("first token in steps", config, taken / step, "<= 3")
 
     def _table(self, counts: list[int], found: dict[str, Timing]) -> None:
+        print(f"{self._name}: the engine has {self.engine.slots} slots")
         table = Table(f"{self._name}, tokens/s", *(f"{n} callers" for n in counts))
         for way in dict.fromkeys(key.rpartition(", ")[0] for key in found):
             rates = [found.get(f"{way}, {n}") for n in counts]
