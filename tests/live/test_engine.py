@@ -13,8 +13,9 @@ from worker.activations import capture
 from worker.live import hooks
 from worker.live.answer import Generation
 from worker.live.cache import CacheShape, SlotCache
+from worker.live.forward import BatchForward
 from worker.live.rank import Rank
-from worker.live.steering import Edit, Terms
+from worker.live.steering import PREFILL, Edit, Terms
 from worker.tokens import encode_text
 
 SAES = ("1-post", "1-z", "1-standard", "1-act")
@@ -180,6 +181,26 @@ def test_long_prompts_are_processed_in_pieces_beside_others(
         theirs = reference.generate(prompt, case, 9)
         check_same(reference, prompt, case, tokens(generation), theirs)
     assert max(len(generation.answers[0].prompt) for generation in generations) > 24
+
+
+@pytest.mark.parametrize("name", ["world", "llama", "gemma"])
+def test_pieces_have_the_logits_of_one_forward(name: str, request: pytest.FixtureRequest) -> None:
+    """At every token, also where a piece begins far behind the sliding window; and the step after."""
+    model = request.getfixturevalue(name).model
+    ids = [2 + 7 * place % 300 for place in range(45)]
+    forward = BatchForward(model, slots=2)
+    with torch.inference_mode():
+        plain = model.hf(torch.tensor([ids])).logits[0]
+        pieces = [
+            forward.piece(
+                forward.long_room, ids[begin : begin + 6], begin, PREFILL, keep=len(ids[begin:][:6])
+            )[0]
+            for begin in range(0, 44, 6)
+        ]
+        torch.testing.assert_close(torch.cat(pieces)[:44], plain[:44], rtol=1e-4, atol=1e-4)
+        forward.prefill(0, [ids[:44], ids[:3]], [(), ()])
+        forward.append(0, torch.tensor([ids[44], ids[3]]))
+        torch.testing.assert_close(forward.decode(2, 45), plain[[44, 3]], rtol=1e-4, atol=1e-4)
 
 
 def test_a_long_prompt_that_ends_early_leaves_no_trace(world: World) -> None:
