@@ -148,6 +148,33 @@ def test_an_answer_that_takes_too_long_fails(world: World) -> None:
     assert isinstance(late.problem, Unavailable) and "within" in late.problem.detail
 
 
+def test_an_answer_whose_report_takes_too_long_fails(world: World) -> None:
+    held = world.held("1-post", prefill_tokens=12)
+    steering = [entry(sae="1-post", feature=7, amount=6.0)]
+    late = world.generation(held, TEXTS[0], interventions=steering, report=True)
+    held.engine.submit(late)
+    while not late.answers[0].reason:
+        held.engine.step()
+    assert late.ended is None
+    late.submitted -= late.timeout_s + 1
+    run(held)
+    assert isinstance(late.problem, Unavailable) and "within" in late.problem.detail
+
+
+def test_an_exact_answer_to_a_long_prompt_has_the_batch_for_itself(world: World) -> None:
+    held = world.held(prefill_tokens=8)
+    exact = world.generation(held, TEXTS[0], exact=True)
+    after = world.generation(held, "x", max_new_tokens=5)
+    held.engine.submit(exact)
+    held.engine.submit(after)
+    while not exact.ended:
+        held.engine.step()
+        assert exact.ended or not after.joined
+    run(held)
+    assert tokens(exact) == alone(world, TEXTS[0])
+    assert tokens(after) == alone(world, "x", max_new_tokens=5)
+
+
 @pytest.mark.parametrize("name", ["world", "llama", "gemma"])
 def test_long_prompts_are_processed_in_pieces_beside_others(
     name: str, request: pytest.FixtureRequest

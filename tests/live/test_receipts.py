@@ -162,6 +162,26 @@ def test_who_leaves_while_its_receipt_is_made_is_let_go(world: World) -> None:
     assert not edits_left(held)
 
 
+def test_a_long_prompt_that_fails_in_its_last_piece_leaves_no_edits(world: World) -> None:
+    held = world.held("1-pre", prefill_tokens=12)
+    bad = world.generation(held, TEXTS[0], interventions=[entry(sae="1-pre", feature=2)])
+    held.engine.submit(bad)
+    length, done = len(bad.answers[0].prompt), 0
+    held.engine.step()
+    while done + 6 < length:
+        held.engine.step()
+        done += 6
+
+    def out_of_memory(*_: object) -> None:
+        raise MemoryError("no room")
+
+    handle = world.model.hf.register_forward_pre_hook(out_of_memory)
+    held.engine.step()
+    handle.remove()
+    assert bad.problem is not None and not bad.answers[0].tokens
+    assert not edits_left(held)
+
+
 def test_what_an_sae_raises_while_a_receipt_is_made_fails_the_request(world: World) -> None:
     """An SAE that reads where it does not fit, on the second reading of the text only."""
     held = world.held("1-pre", prefill_tokens=12)
