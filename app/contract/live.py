@@ -34,7 +34,8 @@ class LiveHealth(Wire):
     models: list[str]
     device: str
     running: int = 0
-    """Rows that generate now: one an answer, so a request with its baseline takes two."""
+    """Rows that generate now: one an answer, so a request with its baseline takes two; and requests
+    whose reports are being made."""
     waiting: int = 0
     """Rows that wait for a place in a batch."""
     generated: int = 0
@@ -194,7 +195,10 @@ class FeatureResponse(Wire):
     entry: int = Field(description="Place of the entry in `steering`.")
     sae: str
     feature: int
-    before: float = Field(description="Activation in front of the entries at its site.")
+    before: float = Field(
+        description="Activation in front of the entries at its site, in the units of the evidence; "
+        "at the tokens of the answer, while `kl` is where each of them was drawn."
+    )
     after: float
 
 
@@ -209,7 +213,9 @@ class SweepRow(Wire):
         description="KL(steered || unsteered) of the next token's distribution in nats, mean over "
         "the tokens of the answer, at temperature 1."
     )
-    perplexity: float = Field(description="Of the answer under the steered model.")
+    perplexity: float = Field(
+        description="Of the answer under the steered model, at temperature 1."
+    )
     unsteered_perplexity: float = Field(
         description="Of the same answer under the unsteered model: how far from its own text it is."
     )

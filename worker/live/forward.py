@@ -25,7 +25,8 @@ from worker.models import LanguageModel
 SLOTS = 64
 """Rows of a batch, where `CACHE_BYTES` hold as many."""
 CACHE_BYTES = 4 * 2**30
-"""Memory for keys and values of one model, where that is no more than `CACHE_SHARE` of the device."""
+"""Memory for keys and values of one model's rows, where that is no more than `CACHE_SHARE` of the
+device; the rooms beside them come on top."""
 CACHE_SHARE = 1 / 8
 _ROOMS = 3
 

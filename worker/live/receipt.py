@@ -10,8 +10,7 @@ steered as it was, one not. With p the distributions of the next token in the tw
     between the two, in degrees, 90 where one of them is 0; of each steered feature its activation
     in front and behind
 
-A transcoder's feature is read where the transcoder reads, once: steering its output changes nothing
-there.
+A transcoder's feature is read where the transcoder reads; steering its output changes nothing there.
 """
 
 import math
