@@ -239,7 +239,12 @@ POSTS = [
         422,
         "is stuck, which cannot be steered: it reads inside attention",
     ),
-    ("/v1/steer", STEER, 503, "cannot be reached (ClientConnectorError); start it with `saescope worker"),
+    (
+        "/v1/steer",
+        STEER,
+        503,
+        "cannot be reached (ClientConnectorError); start it with `saescope worker",
+    ),
     ("/v1/steer", STEER | {"stream": True}, 503, "cannot be reached"),
     ("/v1/activations", TEXTS, 503, "cannot be reached"),
     (SEARCH, TEXT, 503, "cannot be reached"),
