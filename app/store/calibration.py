@@ -2,13 +2,12 @@
 
 import numpy as np
 import orjson
-from sqlalchemy import Row, select, update
+from sqlalchemy import update
 
 from app.errors import Gone
-from app.store import find, vocabulary
-from app.store.corpus import StoredCorpus
+from app.store import find, read, served
 from app.store.engine import Shelf
-from app.store.tables import corpora, features, packed_id
+from app.store.tables import features, packed_id
 
 PROMPTS = 8
 PROMPT_TOKENS = 16
@@ -23,24 +22,14 @@ def prompts(shelf: Shelf, model_id: str, sae_id: str) -> tuple[str, list[str]]:
     Raises:
         NotFound: there is no such SAE, or it has no evidence.
     """
-    with shelf.snapshot() as connection:
-        sae = find.evidence(connection, model_id, sae_id)
-        fingerprint = find.model(connection, model_id).fingerprint
-        run = find.run(connection, sae.run_id)
-        corpus = connection.execute(select(corpora).where(corpora.c.number == run.corpus)).one()
-    raw = vocabulary.of_model(shelf, shelf.read, model_id, fingerprint).raw
+    run = served.run(shelf, model_id, sae_id)
+    raw = read.vocabulary(shelf, model_id).raw
+    numbers = np.unique(np.arange(PROMPTS) * run.n_sequences // PROMPTS)
     texts = [
         b"".join(raw[token] for token in tokens[:PROMPT_TOKENS].tolist()).decode(errors="ignore")
-        for tokens in _spread(shelf, corpus)
+        for tokens in run.tokens.sequences(shelf.read, numbers)
     ]
-    return sae.run_id, [text for text in texts if text.strip()]
-
-
-def _spread(shelf: Shelf, corpus: Row) -> list[np.ndarray]:
-    """Whole sequences at equal distances."""
-    stored = StoredCorpus(corpus.number, corpus.chunk_sequences, corpus.token_bytes)
-    numbers = np.arange(PROMPTS) * corpus.n_sequences // PROMPTS
-    return shelf.corpus(stored).sequences(shelf.read, np.unique(numbers))
+    return run.id, [text for text in texts if text.strip()]
 
 
 def put(
