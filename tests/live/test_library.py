@@ -25,8 +25,8 @@ def shelf(sqlite_shelf: Shelf, world: World, llama: World) -> Shelf:
 
 
 def load(library: Library, world: World, *saes: str, engine: bool = False) -> Held:
-    wanted = library.look_up(world.id, [*saes], engine)
-    return library.held(wanted) or library.load(wanted)
+    held = library.current(world.id, [*saes], engine)
+    return held or library.load(library.look_up(world.id, [*saes], engine))
 
 
 def saes_of(library: Library, world: World) -> list[str]:

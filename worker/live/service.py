@@ -32,7 +32,7 @@ from app.settings import Settings
 from app.store.activity import Activity
 from worker.live import render
 from worker.live.answer import Answer, Generation
-from worker.live.library import Library
+from worker.live.library import Library, Wanted
 from worker.live.prepare import prepare_capture, prepare_generation, prepare_sweep, tokenize
 from worker.live.resident import Held
 from worker.live.search.answer import search_answer
@@ -218,12 +218,14 @@ class LiveService:
         return done
 
     async def _hold(self, model: str, saes: list[str], engine: bool) -> Held:
-        wanted = await self._at_desk(lambda: self._library.look_up(model, saes, engine))
-        held = self._library.held(wanted)
-        if held is None:
-            loading = self._thread.call(lambda: self._library.load(wanted))
-            held = await asyncio.wrap_future(loading)
-        return held
+        def find() -> Held | Wanted:
+            held = self._library.current(model, saes, engine)
+            return held or self._library.look_up(model, saes, engine)
+
+        found = await self._at_desk(find)
+        if isinstance(found, Held):
+            return found
+        return await asyncio.wrap_future(self._thread.call(lambda: self._library.load(found)))
 
     async def _at_desk(self, work: Callable[[], T]) -> T:
         return await self._loop.run_in_executor(self._desk, work)
