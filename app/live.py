@@ -104,7 +104,9 @@ class Live:
                 data=None if body is None else orjson.dumps(body.model_dump()),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(
-                    sock_connect=CONNECT_TIMEOUT_S, sock_read=timeout or self._timeout_s + LATE_S
+                    total=timeout,
+                    sock_connect=CONNECT_TIMEOUT_S,
+                    sock_read=self._timeout_s + LATE_S,
                 ),
             ) as response:
                 if response.status != 200:
