@@ -3,11 +3,9 @@
 import itertools
 from dataclasses import replace
 
-import orjson
 import pytest
 import torch
 
-from app.contract.live import SteerAnswer
 from app.contract.steering import Intervention
 from app.errors import Invalid
 from tests.live.reference import Reference, by_bridge
@@ -15,7 +13,6 @@ from tests.live.world import SITES, TEXTS, World, entry, run
 from worker.live.answer import Generation
 from worker.live.receipt import Receipt
 from worker.live.receipts import _Maker
-from worker.live.render import steer_answer
 from worker.live.resident import Held
 from worker.live.steering import Edit, Gate
 
@@ -277,18 +274,6 @@ def test_special_tokens_in_an_answer_are_left_alone(world: World) -> None:
 def test_a_divergence_is_never_negative(world: World) -> None:
     receipt = receipt_of(reported(world, [entry(sae="1-post", feature=7, amount=1e-4)], 1024))
     assert min(receipt.kl) >= 0
-
-
-def test_a_report_holds_finite_numbers_or_there_is_none(world: World) -> None:
-    """The last token of an answer is processed by nothing but its receipt."""
-    held = world.held("1-standard")
-    entries = [entry(sae="1-standard", feature=7, amount=3e38, positions="generated")]
-    one = world.generation(
-        held, TEXTS[0], interventions=entries, max_new_tokens=1, baseline=False, report=True
-    )
-    run(held, one)
-    if one.problem is None:
-        SteerAnswer.model_validate_json(orjson.dumps(steer_answer(one)))
 
 
 def test_entries_of_one_dictionary_are_read_together(

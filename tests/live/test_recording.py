@@ -107,6 +107,21 @@ def test_replayed_steps_equal_computed_ones(name: str, request: pytest.FixtureRe
         assert ours.answers[0].tokens == theirs.answers[0].tokens
 
 
+def test_a_recording_steers_where_nobody_did_when_it_was_made(world: World) -> None:
+    """The second request has all recorded anew, without an edit at the first one's site."""
+    recorder = Recorder()
+    held = world.held(*SAES, record=recorder)
+    steered = [[entry(sae=sae, feature=3, amount=6.0)] for sae in ("1-post", "1-z", "1-post")]
+    texts: list[list[int]] = []
+    for entries in [[], *steered]:
+        made = len(recorder.tapes)
+        generation = world.generation(held, TEXTS[0], interventions=entries)
+        run(held, generation)
+        texts.append(generation.answers[0].tokens)
+    assert len(recorder.tapes) == made
+    assert texts[3] == texts[1] != texts[0]
+
+
 def test_nothing_in_a_step_waits_for_the_device(world: World) -> None:
     recorder = Recorder()
     crowd(world, recorder)
@@ -135,7 +150,9 @@ def test_what_reads_activations_is_computed_as_it_comes(world: World) -> None:
 
 def test_a_failed_row_leaves_its_successor_alone(world: World) -> None:
     held = world.held(*SAES, slots=2, record=Recorder())
-    endless = entry(hook=SITES["post"], vector=[1e38] * world.model.d_model, amount=1e38)
+    endless = entry(
+        hook=SITES["post"], vector=[1e38] * world.model.d_model, amount=1e38, positions="generated"
+    )
     broken = world.generation(held, TEXTS[0], interventions=[endless])
     run(held, broken)
     assert isinstance(broken.problem, Problem)
@@ -143,6 +160,7 @@ def test_a_failed_row_leaves_its_successor_alone(world: World) -> None:
     run(held, after)
     run(world.held(), plain)
     assert after.problem is None
+    assert after.answers[0].tokens == plain.answers[0].tokens
 
 
 def test_a_device_that_cannot_record_it(world: World, caplog: pytest.LogCaptureFixture) -> None:
