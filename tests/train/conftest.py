@@ -1,10 +1,6 @@
 """One planted model for all tests."""
 
-import os
-
 import pytest
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tests.train.planted import Planted, load_planted
 

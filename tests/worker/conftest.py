@@ -1,14 +1,10 @@
 """Tiny models by architecture, made and loaded once; no test reaches for the hub."""
 
-import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import pytest
-
-# Two cores are shared with everything else that runs here.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tests.worker.tiny import ModelKind, save_model
 from worker.models import LanguageModel, load_model

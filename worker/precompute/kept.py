@@ -20,10 +20,10 @@ def in_use(spills: Iterable[Path]) -> Iterator[None]:
     files = []
     try:
         for folder in spills:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
             files.append(_lock_of(folder).open("w"))
             fcntl.flock(files[-1], fcntl.LOCK_SH)
-            folder.mkdir(exist_ok=True)  # if it was removed before the lock was ours
+            folder.mkdir(exist_ok=True)  # under the lock: nobody removes it between mkdir's looks
             folder.touch()
             sweep(folder)
         yield
