@@ -1,5 +1,6 @@
 """Running services for the flow tests, one a database, kept for the whole test run."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,20 +18,18 @@ DATABASES = [
 def service(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    """`saescope up` with the bundled model, ready, in a folder of its own."""
-    folder = tmp_path_factory.mktemp("service")
-    running = Service(folder / "data", folder, **database(request)).start()
+    """`saescope up` with the bundled model, ready, in a folder of its own. Its first start was killed
+    in the middle of its work."""
+    folder, settings = tmp_path_factory.mktemp("service"), {}
+    if request.param == "postgres":
+        settings["SAESCOPE_DATABASE_URL"] = request.getfixturevalue("postgres")()
+    running = Service(folder / "data", folder, **settings).start()
     try:
-        yield running.wait_ready()
+        running.wait_printed("tokens (", 300)
+        assert running.stop(signal.SIGKILL) == -signal.SIGKILL
+        yield running.start().wait_ready()
     finally:
-        running.stop()
-
-
-def database(request: pytest.FixtureRequest) -> dict[str, str]:
-    """The setting of the database that the fixture's parameter names."""
-    if request.param == "sqlite":
-        return {}
-    return {"SAESCOPE_DATABASE_URL": request.getfixturevalue("postgres")()}
+        running.stop(signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")

@@ -61,6 +61,13 @@ class Service:
             time.sleep(0.3)
         raise AssertionError(f"not ready after {timeout} s: {seen}\n{self.printed()}")
 
+    def wait_printed(self, part: str, timeout: float) -> None:
+        """Until it has printed this."""
+        deadline = time.monotonic() + timeout
+        while part not in self.printed():
+            assert time.monotonic() < deadline, f"no `{part}` in:\n{self.printed()}"
+            time.sleep(0.1)
+
     def printed(self) -> str:
         return self.output.read_text(errors="replace") if self.output.exists() else ""
 

@@ -6,40 +6,36 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.flow.conftest import database
+from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
 from tests.flow.service import SAESCOPE, Service
 from tests.jobs.place import pid_exists
 
 pytestmark = pytest.mark.timeout(900)
-DATABASES = [
-    pytest.param(name, marks=pytest.mark.xdist_group(f"up-{name}"))
-    for name in ("sqlite", "postgres")
-]
 CHILDREN = {"app": "app.cli.main", "live": "worker.live.main", "jobs": "worker.jobs.main"}
 
 
-@pytest.fixture(scope="module", params=DATABASES)
-def up(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Service]:
-    """One data folder for the module; the tests run in order and leave it running."""
-    service = Service(tmp_path_factory.mktemp("up") / "data", **database(request)).start()
-    try:
-        yield service.wait_ready()
-    finally:
-        service.stop(signal.SIGKILL)
+def test_an_interrupted_first_start_goes_on(service: Service) -> None:
+    bundled = {"model": BUNDLED_MODEL, "saes": [*BUNDLED_SAES]}
+
+    def states() -> list[str]:
+        jobs = httpx.get(f"{service.url}/v1/jobs", params={"kind": "precompute"}).json()["items"]
+        return [job["state"] for job in jobs if job["spec"].items() >= bundled.items()]
+
+    # The evidence is served a moment before its job is told to be done.
+    _until(lambda: set(states()) == {"done"})
+    assert len(states()) == 1
 
 
-def test_a_first_start_ends_with_three_calls_that_work(up: Service) -> None:
-    _until(lambda: "Ready at" in up.printed())
-    printed = up.printed()
-    assert up.url in printed
+def test_a_first_start_ends_with_three_calls_that_work(service: Service) -> None:
+    _until(lambda: "Ready at" in service.printed())
+    printed = service.printed()
+    assert service.url in printed
     calls = [line.strip() for line in printed.splitlines() if line.strip().startswith("curl ")]
     assert len(calls) == 3
     for call in calls:
@@ -49,98 +45,84 @@ def test_a_first_start_ends_with_three_calls_that_work(up: Service) -> None:
         assert json.loads(ran.stdout)
 
 
-def test_the_processes_are_three_and_the_app_has_no_torch(up: Service) -> None:
-    pids = _children(up)
+def test_the_processes_are_three_and_the_app_has_no_torch(service: Service) -> None:
+    pids = _children(service)
     assert set(pids) == set(CHILDREN)
     assert "torch" not in Path(f"/proc/{pids['app']}/maps").read_text()
     assert "torch" in Path(f"/proc/{pids['live']}/maps").read_text()
 
 
-def test_a_second_up_on_the_same_data_folder_is_refused(up: Service) -> None:
-    assert up.process
-    refused = up.cli("up")
+def test_a_second_up_on_the_same_data_folder_is_refused(service: Service) -> None:
+    assert service.process
+    refused = service.cli("up")
     assert refused.returncode == 1
     assert refused.stderr.count("\n") == 1
-    assert f"(process {up.process.pid}) serves the data folder {up.data_dir}" in refused.stderr
+    assert (
+        f"(process {service.process.pid}) serves the data folder {service.data_dir}"
+        in refused.stderr
+    )
 
 
-def test_a_port_in_use_is_refused(up: Service, tmp_path: Path) -> None:
-    other = up.env | {"SAESCOPE_DATA_DIR": str(tmp_path)}
+def test_a_port_in_use_is_refused(service: Service, tmp_path: Path) -> None:
+    other = service.env | {"SAESCOPE_DATA_DIR": str(tmp_path)}
     ran = subprocess.run(
         [SAESCOPE, "up"], env=other, check=False, capture_output=True, text=True, timeout=120
     )
     assert ran.returncode == 1
-    assert ran.stderr.startswith(f"saescope: Port {up.port} on 127.0.0.1 cannot be listened on")
+    assert ran.stderr.startswith(
+        f"saescope: Port {service.port} on 127.0.0.1 cannot be listened on"
+    )
     assert ran.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", CHILDREN)
-def test_a_killed_process_is_survived_and_healed(up: Service, name: str) -> None:
-    before = _children(up)
+def test_a_killed_process_is_survived_and_healed(service: Service, name: str) -> None:
+    before = _children(service)
     os.kill(before[name], signal.SIGKILL)
     if name != "app":
-        assert httpx.get(f"{up.url}/v1/models").status_code == 200
-    _until(lambda: _children(up).get(name, before[name]) != before[name])
-    up.wait_ready()
-    after = _children(up)
+        assert httpx.get(f"{service.url}/v1/models").status_code == 200
+    _until(lambda: _children(service).get(name, before[name]) != before[name])
+    service.wait_ready()
+    after = _children(service)
     assert {n: pid for n, pid in after.items() if n != name} == {
         n: pid for n, pid in before.items() if n != name
     }
-    assert f"{name} ended (signal 9) and is started again" in up.printed()
+    assert f"{name} ended (signal 9) and is started again" in service.printed()
 
 
-def test_a_job_can_be_watched_and_goes_on_without_its_watcher(up: Service) -> None:
-    done = up.cli("load", "storyworld", "bundled:storyworld")
+def test_a_job_can_be_watched_and_goes_on_without_its_watcher(service: Service) -> None:
+    done = service.cli("load", "storyworld", "bundled:storyworld")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["model"] == "storyworld"
-    failed = up.cli("train", "storyworld", "2-x", "--hook-name", "blocks.99.nowhere")
+    failed = service.cli("train", "storyworld", "2-x", "--hook-name", "blocks.99.nowhere")
     assert failed.returncode == 1
     assert "no hook point blocks.99.nowhere" in failed.stderr
     assert "Traceback" not in failed.stderr
-    job = up.cli("load", "storyworld", "bundled:storyworld", "--detach").stdout.strip()
-    assert up.cli("jobs", "watch", job).returncode == 0
-    assert job in up.cli("jobs", "list").stdout
-    assert json.loads(up.cli("jobs", "show", job).stdout)["state"] == "done"
-    assert up.cli("jobs", "delete", job).returncode == 0
-    assert up.cli("jobs", "show", job).stderr == f"saescope: There is no job {job}.\n"
+    job = service.cli("load", "storyworld", "bundled:storyworld", "--detach").stdout.strip()
+    assert service.cli("jobs", "watch", job).returncode == 0
+    assert job in service.cli("jobs", "list").stdout
+    assert json.loads(service.cli("jobs", "show", job).stdout)["state"] == "done"
+    assert service.cli("jobs", "delete", job).returncode == 0
+    assert service.cli("jobs", "show", job).stderr == f"saescope: There is no job {job}.\n"
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_all_and_a_second_start_redoes_nothing(up: Service, how: int) -> None:
-    pids, jobs, runs = _children(up), _jobs(up), _run_ids(up)
-    assert up.stop(how) == 0
+def test_a_signal_ends_all_and_a_second_start_redoes_nothing(service: Service, how: int) -> None:
+    pids, jobs, runs = _children(service), _jobs(service), _run_ids(service)
+    assert service.stop(how) == 0
     assert not any(pid_exists(pid) for pid in pids.values())
-    told = len(up.printed())
-    up.start().wait_ready()
-    _until(lambda: "Ready at" in up.printed()[told:])
-    assert "Preparing" not in up.printed()[told:]
-    assert (_jobs(up), _run_ids(up)) == (jobs, runs)
+    told = len(service.printed())
+    service.start().wait_ready()
+    _until(lambda: "Ready at" in service.printed()[told:])
+    assert "Preparing" not in service.printed()[told:]
+    assert (_jobs(service), _run_ids(service)) == (jobs, runs)
 
 
-def test_a_killed_supervisor_leaves_no_orphan(up: Service) -> None:
-    pids = _children(up)
-    up.stop(signal.SIGKILL)
+def test_a_killed_supervisor_leaves_no_orphan(service: Service) -> None:
+    pids = _children(service)
+    service.stop(signal.SIGKILL)
     _until(lambda: not any(pid_exists(pid) for pid in pids.values()), 20)
-    up.start().wait_ready()
-
-
-@pytest.fixture(params=DATABASES)
-def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]:
-    """A service that was just started for the first time."""
-    service = Service(tmp_path / "data", **database(request)).start()
-    try:
-        yield service
-    finally:
-        service.stop()
-
-
-def test_an_interrupted_first_start_goes_on(fresh: Service) -> None:
-    _until(lambda: "tokens (" in fresh.printed(), 300)
-    assert fresh.stop(signal.SIGKILL) == -signal.SIGKILL
-    fresh.start().wait_ready()
-    # The evidence is served a moment before its job is told to be done.
-    _until(lambda: all(state == "done" for _, _, state in _jobs(fresh)))
-    assert len([kind for _, kind, _ in _jobs(fresh) if kind == "precompute"]) == 1
+    service.start().wait_ready()
 
 
 def _children(service: Service) -> dict[str, int]:

@@ -83,6 +83,7 @@ def test_a_crowd_equals_plain_forwards(tiny: World, kind: str, prefill_tokens: i
     for generation in generations:
         generation.answers[0].eos_ids = frozenset()
     run(held, *generations)
+    assert held.engine._forward._sharing.allowed
     for generation in generations:
         assert generation.problem is None
         check(tiny, generation.answers[0].prompt, generation.answers[0].tokens)

@@ -15,6 +15,7 @@ from worker.live.answer import Generation
 from worker.live.cache import CacheShape, SlotCache
 from worker.live.forward import BatchForward
 from worker.live.rank import Rank
+from worker.live.sharing import Sharing
 from worker.live.steering import PREFILL, Edit, Terms
 from worker.tokens import encode_text
 
@@ -301,8 +302,9 @@ def active_only_as_padding(world: World) -> int:
     return int((~active[:real].any(0) & active[real:].any(0)).nonzero()[0])
 
 
-def test_padding_that_is_no_number_is_not_stored() -> None:
-    cache = SlotCache(CacheShape(1, 1, 4, 2), 2, torch.device("cpu"), torch.float32)
+def test_padding_that_is_no_number_is_not_stored(world: World) -> None:
+    shape, cpu = CacheShape(1, 1, 4, 2), torch.device("cpu")
+    cache = SlotCache(shape, 2, cpu, torch.float32, Sharing(world.model))
     state = torch.ones(2, 1, 3, 2)
     state[0, :, 2] = float("nan")
     real = torch.tensor([[True, True, False], [True, True, True]])

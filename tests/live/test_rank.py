@@ -8,6 +8,7 @@ from tests.live.world import World
 from worker.live.hooks import Steering
 from worker.live.plan import RECORDED_RANKS
 from worker.live.rank import Rank
+from worker.live.sharing import Sharing
 from worker.live.steering import DECODE, PREFILL, Edit, Terms
 
 
@@ -46,7 +47,7 @@ def test_a_reader_gives_each_row_its_own_feature(world: World) -> None:
 
 
 def test_ranks_that_nobody_uses_any_more_go(world: World) -> None:
-    steering = Steering(world.model, slots=4)
+    steering = Steering(world.model, slots=4, sharing=Sharing(world.model))
     hook = "blocks.1.hook_resid_post"
     edits = tuple(replace(clamp(world, "1-post", i), hook=hook) for i in range(5))
     steering.put(0, edits)

@@ -20,6 +20,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from transformers import PreTrainedConfig
 
+from worker.live.sharing import Sharing
+
 
 @dataclass(frozen=True)
 class CacheShape:
@@ -52,12 +54,18 @@ class SlotCache:
     is_compileable = False
 
     def __init__(
-        self, shape: CacheShape, slots: int, device: torch.device, dtype: torch.dtype
+        self,
+        shape: CacheShape,
+        slots: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        sharing: Sharing,
     ) -> None:
         size = (slots, shape.kv_heads, shape.max_len, shape.head_dim)
         self.keys = [_zeros(size, device, dtype) for _ in range(shape.layers)]
         self.values = [_zeros(size, device, dtype) for _ in range(shape.layers)]
         self.is_sliding = [False] * shape.layers
+        self._sharing = sharing
         self._rows = slice(0, 0)
         self._begin = self._length = 0
         self._position: torch.Tensor | None = None
@@ -95,15 +103,18 @@ class SlotCache:
         """Store one layer's new keys and values; return those that the queries attend to."""
         keys, values = self.keys[layer_idx], self.values[layer_idx]
         if self._position is None:
-            key, value = self._without_pads(key), self._without_pads(value)
-            keys[self._rows, :, self._begin : self._length] = key
-            values[self._rows, :, self._begin : self._length] = value
-            if self._begin == 0:
-                return key, value
-            return keys[self._rows, :, : self._length], values[self._rows, :, : self._length]
+            return self._extend(keys, key), self._extend(values, value)
         keys[self._row_index, :, self._position] = key[:, :, 0]
         values[self._row_index, :, self._position] = value[:, :, 0]
         return keys[self._rows, :, : self._length], values[self._rows, :, : self._length]
+
+    def _extend(self, buffer: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+        """Write several positions of all rows; give what the rows that run attend to."""
+        new = self._sharing.expand(new)
+        new = new if self._real is None else torch.where(self._real, new, 0)
+        buffer[self._rows, :, self._begin : self._length] = new
+        whole = new if self._begin == 0 else buffer[self._rows, :, : self._length]
+        return self._sharing.narrow(whole)
 
     def move(self, source: int, target: int, length: int) -> None:
         """Overwrite a row by the first `length` positions of another."""
@@ -114,9 +125,6 @@ class SlotCache:
         """Forget a row whose numbers may not be finite."""
         for buffer in (*self.keys, *self.values):
             buffer[row] = 0
-
-    def _without_pads(self, new: torch.Tensor) -> torch.Tensor:
-        return new if self._real is None else torch.where(self._real, new, 0)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """0: positions are always passed explicitly."""

@@ -4,7 +4,9 @@ All that lies on the device is here: cache, positions, last tokens and the edits
 buffers of fixed address. Which request a row belongs to is the engine's business.
 """
 
+import logging
 from collections.abc import Collection
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -18,9 +20,12 @@ from worker.live.hooks import Steering, Tap
 from worker.live.limits import row_limit
 from worker.live.plan import Plan
 from worker.live.recording import Record, Recordings, recorder
-from worker.live.steering import DECODE, PREFILL, Edit
+from worker.live.sharing import Sharing, depth_of
+from worker.live.steering import DECODE, PREFILL, Edit, Terms
 from worker.memory import memory_of
 from worker.models import LanguageModel
+
+log = logging.getLogger(__name__)
 
 SLOTS = 64
 """Rows of a batch, where `CACHE_BYTES` hold as many."""
@@ -64,9 +69,11 @@ class BatchForward:
         self.slots = slots or _slots(shape.row_bytes(model.dtype), model.device)
         self.long_room = slice(self.slots, self.slots + 1)
         self.receipt_room = slice(self.slots + 1, self.slots + _ROOMS)
-        self._cache = SlotCache(shape, self.slots + _ROOMS, model.device, model.dtype)
-        self._steering = Steering(model, self.slots + _ROOMS)
-        self._position = torch.zeros(self.slots, dtype=torch.long, device=model.device)
+        self._sharing = Sharing(model)
+        rows = self.slots + _ROOMS
+        self._cache = SlotCache(shape, rows, model.device, model.dtype, self._sharing)
+        self._steering = Steering(model, rows, self._sharing)
+        self._position = torch.zeros(rows, dtype=torch.long, device=model.device)
         self._token = torch.zeros(self.slots, dtype=torch.long, device=model.device)
         self._last: torch.Tensor | None = None
         output: Any = model.hf.get_output_embeddings()
@@ -74,6 +81,7 @@ class BatchForward:
         record = record or recorder(model.device)
         self._recordings = record and Recordings(record, self.slots, self.max_len, model.id)
         self._check_model()
+        self._sharing.allowed = self._can_share()
         self._warm_up()
 
     @property
@@ -94,15 +102,18 @@ class BatchForward:
         for row, own in enumerate(edits, first):
             self._steering.put(row, own)
         ids, lengths = _padded(prompts, self.model.device)
-        place = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+        place = torch.arange(ids.shape[1], device=ids.device)[None]
         uneven = len(set(map(len, prompts))) > 1
         self._position[first : first + n] = lengths
         self._cache.begin_prefill(
             first, n, ids.shape[1], place < lengths[:, None] if uneven else None
         )
         self._last = lengths - 1
-        with self._steering.during(slice(first, first + n), PREFILL, ids):
-            logits = self._run(input_ids=ids, position_ids=place)
+        rows = slice(first, first + n)
+        with self._steering.during(rows, PREFILL, ids), self._shared(prompts, rows, PREFILL) as run:
+            # Without a mask, transformers builds one for as many rows as it is given.
+            mask = None if len(run) == n else self._mask(place, ids.shape[1])
+            logits = self._run(input_ids=ids[run], position_ids=place, attention_mask=mask)
         return logits[:, 0]
 
     def prepare(self, room: slice, edits: list[tuple[Edit, ...]]) -> None:
@@ -130,15 +141,30 @@ class BatchForward:
         last `keep` of them."""
         count, end = room.stop - room.start, begin + len(tokens)
         ids = torch.tensor([tokens] * count).to(self.model.device)
-        position = torch.arange(begin, end, device=ids.device).expand(count, -1)
+        position = torch.arange(begin, end, device=ids.device)[None]
         self._cache.begin_piece(room, begin, end)
-        with self._steering.during(room, phase, ids, frozenset(tap)):
+        with (
+            self._steering.during(room, phase, ids, frozenset(tap)),
+            self._shared([tokens] * count, room, phase) as run,
+        ):
             return self._run(
-                input_ids=ids,
+                input_ids=ids[run],
                 position_ids=position,
-                attention_mask=causal_mask(self._config, position, end, self.model.dtype),
+                attention_mask=self._mask(position, end),
                 logits_to_keep=keep,
             )
+
+    def _shared(
+        self, tokens: list[list[int]], rows: slice, phase: int
+    ) -> AbstractContextManager[list[int]]:
+        """Rows with equal tokens share a forward as far as they are not steered."""
+        depths = [
+            depth_of(self._steering.edits(row), phase) for row in range(rows.start, rows.stop)
+        ]
+        return self._sharing.during(tokens, depths)
+
+    def _mask(self, position: torch.Tensor, span: int) -> torch.Tensor | dict[str, torch.Tensor]:
+        return causal_mask(self._config, position, span, self.model.dtype)
 
     def admit(self, row: int, length: int) -> None:
         """Make the long prompt that was processed, of `length` tokens, a row."""
@@ -170,7 +196,7 @@ class BatchForward:
             logits = self._run(
                 input_ids=ids,
                 position_ids=position[:, None],
-                attention_mask=causal_mask(self._config, position[:, None], span, self.model.dtype),
+                attention_mask=self._mask(position[:, None], span),
             )
         return logits[:, -1]
 
@@ -193,13 +219,14 @@ class BatchForward:
     def _keep_last(
         self, _module: nn.Module, args: tuple[torch.Tensor]
     ) -> tuple[torch.Tensor] | None:
-        """In a prefill only the last state of each row goes on to the logits."""
-        if self._last is None:
-            return None
+        """Logits are of every row; in a prefill, of its last state alone."""
         (state,) = args
+        state = self._sharing.expand(state)
+        if self._last is None:
+            return (state,)
         return (state[torch.arange(len(state), device=state.device), self._last][:, None],)
 
-    def _run(self, **inputs: torch.Tensor | dict[str, torch.Tensor] | int) -> torch.Tensor:
+    def _run(self, **inputs: torch.Tensor | dict[str, torch.Tensor] | int | None) -> torch.Tensor:
         # Sampling works in float32, whatever the model's number format.
         try:
             return self.model.hf(
@@ -229,17 +256,34 @@ class BatchForward:
         except Exception as error:  # an architecture that cannot do this may raise anything
             raise Invalid(f"{self.model.id} cannot generate in a batch here: {error}") from error
         longer = [[*prompt, int(token)] for prompt, token in zip(prompts, following, strict=True)]
-        plain = [
-            torch.stack([self._plain(ids) for ids in rows])
-            for rows in (prompts, longer, prompts[:1])
-        ]
+        if not all(map(self._equals_plain, cached, (prompts, longer, prompts[:1]))):
+            raise Invalid(
+                f"{self.model.id} cannot generate in a batch here: with cached keys and values "
+                "its logits differ from those of a plain forward."
+            )
+
+    @torch.inference_mode()
+    def _can_share(self) -> bool:
+        """Try a prefill in which two rows of three split in the middle, by an edit that changes
+        nothing."""
+        self._sharing.allowed = True
+        hook = f"blocks.{self.model.n_layers // 2}.hook_resid_pre"
+        direction = torch.zeros(self.model.site(hook).width, device=self.model.device)
+        nothing = Edit(hook, direction, Terms(), (True, True))
+        prompts = [[1, 2, 3, 4], [1, 2, 3, 4], [5, 6]]
+        try:
+            logits = self.prefill(0, prompts, [(nothing,), (), ()])
+        except Exception as error:  # noqa: BLE001  whatever a model raises, it works without
+            log.info("Rows of %s do not share a prefill: %s", self.model.id, error)
+            return False
+        finally:
+            self._steering.put(0, ())
+        return self._equals_plain(logits, prompts)
+
+    def _equals_plain(self, ours: Float[torch.Tensor, "n v"], prompts: list[list[int]]) -> bool:
+        plain = torch.stack([self._plain(ids) for ids in prompts])
         tolerance = 1e-3 if self.model.dtype == torch.float32 else 0.1
-        for ours, theirs in zip(cached, plain, strict=True):
-            if not (ours - theirs).norm() <= tolerance * theirs.norm():
-                raise Invalid(
-                    f"{self.model.id} cannot generate in a batch here: with cached keys and values "
-                    "its logits differ from those of a plain forward."
-                )
+        return bool((ours - plain).norm() <= tolerance * plain.norm())
 
     def _plain(self, ids: list[int]) -> Float[torch.Tensor, "v"]:
         given = torch.tensor([ids], device=self.model.device)

@@ -20,10 +20,10 @@ from jaxtyping import Bool, Float, Int
 from worker.live.plan import RECORDED_RANKS, Plan, grown
 from worker.live.rank import Gates, Rank, Use
 from worker.live.reader import Reader
+from worker.live.sharing import Sharing
 from worker.live.steering import DECODE, Edit
 from worker.models import LanguageModel
 from worker.resid_mid import put
-from worker.saes import Dictionary
 from worker.sites import add_hook
 
 log = logging.getLogger(__name__)
@@ -76,13 +76,13 @@ class SteeredSite:
                 if opened is not None:
                     k = k * opened[self.ranks.index(rank)]
                 h = h + (k[..., None] * rank.direction[rows, None]).to(h.dtype)
-            steered = h.view_as(state)
+            steered = self._steering.sharing.narrow(h).view_as(state)
         if self.name in self._steering.tap:
             before, after = self._by_row(state)[0].clone(), self._by_row(steered)[0].clone()
             self._steering.tapped[self.name] = before, after
         if self.watched:
             # A copy: models add to their outputs in place.
-            self._steering.seen[self.name] = steered.clone()
+            self._steering.seen[self.name] = self._by_row(steered).clone()
         if not ranks:
             return None
         return put(self.name, state, steered)
@@ -94,8 +94,11 @@ class SteeredSite:
         return [(rank, use) for rank in self.ranks if (use := rank.uses(phase)).acts]
 
     def _by_row(self, state: torch.Tensor) -> Float[torch.Tensor, "n t w"]:
+        """Of every row, also of those that share another's."""
         rows, _ = self._steering.view or (slice(0, 0), 0)
-        return state.reshape(rows.stop - rows.start, -1, self._width)
+        running = self._steering.sharing.running
+        count = rows.stop - rows.start if running is None else len(running)
+        return self._steering.sharing.expand(state.reshape(count, -1, self._width))
 
     def _amount(
         self, rank: Rank, use: Use, h: Float[torch.Tensor, "n t w"], rows: slice, phase: int
@@ -149,18 +152,16 @@ class SteeredSite:
     def _read_by(self, reader: Reader, h: Float[torch.Tensor, "n t w"]) -> torch.Tensor:
         """The states that a reader's dictionary reads."""
         dictionary = reader.dictionary
-        return h if dictionary.hook_name == self.name else self._seen(dictionary, h)
-
-    def _seen(self, dictionary: Dictionary, h: torch.Tensor) -> torch.Tensor:
-        return self._steering.seen[dictionary.hook_name].reshape(*h.shape[:2], -1)
+        return h if dictionary.hook_name == self.name else self._steering.seen[dictionary.hook_name]
 
 
 class Steering:
     """The edits of all rows of one engine."""
 
-    def __init__(self, model: LanguageModel, slots: int) -> None:
+    def __init__(self, model: LanguageModel, slots: int, sharing: Sharing) -> None:
         self.model = model
         self.slots = slots
+        self.sharing = sharing
         self.view: tuple[slice, int] | None = None
         """Rows and phase of the forward under way; None outside of it."""
         self.seen: dict[str, torch.Tensor] = {}
@@ -190,6 +191,10 @@ class Steering:
                 if dictionary.hook_name != edit.hook:
                     self._site(dictionary.hook_name).watched = True
         self._rows[row] = edits
+
+    def edits(self, row: int) -> tuple[Edit, ...]:
+        """The edits of a row."""
+        return self._rows[row]
 
     def move(self, source: int, target: int) -> None:
         """Give a row the edits of another, which loses them."""
