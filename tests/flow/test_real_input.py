@@ -9,10 +9,14 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.flow.conftest import DATABASES
 from tests.flow.service import Service
 
-pytestmark = pytest.mark.timeout(1200)
-
+pytestmark = [
+    pytest.mark.timeout(1200),
+    # Jobs are tested on both databases elsewhere; here the text is what matters.
+    pytest.mark.parametrize("service", DATABASES[:1], indirect=True, scope="session"),
+]
 MODEL, SAE, HOOK = "stories260k", "2-stories-topk", "blocks.2.hook_resid_post"
 CORPUS = {"path": "stories.jsonl"}
 

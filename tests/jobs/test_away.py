@@ -97,7 +97,7 @@ def test_a_database_that_stays_away_is_told(idle: Place, monkeypatch: pytest.Mon
             pass
 
     monkeypatch.setattr(precompute, "put_features", away_for_good)
-    monkeypatch.setattr(away.waiting_out, "__defaults__", (0.0,))
+    monkeypatch.setattr(away, "PATIENCE_S", 0.0)
     assert "The database does not answer" in failing(idle, spec)
     monkeypatch.undo()
     go(idle, spec)

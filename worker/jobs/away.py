@@ -25,9 +25,9 @@ _AWAY = (OperationalError, InterfaceError)
 _RETRY = "then `saescope jobs retry` goes on with this job from its last completed unit"
 
 
-def waiting_out(write: Callable[[], T], patience: float = PATIENCE_S) -> T:
+def waiting_out(write: Callable[[], T]) -> T:
     """Do what may be repeated, again and again while the database is away."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
             return write()
