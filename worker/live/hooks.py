@@ -72,6 +72,9 @@ class SteeredSite:
             gated = any(use.gates for _, use in ranks)
             opened = self._opened(h, rows, phase) if gated else None
             for rank, use in ranks:
+                if use.only_adds:
+                    h = h + rank.shift[phase, rows].to(h.dtype)
+                    continue
                 k = self._amount(rank, use, h, rows, phase)
                 if opened is not None:
                     k = k * opened[self.ranks.index(rank)]

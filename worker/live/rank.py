@@ -24,6 +24,11 @@ class Use(NamedTuple):
     skips: bool
     """or which tokens are special."""
 
+    @property
+    def only_adds(self) -> bool:
+        """Whether what is added to a row is the same at every token."""
+        return not (self.dots or self.reads or self.gates or self.skips)
+
 
 class Rank:
     """The k-th edit of every row at one site."""
@@ -32,6 +37,8 @@ class Rank:
         self.direction = torch.zeros(slots, width, device=device)
         self.terms = torch.zeros(2, 5, slots, 1, device=device)
         """By phase, in the order of `Terms.values`."""
+        self.shift = torch.zeros(2, slots, 1, width, device=device)
+        """By phase, what is added to a row whatever its state: push d."""
         self.skips = torch.zeros(slots, 1, dtype=torch.bool, device=device)
         """Rows that leave special tokens alone."""
         self.edits: list[Edit | None] = [None] * slots
@@ -44,15 +51,16 @@ class Rank:
         self._uses.clear()
         self._readers.clear()
         if edit is None:
-            self.direction[row] = 0
-            self.terms[:, :, row] = 0
+            for buffer in (self.direction[row], self.terms[:, :, row], self.shift[:, row]):
+                buffer.zero_()
             self.skips[row] = False
             return
         self.direction[row] = edit.direction
         self.skips[row] = edit.skips_special
-        values = torch.tensor(edit.terms.values)
-        for phase, acts in enumerate(edit.phases):
-            self.terms[phase, :, row, 0] = values.to(self.terms.device) * acts
+        values = [[value * acts for value in edit.terms.values] for acts in edit.phases]
+        terms = torch.tensor(values).to(self.terms.device)
+        self.terms[:, :, row, 0] = terms
+        self.shift[:, row, 0] = terms[:, :1] * edit.direction
 
     def uses(self, phase: int) -> Use:
         """What is needed in a phase."""
