@@ -59,8 +59,9 @@ class Services:
         self.shelf.close()
 
 
-def services(request: Request) -> Services:
-    """The services of the application that a request came to."""
+async def services(request: Request) -> Services:
+    """The services of the application that a request came to. A coroutine, as FastAPI calls
+    anything else on another thread, which takes a millisecond."""
     return request.app.state.services
 
 
