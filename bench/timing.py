@@ -36,6 +36,18 @@ def in_turns(repeats: int, work: dict[str, Callable[[], Run]]) -> dict[str, Timi
     }
 
 
+def ratio(repeats: int, one: Callable[[], Run], other: Callable[[], Run]) -> float:
+    """Median over turns of the time of `one` over that of `other`, which run side by side and take
+    turns in being first: what is slow for a while is slow for both."""
+    ratios = []
+    for turn in range(repeats + 1):
+        order = (one, other) if turn % 2 else (other, one)
+        taken = {prepare: seconds_of(prepare()) for prepare in order}
+        if turn:
+            ratios.append(taken[one] / taken[other])
+    return statistics.median(ratios)
+
+
 def _timed(run: Run) -> Timing:
     started = time.perf_counter()
     done = run()
