@@ -4,12 +4,13 @@ Defaults and help texts are the specification's own (`app.contract.jobs`).
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import typer
 from pydantic import BaseModel
 
 from app.contract.jobs import (
+    Architecture,
     Corpus,
     CorpusBundled,
     CorpusFile,
@@ -56,10 +57,10 @@ def train(
     model: str = _MODEL,
     sae: str = typer.Argument(help=TrainSpec.model_fields["sae"].description, metavar="SAE"),
     hook_name: str = _option(TrainSpec, "hook_name", "Hook point to train on."),
-    architecture: str = _option(TrainSpec, "architecture", "topk or standard (ReLU + L1)."),
+    architecture: str = _option(TrainSpec, "architecture", ", ".join(get_args(Architecture))),
     d_sae: int | None = _option(TrainSpec, "d_sae"),
-    k: int = _option(TrainSpec, "k"),
-    l1_coefficient: float = _option(TrainSpec, "l1_coefficient"),
+    k: int | None = _option(TrainSpec, "k"),
+    l1_coefficient: float | None = _option(TrainSpec, "l1_coefficient"),
     training_tokens: int = _option(TrainSpec, "training_tokens", "Tokens to train on."),
     train_batch_tokens: int = _option(TrainSpec, "train_batch_tokens", "Tokens of a step."),
     lr: float = _option(TrainSpec, "lr", "Learning rate."),

@@ -58,6 +58,12 @@ class LoadSpec(_Spec):
     )
 
 
+Architecture = Literal[
+    "topk", "abstopk", "batchtopk", "matryoshka_batchtopk", "jumprelu", "matching_pursuit",
+    "standard", "gated",
+]  # fmt: skip
+
+
 class TrainSpec(_Spec):
     """Train an SAE on a registered model."""
 
@@ -69,15 +75,26 @@ class TrainSpec(_Spec):
         examples=["blocks.2.hook_resid_post"],
     )
     corpus: Corpus = Field(default=CorpusBundled(), description="Text to learn on.")
-    architecture: Literal["topk", "standard"] = Field(
-        default="topk", description="`topk`: the k strongest stay; `standard`: ReLU and L1."
+    architecture: Architecture = Field(
+        default="topk",
+        description="`topk`: the k strongest stay; `abstopk`: by magnitude, with their sign; "
+        "`batchtopk`: on average over a batch; `matryoshka_batchtopk`: so that the first features "
+        "suffice for a coarser picture; `jumprelu`: above learned thresholds; `matching_pursuit`: "
+        "one after the other; `standard`: ReLU and L1; `gated`: a gate and a magnitude, and L1.",
     )
     d_sae: int | None = Field(
         default=None, ge=2, le=WIDTH_MAX, description="Width; 8 times d_in when absent."
     )
-    k: int = Field(default=16, ge=1, le=WIDTH_MAX, description="Active features a token (topk).")
-    l1_coefficient: float = Field(
-        default=1.0, ge=0, description="Weight of the L1 term (standard)."
+    k: int | None = Field(
+        default=None,
+        ge=1,
+        le=WIDTH_MAX,
+        description="Active features a token, 16 when absent; not for `standard` and `gated`.",
+    )
+    l1_coefficient: float | None = Field(
+        default=None,
+        ge=0,
+        description="Weight of the L1 term of `standard` and `gated`, by default 1.",
     )
     training_tokens: int = Field(
         default=1_000_000, ge=1, le=10**12, description="Tokens to learn from."

@@ -15,6 +15,7 @@ from app.contract.jobs import TrainSpec
 from tests.worker.tiny import bpe_tokenizer
 from worker.models import LanguageModel, load_model
 from worker.tokens import Sequences
+from worker.train.sparsity import L1_ARCHITECTURES
 
 D_MODEL, FEATURES, ACTIVE, VOCABULARY, CONTEXT = 32, 64, 3, 4_000, 64
 HOOK = "blocks.0.hook_resid_pre"
@@ -70,7 +71,9 @@ def load_planted(folder: Path) -> Planted:
 def spec(**changes: object) -> TrainSpec:
     """A short run that every test can afford; `changes` are fields of TrainSpec."""
     fields = {
-        "model": "planted", "sae": "0-test", "hook_name": HOOK, "d_sae": 128, "k": ACTIVE,
+        "model": "planted", "sae": "0-test", "hook_name": HOOK, "d_sae": 128,
         "training_tokens": 60 * 256, "train_batch_tokens": 256,
     }  # fmt: skip
+    if changes.get("architecture") not in L1_ARCHITECTURES:
+        fields["k"] = ACTIVE
     return TrainSpec.model_validate({**fields, **changes})

@@ -5,10 +5,12 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 
+from app.contract.jobs import Architecture
 from app.errors import Conflict
 from tests.train.planted import Planted, spec
 from worker.durable import scratch_name
@@ -104,6 +106,17 @@ def test_cancelled_then_resumed(
     torch.manual_seed(reports)
     assert contents(go(planted, tmp_path)) == whole
     assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("architecture", get_args(Architecture))
+def test_every_architecture_goes_on_where_it_was(
+    planted: Planted, tmp_path: Path, architecture: str
+) -> None:
+    whole = contents(go(planted, tmp_path / "whole", architecture=architecture))
+    with pytest.raises(Cancelled):
+        go(planted, tmp_path / "ended", 33, architecture=architecture)
+    assert (tmp_path / "ended" / "checkpoints").exists()
+    assert contents(go(planted, tmp_path / "ended", architecture=architecture)) == whole
 
 
 def test_two_checkpoints_are_kept(planted: Planted, tmp_path: Path) -> None:

@@ -21,6 +21,19 @@ def test_each_architecture_has_its_own_sparsity(planted: Planted) -> None:
     assert resolve(spec(), planted.model).sparsity == {"k": 3}
     standard = resolve(spec(architecture="standard", l1_coefficient=2.0), planted.model)
     assert standard.sparsity == {"l1_coefficient": 2.0, "l1_warm_up_steps": 6}
+    gated = resolve(spec(architecture="gated"), planted.model)
+    assert gated.sparsity == {"l1_coefficient": 1.0, "l1_warm_up_steps": 6}
+    matryoshka = resolve(spec(architecture="matryoshka_batchtopk", k=None), planted.model)
+    assert matryoshka.sparsity == {"k": 16.0, "matryoshka_widths": [8, 16, 32, 64, 128]}
+    jumprelu = resolve(spec(architecture="jumprelu"), planted.model).sparsity
+    assert jumprelu["target_l0"] == 3.0 and jumprelu["l0_warm_up_steps"] == 6
+    pursuit = resolve(spec(architecture="matching_pursuit"), planted.model).sparsity
+    assert pursuit["max_iterations"] == 3
+
+
+def test_narrow_matryoshka_levels_differ(planted: Planted) -> None:
+    narrow = resolve(spec(architecture="matryoshka_batchtopk", d_sae=5, k=1), planted.model)
+    assert narrow.sparsity["matryoshka_widths"] == [1, 2, 5]
 
 
 def test_tokens_that_fill_no_batch_are_left_out(planted: Planted) -> None:

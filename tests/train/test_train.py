@@ -3,22 +3,28 @@
 import json
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from sae_lens import SAE
 
+from app.contract.jobs import Architecture
 from app.errors import Conflict, Invalid
-from tests.train.planted import HOOK, Planted, spec
+from tests.train.planted import ACTIVE, HOOK, Planted, spec
 from worker.activations import capture
 from worker.saes import load_sae
 from worker.train.run import train
+from worker.train.sparsity import L1_ARCHITECTURES
 
+FOUND = {"abstopk": 0.6, "matryoshka_batchtopk": 0.93}
+"""Recovery, where it is less than 0.97: an abstopk SAE also takes directions backwards, and the first
+levels of a Matryoshka SAE learn sums of directions."""
 LONG = {"training_tokens": 600 * 256, "lr": 3e-3}
 
 
-@pytest.fixture(scope="module", params=["topk", "standard"])
+@pytest.fixture(scope="module", params=get_args(Architecture))
 def trained(
     planted: Planted, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Path:
@@ -43,11 +49,16 @@ def recovery(decoder: torch.Tensor, directions: torch.Tensor) -> float:
     return float((directions @ torch.nn.functional.normalize(decoder, dim=1).T).amax(1).mean())
 
 
+def architecture_of(trained: Path) -> str:
+    provenance = json.loads((trained / "saescope.json").read_text())["provenance"]
+    return provenance["settings"]["architecture"]
+
+
 def test_planted_directions_are_found(planted: Planted, trained: Path) -> None:
     decoder = SAE.load_from_disk(trained).W_dec.data
     torch.manual_seed(1)
     assert recovery(torch.randn_like(decoder), planted.directions) < 0.5
-    assert recovery(decoder, planted.directions) > 0.97
+    assert recovery(decoder, planted.directions) > FOUND.get(architecture_of(trained), 0.97)
 
 
 def test_the_curve_shows_it(trained: Path) -> None:
@@ -56,16 +67,20 @@ def test_the_curve_shows_it(trained: Path) -> None:
     assert set(metrics) == {"loss", "mse", "explained_variance", "l0", "dead_fraction"}
     assert all(len(values) == len(curve["tokens"]) == 200 for values in metrics.values())
     assert curve["tokens"] == [3 * 256 * point for point in range(1, 201)]
-    assert metrics["loss"][-1] < 0.4 * metrics["loss"][0]
-    assert metrics["mse"][-1] < 0.1 * metrics["mse"][0]
-    assert metrics["explained_variance"][-1] > 0.9
+    assert metrics["loss"][-1] < 0.5 * metrics["loss"][0]
+    assert metrics["mse"][-1] < 0.15 * metrics["mse"][0]
+    assert metrics["explained_variance"][-1] > 0.85
 
 
 def test_held_out_text_is_explained_too(trained: Path) -> None:
     evaluation = json.loads((trained / "saescope.json").read_text())["evaluation"]
     assert set(evaluation) == {"l0", "explained_variance", "ce_loss_score", "dead_features"}
     assert evaluation["explained_variance"] > 0.85
-    assert 1 < evaluation["l0"] < 12
+    if architecture_of(trained) in L1_ARCHITECTURES:
+        assert 1 < evaluation["l0"] < 12
+    else:
+        near = 0.2 if architecture_of(trained) == "jumprelu" else 0.1
+        assert abs(evaluation["l0"] - ACTIVE) < near * ACTIVE
 
 
 def test_saelens_reads_it_and_encodes_as_we_do(planted: Planted, trained: Path) -> None:
@@ -73,10 +88,15 @@ def test_saelens_reads_it_and_encodes_as_we_do(planted: Planted, trained: Path) 
     theirs = SAE.load_from_disk(trained)
     ours = load_sae("0-test", trained, model=planted.model)
     assert theirs.cfg.normalize_activations == "none"
-    assert torch.allclose(theirs.W_dec.norm(dim=1), torch.ones(theirs.cfg.d_sae), atol=1e-5)
+    lengths = theirs.W_dec.norm(dim=1)
+    if architecture_of(trained) == "matching_pursuit":
+        # What a round takes away depends on them, so they stay as they are, near 1.
+        assert bool(((lengths - 1).abs() < 0.2).all())
+    else:
+        assert torch.allclose(lengths, torch.ones(theirs.cfg.d_sae), atol=1e-5)
     ids = torch.from_numpy(planted.sequences.flat[1:40].astype(np.int64))[None]
     x = capture(planted.model, ids, [HOOK])[HOOK][0]
-    expected = theirs.encode(x).detach()
+    expected = theirs.encode(x).detach() * lengths
     assert expected.max() > 0.1
     assert torch.allclose(ours.encode(x), expected, atol=1e-5 * float(expected.max()))
     assert torch.allclose(ours.decode(ours.encode(x), x), theirs(x).detach(), atol=1e-5)

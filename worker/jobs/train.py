@@ -17,6 +17,8 @@ from worker.saes import load_sae
 from worker.tokens import check_context
 from worker.train.check import check
 from worker.train.run import train
+from worker.train.settings import width
+from worker.train.sparsity import check_sparsity
 
 
 def check_train(job: Job[TrainSpec]) -> None:
@@ -30,6 +32,7 @@ def check_train(job: Job[TrainSpec]) -> None:
             f"{describe_hooks(list(model.hook_points))}.",
             hook_points=sorted(model.hook_points),
         )
+    check_sparsity(spec, width(spec, model.hook_points[spec.hook_name]))
     _refuse_taken(job)
     check_context(spec.context_size, model.context_size, model.id)
     check_corpus(bench.settings, spec.corpus)

@@ -8,6 +8,7 @@ from worker.memory import memory_of
 from worker.models import LanguageModel
 from worker.tokens import check_context
 from worker.train.settings import width
+from worker.train.sparsity import check_sparsity
 
 
 def check(spec: TrainSpec, model: LanguageModel) -> None:
@@ -19,10 +20,7 @@ def check(spec: TrainSpec, model: LanguageModel) -> None:
     """
     d_in = model.site(spec.hook_name).width
     d_sae = width(spec, d_in)
-    if spec.architecture == "topk" and spec.k > d_sae:
-        raise Invalid(
-            f"k is {spec.k} but the SAE has only {d_sae} features; choose k well below d_sae."
-        )
+    check_sparsity(spec, d_sae)
     if spec.training_tokens < spec.train_batch_tokens:
         raise Invalid(
             f"training_tokens ({spec.training_tokens:,}) is less than one batch "

@@ -1,8 +1,8 @@
 """Every number that a training run depends on, worked out from what the caller asked for.
 
 Schedules scale with the length of the run (S steps in all): the learning rate warms up over S/20
-(at most 1,000) steps and falls linearly to zero over the last S/5; the L1 weight warms up over
-S/10; a feature counts as dead after S/10 steps (at most 10 M tokens) without firing.
+(at most 1,000) steps and falls linearly to zero over the last S/5; penalties warm up over S/10; a
+feature counts as dead after S/10 steps (at most 10 M tokens) without firing.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from typing import Any
 
 from app.contract.jobs import TrainSpec
 from worker.models import LanguageModel
+from worker.train.sparsity import sparsity
 
 EXPANSION = 8
 """Features for each input dimension, unless the caller says otherwise."""
@@ -29,8 +30,7 @@ class Settings:
     d_in: int
     d_sae: int
     sparsity: dict[str, Any]
-    """What makes activations sparse, in SAELens' names: `k`; or `l1_coefficient` and its warm-up
-    in steps."""
+    """What makes activations sparse, in SAELens' names (`worker.train.sparsity`)."""
     steps: int
     batch_tokens: int
     window_batches: int
@@ -80,7 +80,7 @@ def resolve(spec: TrainSpec, model: LanguageModel) -> Settings:
         hook_name=spec.hook_name,
         d_in=d_in,
         d_sae=width(spec, d_in),
-        sparsity=_sparsity(spec, steps),
+        sparsity=sparsity(spec, width(spec, d_in), steps),
         steps=steps,
         batch_tokens=spec.train_batch_tokens,
         window_batches=max(1, min(MAX_WINDOW_BATCHES, room, steps)),
@@ -97,12 +97,6 @@ def resolve(spec: TrainSpec, model: LanguageModel) -> Settings:
         model_dtype=str(model.dtype).removeprefix("torch."),
         matmul_precision="high" if device == "cuda" else "highest",
     )
-
-
-def _sparsity(spec: TrainSpec, steps: int) -> dict[str, Any]:
-    if spec.architecture == "topk":
-        return {"k": spec.k}
-    return {"l1_coefficient": spec.l1_coefficient, "l1_warm_up_steps": steps // 10}
 
 
 def _warm_up(steps: int) -> int:

@@ -5,6 +5,9 @@
 - `standard`: StandardTrainingSAE, ReLU and L1 in the textbook form: the mean over tokens of
   |x - x̂|² + λ Σ_i f_i ‖d_i‖, the L1 term on activations times decoder norms (Anthropic,
   April 2024 update), so that shrinking activations and growing decoder rows gains nothing.
+- the others are named in `worker.train.sparsity`. Those that are saved as jumprelu with one
+  threshold for all features get it from a sample at the end (`set_threshold`): SAELens' own, a
+  moving average of each batch's smallest winner, is far off after a short run.
 
 Activations are scaled to a mean norm of sqrt(d_in) before they reach the SAE, so that λ and the
 learning rate mean the same at every hook point; the factor is folded into the weights at the end.
@@ -18,12 +21,17 @@ import torch
 from jaxtyping import Float
 from sae_lens.config import SAETrainerConfig
 from sae_lens.registry import get_sae_training_class
+from sae_lens.saes.batchtopk_sae import BatchTopKTrainingSAE
+from sae_lens.saes.matching_pursuit_sae import MatchingPursuitTrainingSAE
 from sae_lens.saes.sae import SAEMetadata, TrainingSAE, TrainStepOutput
 from sae_lens.training.sae_trainer import SAETrainer
 
 from app.errors import Invalid
 from worker.building import one_at_a_time
 from worker.train.settings import Settings
+
+_BLOCK = 2**24
+"""Numbers in one block of pre-activations."""
 
 
 def build(settings: Settings, model_id: str, device: torch.device) -> SAETrainer:
@@ -86,6 +94,20 @@ def set_scale(trainer: SAETrainer, activations: Float[torch.Tensor, "tokens d_in
     trainer.activation_scaler.scaling_factor = math.sqrt(activations.shape[1]) / mean_norm
 
 
+@torch.no_grad()
+def set_threshold(trainer: SAETrainer, activations: Float[torch.Tensor, "tokens d_in"]) -> None:
+    """Where one threshold decides, put it where `k` features a token are active on these tokens."""
+    sae = trainer.sae
+    if not isinstance(sae, BatchTopKTrainingSAE):
+        return
+    x = trainer.activation_scaler.scale(activations[: _BLOCK // sae.cfg.d_sae + 1])
+    reached = sae.encode_with_hidden_pre(x)[1].flatten()
+    wanted = min(round(sae.cfg.k * len(x)), reached.numel() - 1)
+    strongest = reached.topk(wanted + 1).values
+    # Between the last that is to be active and the next, which a threshold has to be above.
+    sae.topk_threshold.fill_(strongest[-2:].double().mean().clamp(min=0))
+
+
 def metrics(trainer: SAETrainer, output: TrainStepOutput) -> dict[str, float]:
     """Metrics of one batch: loss and mse in scaled units, `dead_fraction` a share of all
     features.
@@ -108,7 +130,8 @@ def metrics(trainer: SAETrainer, output: TrainStepOutput) -> dict[str, float]:
 def fold(trainer: SAETrainer) -> None:
     """Fold the activation scaler and the decoder norms into the weights, and note L0 and dead
     features in the metadata. The SAE then reads raw activations, and its own activations are in
-    folded units. The trainer cannot train on after it.
+    folded units, but for matching pursuit, whose rounds depend on the decoder's norms. The trainer
+    cannot train on after it.
 
     Raises:
         Invalid: the weights are no longer finite.
@@ -117,7 +140,8 @@ def fold(trainer: SAETrainer) -> None:
     if factor is not None:
         trainer.sae.fold_activation_norm_scaling_factor(factor)
         trainer.activation_scaler.scaling_factor = None
-    trainer.sae.fold_W_dec_norm()
+    if not isinstance(trainer.sae, MatchingPursuitTrainingSAE):
+        trainer.sae.fold_W_dec_norm()
     if not all(bool(weight.isfinite().all()) for weight in trainer.sae.parameters()):
         raise _diverged(trainer, "the weights are")
     trainer.set_final_sae_metadata()
