@@ -14,6 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from app.api import (
     activations,
     calibrate,
+    curve,
     docs,
     features,
     handlers,
@@ -51,6 +52,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     sweep.router,
     calibrate.router,
     jobs.router,
+    curve.router,
     health.router,
     metrics.router,
     docs.router,

@@ -7,18 +7,20 @@ computes at the dictionary's output hook and y the reconstruction:
     dead_features        number of features that are zero at every token
     explained_variance   1 - Σ|x - y|² / Σ|x - mean(x)|²
     ce_loss_score        (H_zero - H_sae) / (H_zero - H_orig)
+    kl_div_score         (K_zero - K_sae) / K_zero
 
 H is the mean cross-entropy of the next token after each of these tokens: of the model as it is,
-with y in place of x at tokens that are not special, and with zeros in place of x everywhere. That
-is SAELens' `ce_loss_score` (sae_lens/evals.py, special tokens ignored); its `explained_variance`
-is the same formula too. Sums are in float64 on the CPU: not every device has it.
+with y in place of x at tokens that are not special, and with zeros in place of x everywhere. K is
+the mean KL(p orig || p) of the next token's distributions, in the latter two. These are SAELens'
+`ce_loss_score` and `kl_div_score` (sae_lens/evals.py, special tokens ignored); its
+`explained_variance` is the same formula too. Sums are in float64 on the CPU: not every device has it.
 """
 
 from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import nll_loss
 
 from worker.models import LanguageModel
 from worker.progress import Progress, silent
@@ -42,7 +44,7 @@ def evaluate(
     batch_tokens: int = 2048,
     progress: Progress = silent,
 ) -> dict[str, float | None]:
-    """The four numbers of the module's formulas; None where one is undefined (no variance, zeros
+    """The numbers of the module's formulas; None where one is undefined (no variance, zeros
     cost nothing, or a resid_mid at which the stream cannot be replaced). Three forwards a batch;
     reports phase `evaluate` in tokens."""
     replaceable = not is_resid_mid(dictionary.hook_out) or (
@@ -50,7 +52,7 @@ def evaluate(
     )
     special = torch.tensor(sorted(model.special_ids), dtype=torch.long, device=model.device)
     reconstruction = _Reconstruction(dictionary, model.site(dictionary.hook_out).width)
-    losses = torch.zeros(3, dtype=torch.float64)
+    losses = torch.zeros(5, dtype=torch.float64)
     done = 0
     for batch in batches(sequences, batch_tokens):
         ids, real = batch.ids.to(model.device), batch.mask.to(model.device)
@@ -59,10 +61,13 @@ def evaluate(
         losses += _losses(model, reconstruction, ids, counted, predicts)
         done += int(batch.mask.sum())
         progress("evaluate", float(done), float(len(sequences.flat)))
-    original, replaced, zeroed = losses.tolist()
+    original, replaced, zeroed, divergence, most = losses.tolist()
     gain = zeroed - original
-    score = (zeroed - replaced) / gain if gain and replaceable else None
-    return {**reconstruction.metrics(), "ce_loss_score": score}
+    return {
+        **reconstruction.metrics(),
+        "ce_loss_score": (zeroed - replaced) / gain if gain and replaceable else None,
+        "kl_div_score": (most - divergence) / most if most > 0 and replaceable else None,
+    }
 
 
 class _Reconstruction:
@@ -112,8 +117,9 @@ def _losses(
     ids: Int[torch.Tensor, "b s"],
     counted: Bool[torch.Tensor, "b s"],
     predicts: Bool[torch.Tensor, "b s_minus_1"],
-) -> Float[torch.Tensor, "3"]:
-    """Summed cross-entropy of one batch: as it is, reconstructed, zeroed."""
+) -> Float[torch.Tensor, "5"]:
+    """Sums over one batch: cross-entropy as it is, reconstructed, zeroed; divergence of the latter two
+    from the first."""
     read = model.site(reconstruct.dictionary.hook_name)
     write = model.site(reconstruct.dictionary.hook_out)
     seen: dict[Site, torch.Tensor] = {}
@@ -121,21 +127,32 @@ def _losses(
         site: lambda state, site=site: seen.update({site: state.reshape(*ids.shape, -1).clone()})
         for site in (read, write)
     }
-    original = _loss(model, ids, predicts, keep)
+    original = _predict(model, ids, predicts, keep)
     swapped = seen[write].clone()
     swapped[counted] = reconstruct(seen[read][counted], seen[write][counted])
-    replaced = _loss(model, ids, predicts, {write: swapped.view_as})
-    zeroed = _loss(model, ids, predicts, {write: torch.zeros_like})
-    return torch.stack([original, replaced, zeroed])
+    following = ids[:, 1:][predicts]
+    losses, divergences = [_loss(original, following)], []
+    for change in (swapped.view_as, torch.zeros_like):
+        changed = _predict(model, ids, predicts, {write: change})
+        losses.append(_loss(changed, following))
+        divergences.append((original.exp() * (original - changed)).sum().cpu().double())
+    return torch.stack([*losses, *divergences])
 
 
 def _loss(
+    predicted: Float[torch.Tensor, "n v"], following: Int[torch.Tensor, "n"]
+) -> Float[torch.Tensor, ""]:
+    """Summed cross-entropy of the tokens that follow."""
+    return nll_loss(predicted, following, reduction="sum").cpu().double()
+
+
+def _predict(
     model: LanguageModel,
     ids: Int[torch.Tensor, "b s"],
     predicts: Bool[torch.Tensor, "b s_minus_1"],
     visits: dict[Site, Visit],
-) -> Float[torch.Tensor, ""]:
-    """Summed cross-entropy of the tokens after those that `predicts` marks."""
+) -> Float[torch.Tensor, "n v"]:
+    """Log probabilities of the tokens after those that `predicts` marks."""
     handles = [
         add_hook(model.hf.get_submodule(site.module), site.side, _putting(site, visit))
         for site, visit in visits.items()
@@ -145,8 +162,7 @@ def _loss(
     finally:
         for handle in handles:
             handle.remove()
-    loss = cross_entropy(logits[predicts].float(), ids[:, 1:][predicts], reduction="sum")
-    return loss.cpu().double()
+    return logits[predicts].float().log_softmax(-1)
 
 
 def _putting(site: Site, visit: Visit) -> Visit:

@@ -26,7 +26,7 @@ precomputes the evidence for every feature, and serves
 * **activations**: which features fire on a text of yours (`live`);
 * **search**: the features that a text, a contrast of texts or a direction finds (`live`);
 * **steering**: what the model writes when a feature is turned up, down or out (`live`);
-* **jobs**: load a model or an SAE, train an SAE, compute and verify evidence (`jobs`).
+* **jobs**: load a model or an SAE, train or evaluate an SAE, compute and verify evidence (`jobs`).
 
 The examples below run on the model that comes with the project, as they are: open one and press
 *Execute*.
@@ -42,7 +42,7 @@ TAGS = [
     {"name": "saes", "description": "Sparse autoencoders of a model, and its neurons."},
     {"name": "features", "description": "Stored evidence, feature by feature."},
     {"name": "live", "description": "The model at work: activations of new text, steering."},
-    {"name": "jobs", "description": "Durable work: load, train, precompute, verify."},
+    {"name": "jobs", "description": "Durable work: load, train, precompute, evaluate, verify."},
     {"name": "service", "description": "Health and metrics."},
 ]
 

@@ -52,6 +52,15 @@ EXAMPLES: dict[str, Example] = {
             "corpus": _CORPUS,
         },
     },
+    "evaluate": {
+        "summary": "Measure how well an SAE stands for its hook point",
+        "value": {
+            "kind": "evaluate",
+            "model": BUNDLED_MODEL,
+            "sae": BUNDLED_SAES[1],
+            "tokens": 5_000,
+        },
+    },
     "verify": {
         "summary": "Audit the stored evidence of an SAE",
         "value": {"kind": "verify", "model": BUNDLED_MODEL, "sae": BUNDLED_SAES[0]},
@@ -77,7 +86,7 @@ class JobQuery(PageQuery):
     """Which jobs."""
 
     state: JobState | None = Field(default=None, description="Only jobs in this state.")
-    kind: Literal["load", "train", "precompute", "verify"] | None = Field(
+    kind: Literal["load", "train", "precompute", "evaluate", "verify"] | None = Field(
         default=None, description="Only jobs of this kind."
     )
 
@@ -104,7 +113,8 @@ async def submit_job(
 ) -> JobView:
     """Queue a job: `load` registers a model or an SAE from a folder, `train` trains an SAE,
     `precompute` computes the evidence of every feature of some SAEs, `verify` computes a random
-    sample of it anew and tells the largest difference.
+    sample of it anew and tells the largest difference, `evaluate` measures how well an SAE stands
+    for its hook point.
 
     The answer is the job as it stands; `Location` is its address, and `/events` under it tells
     how it goes on. Files, hook points and widths are checked within seconds after the job begins.

@@ -57,6 +57,11 @@ class Evaluation(BaseModel):
         description="Share of the model's loss advantage over ablating the hook that is kept when "
         "the reconstruction takes its place.",
     )
+    kl_div_score: float | None = Field(
+        default=None,
+        description="The same share of the distance between the next token's distributions "
+        "(Kullback-Leibler).",
+    )
     dead_features: float | None = Field(
         default=None, description="Features that never fired on the corpus."
     )

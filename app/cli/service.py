@@ -40,7 +40,7 @@ def worker_live() -> None:
 def worker_jobs(
     index: int = typer.Option(0, min=0, help="Which of SAESCOPE_JOBS_DEVICES it works on."),
 ) -> None:
-    """Run jobs: load, train, precompute, verify."""
+    """Run jobs: load, train, precompute, evaluate, verify."""
     _become("worker.jobs.main", "--index", str(index))
 
 

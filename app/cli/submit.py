@@ -1,4 +1,5 @@
-"""Commands that submit a job and watch it: `load`, `train`, `precompute`, `verify`.
+"""Commands that submit a job and watch it: `load`, `train`, `precompute`, `evaluate`,
+`verify`.
 
 Defaults and help texts are the specification's own (`app.contract.jobs`).
 """
@@ -14,6 +15,7 @@ from app.contract.jobs import (
     Corpus,
     CorpusBundled,
     CorpusFile,
+    EvaluateSpec,
     JobSpec,
     LoadSpec,
     PrecomputeSpec,
@@ -113,6 +115,32 @@ def precompute(
             model=model,
             saes=saes,
             corpus=_corpus(corpus, text_field, documents, text_seed),
+            context_size=context_size,
+        ),
+        detach,
+    )
+
+
+def evaluate(
+    model: str = _MODEL,
+    sae: str = typer.Argument(help="Id of an SAE.", metavar="SAE"),
+    tokens: int = _option(EvaluateSpec, "tokens"),
+    context_size: int | None = _option(EvaluateSpec, "context_size"),
+    corpus: str | None = _CORPUS,
+    text_field: str = _option(CorpusFile, "text_field"),
+    documents: int = typer.Option(1_000, help="Documents of the bundled text."),
+    text_seed: int = typer.Option(
+        2, help="Seed of the bundled text; SAEs are trained on that of 1."
+    ),
+    detach: bool = _DETACH,
+) -> None:
+    """Measure how well an SAE stands for its hook point, on text that it was not trained on."""
+    _submit(
+        EvaluateSpec(
+            model=model,
+            sae=sae,
+            corpus=_corpus(corpus, text_field, documents, text_seed),
+            tokens=tokens,
             context_size=context_size,
         ),
         detach,

@@ -121,6 +121,22 @@ class PrecomputeSpec(_Spec):
     )
 
 
+class EvaluateSpec(_Spec):
+    """Measure how well an SAE stands for its hook point, on text that it should not have been trained
+    on."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    model: Id = Field(examples=["storyworld"])
+    sae: Id = Field(examples=["2-res-topk"])
+    corpus: Corpus = Field(default=CorpusBundled(documents=1_000, seed=2))
+    tokens: int = Field(
+        default=50_000, ge=2, le=10**9, description="Tokens to measure on, from the beginning."
+    )
+    context_size: int | None = Field(
+        default=None, ge=2, le=10**7, description="The model's own when absent."
+    )
+
+
 class VerifySpec(_Spec):
     """Compute a random sample of an SAE's stored examples anew, and tell the largest difference."""
 
@@ -136,7 +152,9 @@ class VerifySpec(_Spec):
     )
 
 
-JobSpec = Annotated[LoadSpec | TrainSpec | PrecomputeSpec | VerifySpec, Field(discriminator="kind")]
+JobSpec = Annotated[
+    LoadSpec | TrainSpec | PrecomputeSpec | EvaluateSpec | VerifySpec, Field(discriminator="kind")
+]
 
 
 class JobView(BaseModel):

@@ -81,7 +81,7 @@ class SaeRecord:
     run_id: str | None = None
     """The complete run whose evidence is served."""
     evaluation: dict[str, float | None] = field(default_factory=dict)
-    """l0, explained_variance, ce_loss_score, dead_features; None where unknown."""
+    """l0, explained_variance, ce_loss_score, kl_div_score, dead_features; None where unknown."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Fingerprints of model, SAE and corpus, settings, training, run id."""
     created_at: datetime | None = None

@@ -32,7 +32,7 @@ def test_a_job_from_submit_to_delete(client: TestClient) -> None:
     view = checked(JobView, client.get(f"/v1/jobs/{job}"))
     assert (view["kind"], view["state"], view["progress"]) == ("train", "queued", 0.0)
     assert view["spec"] | TRAIN == view["spec"]
-    assert view["spec"]["k"] == 16
+    assert view["spec"]["training_tokens"] == 1_000_000
     assert view["created_at"].endswith("Z")
     assert "cancel it first" in problem_of(client.delete(f"/v1/jobs/{job}"), 409)["detail"]
     retried = client.post(f"/v1/jobs/{job}/retry")
@@ -42,6 +42,14 @@ def test_a_job_from_submit_to_delete(client: TestClient) -> None:
     assert checked(JobView, client.post(f"/v1/jobs/{job}/cancel"))["state"] == "cancelled"
     assert client.delete(f"/v1/jobs/{job}").status_code == 204
     problem_of(client.get(f"/v1/jobs/{job}"), 404)
+
+
+def test_a_job_without_a_curve_says_so(client: TestClient) -> None:
+    job = submit(client, TRAIN)
+    problem = problem_of(client.get(f"/v1/jobs/{job}/curve.svg"), 409)
+    assert "(train, queued) has no curve" in problem["detail"]
+    problem_of(client.get("/v1/jobs/nobody/curve.svg"), 404)
+    client.post(f"/v1/jobs/{job}/cancel")
 
 
 def test_an_idempotency_key_makes_one_job(client: TestClient) -> None:

@@ -53,7 +53,7 @@ def test_sae(client: TestClient) -> None:
     assert body["status"] == "ready"
     assert body["provenance"]["run_id"] == "run-1"
     assert body["evaluation"] == dict.fromkeys(
-        ["l0", "explained_variance", "ce_loss_score", "dead_features"]
+        ["l0", "explained_variance", "ce_loss_score", "kl_div_score", "dead_features"]
     )
 
 

@@ -29,6 +29,7 @@ OPERATIONS = {
     "list_jobs": "GET /v1/jobs",
     "get_job": "GET /v1/jobs/{job}",
     "watch_job": "GET /v1/jobs/{job}/events",
+    "get_curve": "GET /v1/jobs/{job}/curve.svg",
     "cancel_job": "POST /v1/jobs/{job}/cancel",
     "retry_job": "POST /v1/jobs/{job}/retry",
     "delete_job": "DELETE /v1/jobs/{job}",

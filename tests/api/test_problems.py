@@ -59,7 +59,7 @@ GETS = [
     (
         "/v1/jobs?kind=dance",
         422,
-        "query.kind: input should be 'load', 'train', 'precompute' or 'verify'",
+        "query.kind: input should be 'load', 'train', 'precompute', 'evaluate' or 'verify'",
     ),
     ("/v1/jobs?cursor=abc", 400, "`cursor` was not given out for this list"),
     ("/v1/jobs/none", 404, "There is no job none"),
@@ -249,7 +249,12 @@ POSTS = [
     ("/v1/activations", TEXTS, 503, "cannot be reached"),
     (SEARCH, TEXT, 503, "cannot be reached"),
     ("/v1/jobs", {}, 422, "body: unable to extract tag"),
-    ("/v1/jobs", {"kind": "dance"}, 422, "allowed: 'load', 'train', 'precompute', 'verify'"),
+    (
+        "/v1/jobs",
+        {"kind": "dance"},
+        422,
+        "allowed: 'load', 'train', 'precompute', 'evaluate', 'verify'",
+    ),
     ("/v1/jobs", TRAIN | {"sae": "a b"}, 422, "body.train.sae: string should match pattern"),
     ("/v1/jobs", TRAIN | {"k": 0}, 422, "body.train.k: input should be greater than or equal"),
     ("/v1/jobs", TRAIN | {"seed": 2**63}, 422, "allowed: at most 9223372036854775807"),

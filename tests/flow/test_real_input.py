@@ -93,6 +93,11 @@ def test_training_explains_the_residual_stream(trained: dict[str, Any], own: htt
     assert sae["status"] == "ready" and sae["d_in"] == 64 and sae["d_sae"] == 512
     assert sae["evaluation"]["explained_variance"] > 0.7
     assert sae["evaluation"]["ce_loss_score"] > 0.7
+    curve = trained["result"]["curve"]
+    assert curve["tokens"][-1] == 399_360 and len(curve["tokens"]) <= 100
+    picture = own.get(f"/v1/jobs/{trained['id']}/curve.svg")
+    assert picture.headers["content-type"] == "image/svg+xml"
+    assert f"{curve['metrics']['l0'][-1]:.4g}</text>" in picture.text
     assert sae["evaluation"]["l0"] == pytest.approx(16, abs=1)
 
 

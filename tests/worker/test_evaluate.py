@@ -1,4 +1,4 @@
-"""The four numbers, against the same numbers computed the slow way through the Bridge."""
+"""The numbers, against the same numbers computed the slow way through the Bridge."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +36,7 @@ def slowly(
     """One sequence at a time, with the Bridge's own hooks; single-token ones predict nothing."""
     x, y, active = [], [], []
     losses: dict[str, list[torch.Tensor]] = {"as it is": [], "reconstructed": [], "zero": []}
+    divergence: dict[str, float] = {"as it is": 0.0, "reconstructed": 0.0, "zero": 0.0}
     for start, stop in zip(sequences.offsets[:-1], sequences.offsets[1:], strict=True):
         ids = torch.from_numpy(sequences.flat[start:stop].astype(np.int64))[None]
         plain = ids[0] > 1
@@ -55,6 +56,10 @@ def slowly(
             logits = bridge.run_with_hooks(ids, fwd_hooks=hooks)[0, :-1]
             loss = torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="none")
             losses[name].append(loss[plain[:-1]])
+            log_p = logits[plain[:-1]].double().log_softmax(-1)
+            if name == "as it is":
+                own = log_p
+            divergence[name] += float((own.exp() * (own - log_p)).sum())
     before, after, fired = torch.cat(x), torch.cat(y), torch.cat(active)
     mean = {name: torch.cat(parts).mean() for name, parts in losses.items()}
     variance = (before - before.mean(dim=0)).square().sum()
@@ -63,6 +68,7 @@ def slowly(
         "l0": float(fired.sum(dim=1).float().mean()),
         "explained_variance": float(1 - (before - after).square().sum() / variance),
         "ce_loss_score": float(score),
+        "kl_div_score": 1 - divergence["reconstructed"] / divergence["zero"],
         "dead_features": float((~fired.any(dim=0)).sum()),
     }
 
@@ -102,7 +108,7 @@ def test_a_perfect_dictionary(
 ) -> None:
     found = evaluate(model_of(kind), neuron_dictionary(model_of(kind), 1), sequences)
     assert found["explained_variance"] == pytest.approx(1)
-    assert found["ce_loss_score"] == pytest.approx(1)
+    assert found["ce_loss_score"] == found["kl_div_score"] == pytest.approx(1)
 
 
 @torch.inference_mode()
@@ -148,5 +154,6 @@ def test_what_is_undefined_is_none(tmp_path: Path, gpt2: LanguageModel) -> None:
     one = Sequences(np.array([5], dtype=np.uint16), np.array([0, 1]))
     found = evaluate(gpt2, load_sae("1-test", save_sae(tmp_path), model=gpt2), one)
     assert found == {
-        "l0": 6.0, "explained_variance": None, "ce_loss_score": None, "dead_features": 90.0,
+        "l0": 6.0, "explained_variance": None, "ce_loss_score": None, "kl_div_score": None,
+        "dead_features": 90.0,
     }  # fmt: skip

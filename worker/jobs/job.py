@@ -6,14 +6,14 @@ from typing import Generic, TypeVar
 
 import torch
 
-from app.contract.jobs import LoadSpec, PrecomputeSpec, TrainSpec, VerifySpec
+from app.contract.jobs import EvaluateSpec, LoadSpec, PrecomputeSpec, TrainSpec, VerifySpec
 from app.errors import Invalid
 from app.settings import Settings
 from app.store.engine import Shelf
 from worker.models import resolve_device
 from worker.progress import Progress
 
-SpecT = TypeVar("SpecT", LoadSpec, TrainSpec, PrecomputeSpec, VerifySpec)
+SpecT = TypeVar("SpecT", LoadSpec, TrainSpec, PrecomputeSpec, EvaluateSpec, VerifySpec)
 
 
 @dataclass(frozen=True)

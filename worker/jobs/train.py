@@ -16,6 +16,7 @@ from worker.models import describe_hooks, load_model
 from worker.saes import load_sae
 from worker.tokens import check_context
 from worker.train.check import check
+from worker.train.export import curve_of
 from worker.train.run import train
 from worker.train.settings import width
 from worker.train.sparsity import check_sparsity
@@ -66,6 +67,7 @@ def train_sae(job: Job[TrainSpec]) -> dict[str, Any]:
         "sae": spec.sae,
         "fingerprint": fingerprint,
         "evaluation": registered.evaluation,
+        "curve": curve_of(target),
     }
 
 

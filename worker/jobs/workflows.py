@@ -20,6 +20,7 @@ from app.contract.jobs import JobSpec
 from app.contract.queues import MAX_STARTS
 from app.errors import Problem
 from worker.jobs.away import told
+from worker.jobs.evaluate import check_evaluate, evaluate_sae
 from worker.jobs.job import Bench, Job
 from worker.jobs.load import check_load, load
 from worker.jobs.precompute import check_precompute, precompute_features
@@ -37,6 +38,7 @@ KINDS: dict[str, tuple[Check, Work]] = {
     "load": (check_load, load),
     "train": (check_train, train_sae),
     "precompute": (check_precompute, precompute_features),
+    "evaluate": (check_evaluate, evaluate_sae),
     "verify": (check_verify, verify_evidence),
 }
 

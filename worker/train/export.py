@@ -20,6 +20,8 @@ from worker.train.checkpoint import Curve
 
 SUMMARY = "saescope.json"
 CURVE = "curve.json"
+CURVE_POINTS = 100
+"""Of the curve in a job's result."""
 
 
 def export(
@@ -49,6 +51,21 @@ def provenance_of(folder: Path) -> dict[str, Any] | None:
     """The provenance of a finished SAE, None when there is none in `folder`."""
     path = folder / SUMMARY
     return json.loads(path.read_text())["provenance"] if path.exists() else None
+
+
+def curve_of(folder: Path) -> dict[str, Any]:
+    """The curve of a finished SAE in few points and digits, the last point always: `tokens`, and
+    `metrics` by name."""
+    curve = json.loads((folder / CURVE).read_text())
+    stride = -(-len(curve["tokens"]) // CURVE_POINTS)
+
+    def thinned(values: list[float]) -> list[float]:
+        return [float(f"{value:.5g}") for value in values[::-1][::stride][::-1]]
+
+    return {
+        "tokens": list(map(int, curve["tokens"][::-1][::stride][::-1])),
+        "metrics": {name: thinned(values) for name, values in curve["metrics"].items()},
+    }
 
 
 def _normalise(path: Path) -> None:

@@ -1,0 +1,51 @@
+"""`evaluate` as a job: an SAE's numbers on a text, served with it."""
+
+import numpy as np
+import pytest
+
+from app.contract.jobs import CorpusBundled, EvaluateSpec
+from app.errors import Invalid, NotFound
+from app.store import read
+from tests.jobs.place import Place
+from tests.jobs.test_precompute import go, loaded
+from worker.evaluate import evaluate
+from worker.models import load_model
+from worker.saes import load_sae
+from worker.tokens import Sequences, tokenize_corpus
+
+FEW = 40
+
+
+def test_its_numbers_are_those_of_the_text_and_are_served(idle: Place) -> None:
+    texts = loaded(idle, prepend_bos=True, d_sae=64).corpus
+    result = go(idle, EvaluateSpec(model="m", sae="1-a", corpus=texts, tokens=FEW))
+    model = load_model("m", idle.folder / "model")
+    dictionary = load_sae("1-a", idle.folder / "sae", model=model)
+    whole = tokenize_corpus(
+        model,
+        [line for line in (idle.folder / "texts.txt").read_text().splitlines() if line],
+        model.context_size,
+        prepend_bos=True,
+    )
+    enough = int(np.argmax(whole.offsets >= FEW))
+    assert whole.offsets[enough - 1] < FEW <= whole.offsets[enough] == result["tokens"]
+    first = Sequences(whole.flat[: result["tokens"]], whole.offsets[: enough + 1])
+    assert result["evaluation"] == pytest.approx(evaluate(model, dictionary, first), rel=1e-6)
+    assert read.sae(idle.shelf, "m", "1-a").evaluation == result["evaluation"]
+
+
+def test_a_text_with_fewer_tokens_is_measured_whole(idle: Place) -> None:
+    loaded(idle, prepend_bos=True, d_sae=64)
+    few = CorpusBundled(documents=2, seed=2)
+    result = go(idle, EvaluateSpec(model="m", sae="1-a", corpus=few))
+    assert 2 < result["tokens"] < 50_000
+
+
+def test_what_cannot_be_measured_is_refused(idle: Place) -> None:
+    loaded(idle, prepend_bos=True, d_sae=64)
+    with pytest.raises(Invalid, match="1-mlp are the model's own neurons"):
+        go(idle, EvaluateSpec(model="m", sae="1-mlp"))
+    with pytest.raises(NotFound):
+        go(idle, EvaluateSpec(model="m", sae="1-other"))
+    with pytest.raises(Invalid, match="reads 2 to"):
+        go(idle, EvaluateSpec(model="m", sae="1-a", context_size=10**6))

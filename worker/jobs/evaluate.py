@@ -1,0 +1,63 @@
+"""`evaluate`: measure how well an SAE stands for its hook point, on some text; the numbers are served
+with it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from app.contract.ids import is_neuron_source
+from app.contract.jobs import EvaluateSpec
+from app.errors import Invalid
+from app.store import read
+from app.store.write import set_evaluation
+from worker.evaluate import evaluate
+from worker.jobs.corpus import check_corpus, open_corpus
+from worker.jobs.job import Job
+from worker.model_folder import check_model_folder
+from worker.models import load_model
+from worker.sae_folder import check_sae_folder
+from worker.saes import load_sae
+from worker.tokens import Sequences, check_context
+from worker.train.order import take
+
+
+def check_evaluate(job: Job[EvaluateSpec]) -> None:
+    """All that can be known without loading the model."""
+    spec, bench = job.spec, job.bench
+    model = read.model(bench.shelf, spec.model)
+    if is_neuron_source(spec.sae):
+        raise Invalid(
+            f"{spec.sae} are the model's own neurons, which reconstruct themselves; name an SAE."
+        )
+    check_model_folder(Path(model.path))
+    check_sae_folder(Path(read.sae(bench.shelf, spec.model, spec.sae).path))
+    check_context(spec.context_size, model.context_size, model.id)
+    check_corpus(bench.settings, spec.corpus)
+
+
+def evaluate_sae(job: Job[EvaluateSpec]) -> dict[str, Any]:
+    """Load both, measure, and put the numbers in the place of those that were there."""
+    spec, bench = job.spec, job.bench
+    job.report("open", 0, 1)
+    record = read.model(bench.shelf, spec.model)
+    model = load_model(record.id, Path(record.path), device=bench.device, dtype=bench.dtype)
+    folder = Path(read.sae(bench.shelf, spec.model, spec.sae).path)
+    dictionary = load_sae(spec.sae, folder, device=bench.device, model=model)
+    corpus = open_corpus(job, spec.corpus, model, dictionary.prepend_bos)
+    measured = _beginning(corpus.sequences, spec.tokens)
+    numbers = evaluate(model, dictionary, measured, progress=job.report)
+    set_evaluation(bench.shelf, spec.model, spec.sae, numbers)
+    return {
+        "model": spec.model,
+        "sae": spec.sae,
+        "corpus": corpus.id,
+        "tokens": len(measured.flat),
+        "evaluation": numbers,
+    }
+
+
+def _beginning(sequences: Sequences, tokens: int) -> Sequences:
+    """Sequences from the first on, until they hold so many tokens."""
+    enough = int(np.searchsorted(sequences.offsets, tokens))
+    return take(sequences, np.arange(min(enough, len(sequences))))
