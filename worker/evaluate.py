@@ -12,10 +12,11 @@ computes at the dictionary's output hook and y the reconstruction:
 H is the mean cross-entropy of the next token after each of these tokens: of the model as it is,
 with y in place of x at tokens that are not special, and with zeros in place of x everywhere. K is
 the mean KL(p orig || p) of the next token's distributions, in the latter two. These are SAELens'
-`ce_loss_score` and `kl_div_score` (sae_lens/evals.py, special tokens ignored); its
-`explained_variance` is the same formula too. Sums are in float64 on the CPU: not every device has it.
+`ce_loss_score` and `kl_div_score` (sae_lens/evals.py, special tokens ignored), but that its K also
+counts the last token of a sequence; its `explained_variance` is the same formula too. Sums are in float64 on the CPU: not every device has it.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -65,9 +66,14 @@ def evaluate(
     gain = zeroed - original
     return {
         **reconstruction.metrics(),
-        "ce_loss_score": (zeroed - replaced) / gain if gain and replaceable else None,
-        "kl_div_score": (most - divergence) / most if most > 0 and replaceable else None,
+        "ce_loss_score": _share(zeroed - replaced, gain) if replaceable else None,
+        "kl_div_score": _share(most - divergence, most) if replaceable else None,
     }
+
+
+def _share(part: float, whole: float) -> float | None:
+    share = part / whole if whole else math.nan
+    return share if math.isfinite(share) else None
 
 
 class _Reconstruction:
@@ -135,7 +141,7 @@ def _losses(
     for change in (swapped.view_as, torch.zeros_like):
         changed = _predict(model, ids, predicts, {write: change})
         losses.append(_loss(changed, following))
-        divergences.append((original.exp() * (original - changed)).sum().cpu().double())
+        divergences.append(_divergence(original, changed))
     return torch.stack([*losses, *divergences])
 
 
@@ -144,6 +150,18 @@ def _loss(
 ) -> Float[torch.Tensor, ""]:
     """Summed cross-entropy of the tokens that follow."""
     return nll_loss(predicted, following, reduction="sum").cpu().double()
+
+
+def _divergence(
+    one: Float[torch.Tensor, "n v"], other: Float[torch.Tensor, "n v"]
+) -> Float[torch.Tensor, ""]:
+    """Summed KL(one || other), a few tokens at a time."""
+    rows = max(1, _BLOCK_ELEMENTS // one.shape[1])
+    parts = [
+        (p.exp() * (p - q)).sum().cpu().double()
+        for p, q in zip(one.split(rows), other.split(rows), strict=True)
+    ]
+    return torch.stack(parts).sum() if parts else torch.zeros((), dtype=torch.float64)
 
 
 def _predict(

@@ -89,7 +89,7 @@ class TrainSpec(_Spec):
         default=None,
         ge=1,
         le=WIDTH_MAX,
-        description="Active features a token, 16 when absent; not for `standard` and `gated`.",
+        description="Active features a token (`matching_pursuit`: at most), 16 when absent; not for `standard` and `gated`.",
     )
     l1_coefficient: float | None = Field(
         default=None,
@@ -100,7 +100,7 @@ class TrainSpec(_Spec):
         default=1_000_000, ge=1, le=10**12, description="Tokens to learn from."
     )
     train_batch_tokens: int = Field(
-        default=2_048, ge=1, le=10**7, description="Tokens in one step."
+        default=2_048, ge=2, le=10**7, description="Tokens in one step."
     )
     lr: float = Field(default=1e-3, gt=0, description="Learning rate.")
     context_size: int | None = Field(

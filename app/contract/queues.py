@@ -4,7 +4,9 @@ APPLICATION = "saescope"
 VERSION = "1"
 """Pinned: DBOS' own default is a hash of the code, so an upgrade would orphan waiting jobs."""
 
-QUEUE_OF_KIND = {"load": "light", "train": "heavy", "precompute": "heavy", "verify": "light"}
+QUEUE_OF_KIND = {
+    "load": "light", "train": "heavy", "precompute": "heavy", "evaluate": "light", "verify": "light",
+}  # fmt: skip
 """Each queue runs one job at a time in a worker, so a load never waits behind a training."""
 
 MAX_STARTS = 20

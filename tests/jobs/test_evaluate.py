@@ -1,14 +1,19 @@
 """`evaluate` as a job: an SAE's numbers on a text, served with it."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
-from app.contract.jobs import CorpusBundled, EvaluateSpec
+from app.contract.jobs import CorpusBundled, EvaluateSpec, JobSpec
+from app.contract.queues import QUEUE_OF_KIND
 from app.errors import Invalid, NotFound
 from app.store import read
 from tests.jobs.place import Place
 from tests.jobs.test_precompute import go, loaded
 from worker.evaluate import evaluate
+from worker.jobs.report import SHARES
+from worker.jobs.workflows import KINDS
 from worker.models import load_model
 from worker.saes import load_sae
 from worker.tokens import Sequences, tokenize_corpus
@@ -39,6 +44,20 @@ def test_a_text_with_fewer_tokens_is_measured_whole(idle: Place) -> None:
     few = CorpusBundled(documents=2, seed=2)
     result = go(idle, EvaluateSpec(model="m", sae="1-a", corpus=few))
     assert 2 < result["tokens"] < 50_000
+
+
+def test_every_kind_has_a_queue_work_and_a_bar() -> None:
+    (union, _) = get_args(JobSpec)
+    kinds = {spec.model_fields["kind"].default for spec in get_args(union)}
+    assert kinds == QUEUE_OF_KIND.keys() == KINDS.keys() == SHARES.keys()
+
+
+def test_it_runs_in_a_worker(idle: Place) -> None:
+    loaded(idle, prepend_bos=True, d_sae=64)
+    idle.start_worker()
+    view = idle.run(EvaluateSpec(model="m", sae="1-a", corpus=CorpusBundled(documents=2, seed=2)))
+    assert view.state == "done", view.error
+    assert view.result and view.result["evaluation"]["l0"] > 0
 
 
 def test_what_cannot_be_measured_is_refused(idle: Place) -> None:

@@ -27,6 +27,11 @@ CASES = [
     [entry(sae="1-out", feature=5, when={"sae": "1-pre", "feature": 3, "above": 0.0})],
     [entry(sae="1-transcoder", feature=4, method="clamp", amount=3.0)],
     [entry(sae="1-out", feature=6), entry(sae="1-pre", feature=6, positions="generated")],
+    [entry(sae="1-pre", feature=6, positions="prompt")],
+    [
+        entry(sae="1-pre", feature=6, positions="prompt"),
+        entry(sae="1-out", feature=5, positions="generated"),
+    ],
     [entry(sae="1-out", feature=6), entry(sae="1-post", feature=6), entry(sae="1-post", feature=2)],
     [],
     [],

@@ -67,7 +67,7 @@ def train_sae(job: Job[TrainSpec]) -> dict[str, Any]:
         "sae": spec.sae,
         "fingerprint": fingerprint,
         "evaluation": registered.evaluation,
-        "curve": curve_of(target),
+        "curve": curve_of(trained),
     }
 
 

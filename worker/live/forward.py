@@ -74,7 +74,7 @@ class BatchForward:
         self._cache = SlotCache(shape, rows, model.device, model.dtype, self._sharing)
         self._steering = Steering(model, rows, self._sharing)
         self._position = torch.zeros(rows, dtype=torch.long, device=model.device)
-        self._token = torch.zeros(self.slots, dtype=torch.long, device=model.device)
+        self._token = torch.zeros(rows, dtype=torch.long, device=model.device)
         self._last: torch.Tensor | None = None
         output: Any = model.hf.get_output_embeddings()
         output.register_forward_pre_hook(self._keep_last)
@@ -264,21 +264,28 @@ class BatchForward:
 
     @torch.inference_mode()
     def _can_share(self) -> bool:
-        """Try a prefill in which two rows of three split in the middle, by an edit that changes
-        nothing."""
+        """Try a prefill in which two rows split off, in the middle and at the end, by edits that change
+        nothing, and a step on what it stored."""
+        if not self._sharing.possible:
+            return False
         self._sharing.allowed = True
-        hook = f"blocks.{self.model.n_layers // 2}.hook_resid_pre"
-        direction = torch.zeros(self.model.site(hook).width, device=self.model.device)
-        nothing = Edit(hook, direction, Terms(), (True, True))
-        prompts = [[1, 2, 3, 4], [1, 2, 3, 4], [5, 6]]
+        layers = self.model.n_layers
+        hooks = f"blocks.{layers // 2}.hook_resid_pre", f"blocks.{layers - 1}.hook_resid_post"
+        direction = torch.zeros(self.model.site(hooks[0]).width, device=self.model.device)
+        edits = [(Edit(hook, direction, Terms(), (True, True)),) for hook in hooks]
+        prompts, following = [[1, 2, 3, 4]] * 3 + [[5, 6]], [7, 8, 9, 7]
         try:
-            logits = self.prefill(0, prompts, [(nothing,), (), ()])
+            found = [self.prefill(0, prompts, [*edits, (), ()])]
+            self.append(0, torch.tensor(following, device=self.model.device))
+            found.append(self._step(len(prompts), len(prompts[0]) + 1))
         except Exception as error:  # noqa: BLE001  whatever a model raises, it works without
             log.info("Rows of %s do not share a prefill: %s", self.model.id, error)
             return False
         finally:
-            self._steering.put(0, ())
-        return self._equals_plain(logits, prompts)
+            for row in range(len(edits)):
+                self._steering.put(row, ())
+        longer = [[*prompt, token] for prompt, token in zip(prompts, following, strict=True)]
+        return all(map(self._equals_plain, found, (prompts, longer)))
 
     def _equals_plain(self, ours: Float[torch.Tensor, "n v"], prompts: list[list[int]]) -> bool:
         plain = torch.stack([self._plain(ids) for ids in prompts])

@@ -18,13 +18,16 @@ from worker.live.steering import Edit
 from worker.models import LanguageModel
 from worker.sites import add_hook
 
+_BOUNDS = ("hook_resid_pre", "hook_resid_post")
 NEVER = 1 << 30
 """The depth of a row that is not steered."""
 
 
 def depth_of(edits: tuple[Edit, ...], phase: int) -> int:
-    """Where a row's steering begins: 2 layer at a block's input or inside, 1 more at its output."""
-    return min((_depth(edit.hook) for edit in edits if edit.phases[phase]), default=NEVER)
+    """Where a row begins to differ from an unsteered one: 2 layer at a block's input or inside, 1 more
+    at its output. What steered the prompt counts behind it too: it is in the keys and values."""
+    acting = (edit for edit in edits if any(edit.phases[: phase + 1]))
+    return min((_depth(edit.hook) for edit in acting), default=NEVER)
 
 
 def _depth(hook_name: str) -> int:
@@ -35,9 +38,10 @@ class Sharing:
     """Which rows of the forward under way run, and for whom."""
 
     def __init__(self, model: LanguageModel) -> None:
-        """Raises `Invalid` for a model that has no place to split at."""
         self.allowed = False
         """Whether rows of this model may run as one."""
+        self.possible = all(f"blocks.0.{name}" in model.sites for name in _BOUNDS)
+        """Whether it has places to split at."""
         self._device = model.device
         self._runs: list[int] = []
         self._for: list[int] = []
@@ -46,8 +50,8 @@ class Sharing:
         """Rows that run, in their order; None when all do."""
         self.runner: torch.Tensor | None = None
         """For every row the place in `running` of the row that runs for it; None when all run."""
-        for layer in range(model.n_layers):
-            for place, name in enumerate(("hook_resid_pre", "hook_resid_post")):
+        for layer in range(model.n_layers if self.possible else 0):
+            for place, name in enumerate(_BOUNDS):
                 site = model.site(f"blocks.{layer}.{name}")
                 split = partial(self._split_off, 2 * layer + place)
                 # Before steering puts its own hooks there, which then see the rows that are split.

@@ -30,6 +30,8 @@ from app.errors import Invalid
 from worker.building import one_at_a_time
 from worker.train.settings import Settings
 
+THRESHOLD_TOKENS = 4_096
+"""Of a sample on which a threshold is set."""
 _BLOCK = 2**24
 """Numbers in one block of pre-activations."""
 
@@ -100,10 +102,12 @@ def set_threshold(trainer: SAETrainer, activations: Float[torch.Tensor, "tokens 
     sae = trainer.sae
     if not isinstance(sae, BatchTopKTrainingSAE):
         return
-    x = trainer.activation_scaler.scale(activations[: _BLOCK // sae.cfg.d_sae + 1])
-    reached = sae.encode_with_hidden_pre(x)[1].flatten()
-    wanted = min(round(sae.cfg.k * len(x)), reached.numel() - 1)
-    strongest = reached.topk(wanted + 1).values
+    sample = trainer.activation_scaler.scale(activations[:THRESHOLD_TOKENS])
+    wanted = min(round(sae.cfg.k * len(sample)), len(sample) * sae.cfg.d_sae - 1)
+    strongest = sample.new_empty(0)
+    for x in sample.split(_BLOCK // sae.cfg.d_sae + 1):
+        reached = torch.cat([strongest, sae.encode_with_hidden_pre(x)[1].flatten()])
+        strongest = reached.topk(min(wanted + 1, reached.numel())).values
     # Between the last that is to be active and the next, which a threshold has to be above.
     sae.topk_threshold.fill_(strongest[-2:].double().mean().clamp(min=0))
 
