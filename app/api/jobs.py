@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Body, Header, Query, Response
 from fastapi.openapi.models import Example
@@ -13,7 +13,7 @@ from app.api.params import JobId, PageQuery
 from app.api.problems import documented
 from app.api.state import Use
 from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
-from app.contract.jobs import FINAL, JobSpec, JobState, JobView
+from app.contract.jobs import FINAL, JobKind, JobSpec, JobState, JobView
 
 router = APIRouter(tags=["jobs"])
 _ENDED = "ended"
@@ -86,9 +86,7 @@ class JobQuery(PageQuery):
     """Which jobs."""
 
     state: JobState | None = Field(default=None, description="Only jobs in this state.")
-    kind: Literal["load", "train", "precompute", "evaluate", "verify"] | None = Field(
-        default=None, description="Only jobs of this kind."
-    )
+    kind: JobKind | None = Field(default=None, description="Only jobs of this kind.")
 
 
 @router.post(

@@ -11,6 +11,7 @@ import typer
 from pydantic import BaseModel
 
 from app.contract.jobs import (
+    HELD_OUT,
     Architecture,
     Corpus,
     CorpusBundled,
@@ -128,9 +129,9 @@ def evaluate(
     context_size: int | None = _option(EvaluateSpec, "context_size"),
     corpus: str | None = _CORPUS,
     text_field: str = _option(CorpusFile, "text_field"),
-    documents: int = typer.Option(1_000, help="Documents of the bundled text."),
+    documents: int = typer.Option(HELD_OUT.documents, help="Documents of the bundled text."),
     text_seed: int = typer.Option(
-        2, help="Seed of the bundled text; SAEs are trained on that of 1."
+        HELD_OUT.seed, help="Seed of the bundled text; SAEs are trained on that of 1."
     ),
     detach: bool = _DETACH,
 ) -> None:

@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from app.contract.ids import Id
 
+JobKind = Literal["load", "train", "precompute", "evaluate", "verify"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 FINAL: frozenset[JobState] = frozenset({"done", "failed", "cancelled"})
 """States of jobs that have ended."""
@@ -89,7 +90,8 @@ class TrainSpec(_Spec):
         default=None,
         ge=1,
         le=WIDTH_MAX,
-        description="Active features a token (`matching_pursuit`: at most), 16 when absent; not for `standard` and `gated`.",
+        description="Active features a token (`matching_pursuit`: at most), 16 when absent; not for "
+        "`standard` and `gated`.",
     )
     l1_coefficient: float | None = Field(
         default=None,
@@ -121,6 +123,9 @@ class PrecomputeSpec(_Spec):
     )
 
 
+HELD_OUT = CorpusBundled(documents=1_000, seed=2)
+
+
 class EvaluateSpec(_Spec):
     """Measure how well an SAE stands for its hook point, on text that it should not have been trained
     on."""
@@ -128,7 +133,7 @@ class EvaluateSpec(_Spec):
     kind: Literal["evaluate"] = "evaluate"
     model: Id = Field(examples=["storyworld"])
     sae: Id = Field(examples=["2-res-topk"])
-    corpus: Corpus = Field(default=CorpusBundled(documents=1_000, seed=2))
+    corpus: Corpus = Field(default=HELD_OUT)
     tokens: int = Field(
         default=50_000, ge=2, le=10**9, description="Tokens to measure on, from the beginning."
     )

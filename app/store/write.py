@@ -86,11 +86,21 @@ def _same_fingerprint(what: str, stored: str, given: str) -> None:
 
 
 def set_evaluation(
-    shelf: Shelf, model_id: str, sae_id: str, evaluation: dict[str, float | None]
+    shelf: Shelf,
+    model_id: str,
+    sae_id: str,
+    fingerprint: str,
+    evaluation: dict[str, float | None],
 ) -> None:
-    """Set some or all of an SAE's evaluation numbers."""
+    """Set some or all of the evaluation numbers of the SAE with this fingerprint.
+
+    Raises `Conflict` when another has its id by now.
+    """
     with shelf.write() as connection:
         stored = find.sae(connection, model_id, sae_id, lock=True)
+        _same_fingerprint(
+            f"SAE id '{sae_id}' of model '{model_id}'", stored.fingerprint, fingerprint
+        )
         connection.execute(
             update(saes)
             .where(saes.c.model_id == model_id, saes.c.id == sae_id)

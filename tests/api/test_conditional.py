@@ -5,7 +5,7 @@ import gzip
 import pytest
 from fastapi.testclient import TestClient
 
-from app.store import write
+from app.store import read, write
 from app.store.engine import Shelf
 from tests.store import builders
 
@@ -67,7 +67,8 @@ def test_what_changes_changes_the_tag(client: TestClient, shelf: Shelf) -> None:
         assert answer.status_code == 200
         assert answer.headers["etag"] != before[path]
     tag = client.get(paths[1]).headers["etag"]
-    write.set_evaluation(shelf, "tiny", "0-res", {"l0": 3.0})
+    fingerprint = read.sae(shelf, "tiny", "0-res").fingerprint
+    write.set_evaluation(shelf, "tiny", "0-res", fingerprint, {"l0": 3.0})
     assert client.get(paths[1]).headers["etag"] != tag
 
 

@@ -58,7 +58,8 @@ def test_sae(client: TestClient) -> None:
 
 
 def test_sae_evaluation(client: TestClient, shelf: Shelf) -> None:
-    write.set_evaluation(shelf, "tiny", "0-res", {"l0": 11.5})
+    fingerprint = read.sae(shelf, "tiny", "0-res").fingerprint
+    write.set_evaluation(shelf, "tiny", "0-res", fingerprint, {"l0": 11.5})
     body = checked(Sae, client.get("/v1/models/tiny/saes/0-res"))
     assert body["evaluation"]["l0"] == 11.5
 

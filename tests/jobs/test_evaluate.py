@@ -5,7 +5,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from app.contract.jobs import CorpusBundled, EvaluateSpec, JobSpec
+from app.contract.jobs import CorpusBundled, EvaluateSpec, JobKind, JobSpec
 from app.contract.queues import QUEUE_OF_KIND
 from app.errors import Invalid, NotFound
 from app.store import read
@@ -49,7 +49,7 @@ def test_a_text_with_fewer_tokens_is_measured_whole(idle: Place) -> None:
 def test_every_kind_has_a_queue_work_and_a_bar() -> None:
     (union, _) = get_args(JobSpec)
     kinds = {spec.model_fields["kind"].default for spec in get_args(union)}
-    assert kinds == QUEUE_OF_KIND.keys() == KINDS.keys() == SHARES.keys()
+    assert kinds == set(get_args(JobKind)) == QUEUE_OF_KIND.keys() == KINDS.keys() == SHARES.keys()
 
 
 def test_it_runs_in_a_worker(idle: Place) -> None:

@@ -18,9 +18,8 @@ from worker.saes import load_sae
 from worker.train.run import train
 from worker.train.sparsity import L1_ARCHITECTURES
 
-FOUND = {"abstopk": 0.6, "matryoshka_batchtopk": 0.93}
-"""Recovery, where it is less than 0.97: an abstopk SAE also takes directions backwards, and the first
-levels of a Matryoshka SAE learn sums of directions."""
+FOUND = {"abstopk": 0.93, "matryoshka_batchtopk": 0.93}
+"""Recovery, where it is less than 0.97."""
 LONG = {"training_tokens": 600 * 256, "lr": 3e-3}
 
 
@@ -44,9 +43,10 @@ def run(planted: Planted, folder: Path, wanted, name: str = "sae", **options) ->
     )
 
 
-def recovery(decoder: torch.Tensor, directions: torch.Tensor) -> float:
-    """Mean over directions of the largest cosine with a decoder row."""
-    return float((directions @ torch.nn.functional.normalize(decoder, dim=1).T).amax(1).mean())
+def recovery(decoder: torch.Tensor, directions: torch.Tensor, either_way: bool = False) -> float:
+    """Mean over directions of the largest cosine with a decoder row, which may point backwards."""
+    cosines = directions @ torch.nn.functional.normalize(decoder, dim=1).T
+    return float((cosines.abs() if either_way else cosines).amax(1).mean())
 
 
 def architecture_of(trained: Path) -> str:
@@ -57,8 +57,12 @@ def architecture_of(trained: Path) -> str:
 def test_planted_directions_are_found(planted: Planted, trained: Path) -> None:
     decoder = SAE.load_from_disk(trained).W_dec.data
     torch.manual_seed(1)
-    assert recovery(torch.randn_like(decoder), planted.directions) < 0.5
-    assert recovery(decoder, planted.directions) > FOUND.get(architecture_of(trained), 0.97)
+    # Activations of an abstopk SAE have signs, so its directions do not matter.
+    either_way = architecture_of(trained) == "abstopk"
+    assert recovery(torch.randn_like(decoder), planted.directions, either_way) < 0.5
+    assert recovery(decoder, planted.directions, either_way) > FOUND.get(
+        architecture_of(trained), 0.97
+    )
 
 
 def test_the_curve_shows_it(trained: Path) -> None:

@@ -47,7 +47,7 @@ def evaluate_sae(job: Job[EvaluateSpec]) -> dict[str, Any]:
     corpus = open_corpus(job, spec.corpus, model, dictionary.prepend_bos)
     measured = _beginning(corpus.sequences, spec.tokens)
     numbers = evaluate(model, dictionary, measured, progress=job.report)
-    set_evaluation(bench.shelf, spec.model, spec.sae, numbers)
+    set_evaluation(bench.shelf, spec.model, spec.sae, dictionary.fingerprint, numbers)
     return {
         "model": spec.model,
         "sae": spec.sae,

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch.nn.utils.rnn import pad_sequence
 
 from app.errors import Problem
 from worker.activations import capture, not_finite
@@ -261,10 +262,8 @@ def _top(
 
 
 def _padded(pieces: list[Piece]) -> torch.Tensor:
-    ids = torch.zeros(len(pieces), max(map(_length, pieces)), dtype=torch.long)
-    for row, (job, text) in enumerate(pieces):
-        ids[row, : len(job.texts[text])] = torch.tensor(job.texts[text])
-    return ids
+    texts = [torch.tensor(job.texts[text]) for job, text in pieces]
+    return pad_sequence(texts, batch_first=True)
 
 
 def _length(piece: Piece) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
 from app.errors import Invalid
 from worker.live.cache import CacheShape, SlotCache, causal_mask
@@ -22,6 +23,7 @@ from worker.live.plan import Plan
 from worker.live.recording import Record, Recordings, recorder
 from worker.live.sharing import Sharing, depth_of
 from worker.live.steering import DECODE, PREFILL, Edit, Terms
+from worker.live.trial import LONG, SHORT, Plain, longer
 from worker.memory import memory_of
 from worker.models import LanguageModel
 
@@ -80,8 +82,9 @@ class BatchForward:
         output.register_forward_pre_hook(self._keep_last)
         record = record or recorder(model.device)
         self._recordings = record and Recordings(record, self.slots, self.max_len, model.id)
-        self._check_model()
-        self._sharing.allowed = self._can_share()
+        plain = Plain(model)
+        self._check_model(plain)
+        self._sharing.allowed = self._can_share(plain)
         self._warm_up()
 
     @property
@@ -242,28 +245,27 @@ class BatchForward:
             self._replay(n, 1)
 
     @torch.inference_mode()
-    def _check_model(self) -> None:
-        """Compare a prefill, a decode step and a prompt in pieces with plain forwards, once, on a
-        few tokens."""
-        prompts, following = [[1, 2, 3, 4], [5, 6]], torch.tensor([7, 8], device=self.model.device)
+    def _check_model(self, plain: Plain) -> None:
+        """Compare a prefill, a decode step and a prompt in pieces with plain forwards."""
+        prompts = [LONG, SHORT]
+        following = longer(prompts)
         try:
             cached = [self.prefill(0, prompts, [(), ()])]
-            self.append(0, following)
+            self.append(0, _last_of(following, self.model.device))
             # Beside a row of the greatest length, as far as a model can tell.
             cached.append(self.decode(2, self.max_len))
-            self.piece(self.long_room, prompts[0][:3], 0, PREFILL)
-            cached.append(self.piece(self.long_room, prompts[0][3:], 3, PREFILL)[:, -1])
+            self.piece(self.long_room, LONG[:3], 0, PREFILL)
+            cached.append(self.piece(self.long_room, LONG[3:], 3, PREFILL)[:, -1])
         except Exception as error:  # an architecture that cannot do this may raise anything
             raise Invalid(f"{self.model.id} cannot generate in a batch here: {error}") from error
-        longer = [[*prompt, int(token)] for prompt, token in zip(prompts, following, strict=True)]
-        if not all(map(self._equals_plain, cached, (prompts, longer, prompts[:1]))):
+        if not all(map(plain.equals, cached, (prompts, following, [LONG]))):
             raise Invalid(
                 f"{self.model.id} cannot generate in a batch here: with cached keys and values "
                 "its logits differ from those of a plain forward."
             )
 
     @torch.inference_mode()
-    def _can_share(self) -> bool:
+    def _can_share(self, plain: Plain) -> bool:
         """Try a prefill in which two rows split off, in the middle and at the end, by edits that change
         nothing, and a step on what it stored."""
         if not self._sharing.possible:
@@ -273,34 +275,26 @@ class BatchForward:
         hooks = f"blocks.{layers // 2}.hook_resid_pre", f"blocks.{layers - 1}.hook_resid_post"
         direction = torch.zeros(self.model.site(hooks[0]).width, device=self.model.device)
         edits = [(Edit(hook, direction, Terms(), (True, True)),) for hook in hooks]
-        prompts, following = [[1, 2, 3, 4]] * 3 + [[5, 6]], [7, 8, 9, 7]
+        prompts = [LONG, LONG, LONG, SHORT]
+        following = longer(prompts)
         try:
             found = [self.prefill(0, prompts, [*edits, (), ()])]
-            self.append(0, torch.tensor(following, device=self.model.device))
-            found.append(self._step(len(prompts), len(prompts[0]) + 1))
+            self.append(0, _last_of(following, self.model.device))
+            found.append(self._step(len(prompts), len(following[0])))
         except Exception as error:  # noqa: BLE001  whatever a model raises, it works without
             log.info("Rows of %s do not share a prefill: %s", self.model.id, error)
             return False
         finally:
             for row in range(len(edits)):
                 self._steering.put(row, ())
-        longer = [[*prompt, token] for prompt, token in zip(prompts, following, strict=True)]
-        return all(map(self._equals_plain, found, (prompts, longer)))
+        return all(map(plain.equals, found, (prompts, following)))
 
-    def _equals_plain(self, ours: Float[torch.Tensor, "n v"], prompts: list[list[int]]) -> bool:
-        plain = torch.stack([self._plain(ids) for ids in prompts])
-        tolerance = 1e-3 if self.model.dtype == torch.float32 else 0.1
-        return bool((ours - plain).norm() <= tolerance * plain.norm())
 
-    def _plain(self, ids: list[int]) -> Float[torch.Tensor, "v"]:
-        given = torch.tensor([ids], device=self.model.device)
-        return self.model.hf(input_ids=given, use_cache=False).logits[0, -1].float()
+def _last_of(prompts: list[list[int]], device: torch.device) -> Int[torch.Tensor, "n"]:
+    return torch.tensor([prompt[-1] for prompt in prompts], device=device)
 
 
 def _padded(prompts: list[list[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """(ids [n, t] right-padded with 0, lengths [n])."""
-    lengths = torch.tensor([len(prompt) for prompt in prompts])
-    ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        ids[row, : len(prompt)] = torch.tensor(prompt)
-    return ids.to(device), lengths.to(device)
+    ids = pad_sequence([torch.tensor(prompt) for prompt in prompts], batch_first=True)
+    return ids.to(device), torch.tensor([len(prompt) for prompt in prompts]).to(device)

@@ -57,14 +57,15 @@ def curve_of(folder: Path) -> dict[str, Any]:
     """The curve of a finished SAE in few points and digits, the last point always: `tokens`, and
     `metrics` by name."""
     curve = json.loads((folder / CURVE).read_text())
-    stride = -(-len(curve["tokens"]) // CURVE_POINTS)
-
-    def thinned(values: list[float]) -> list[float]:
-        return [float(f"{value:.5g}") for value in values[::-1][::stride][::-1]]
-
+    count = len(curve["tokens"])
+    stride = -(-count // CURVE_POINTS)
+    points = range((count - 1) % stride, count, stride)
     return {
-        "tokens": list(map(int, curve["tokens"][::-1][::stride][::-1])),
-        "metrics": {name: thinned(values) for name, values in curve["metrics"].items()},
+        "tokens": [curve["tokens"][point] for point in points],
+        "metrics": {
+            name: [float(f"{values[point]:.5g}") for point in points]
+            for name, values in curve["metrics"].items()
+        },
     }
 
 

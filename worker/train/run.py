@@ -3,7 +3,8 @@
 1. Refuse what cannot work; work out the settings.
 2. Build the trainer; put the last checkpoint into it, or estimate the activation scale.
 3. Step over the stream of activations; report, keep metrics, write a checkpoint now and then.
-4. Set a threshold where one is needed, fold the scales into the weights, evaluate on held-out text, write the folder.
+4. Set a threshold where one is needed, fold the scales into the weights, evaluate on held-out text,
+   write the folder.
 
 Killed anywhere and called again with the same arguments, it ends in the same bytes (on CPU with
 the same number of threads).
@@ -106,8 +107,8 @@ class _Run:
 
     def finish(self, out_dir: Path) -> None:
         """Evaluate and write the result."""
-        last = self._activations.window(self._settings.windows - 1, self._report)
-        set_threshold(self._trainer, last)
+        last = self._settings.windows - 1
+        set_threshold(self._trainer, lambda: self._activations.window(last, self._report))
         fold(self._trainer)
         export(self._trainer, self._curve, self._provenance, self._evaluate, out_dir)
 

@@ -15,6 +15,7 @@ Losses are in scaled units.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -97,12 +98,15 @@ def set_scale(trainer: SAETrainer, activations: Float[torch.Tensor, "tokens d_in
 
 
 @torch.no_grad()
-def set_threshold(trainer: SAETrainer, activations: Float[torch.Tensor, "tokens d_in"]) -> None:
-    """Where one threshold decides, put it where `k` features a token are active on these tokens."""
+def set_threshold(
+    trainer: SAETrainer, activations: Callable[[], Float[torch.Tensor, "tokens d_in"]]
+) -> None:
+    """Where one threshold decides, put it where `k` features a token are active on some tokens, which
+    are asked for only then."""
     sae = trainer.sae
     if not isinstance(sae, BatchTopKTrainingSAE):
         return
-    sample = trainer.activation_scaler.scale(activations[:THRESHOLD_TOKENS])
+    sample = trainer.activation_scaler.scale(activations()[:THRESHOLD_TOKENS])
     wanted = min(round(sae.cfg.k * len(sample)), len(sample) * sae.cfg.d_sae - 1)
     strongest = sample.new_empty(0)
     for x in sample.split(_BLOCK // sae.cfg.d_sae + 1):
