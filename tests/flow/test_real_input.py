@@ -9,13 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.flow.conftest import DATABASES
+from tests.flow.conftest import on_sqlite
 from tests.flow.service import Service
 
 pytestmark = [
     pytest.mark.timeout(1200),
-    # Jobs are tested on both databases elsewhere; here the text is what matters.
-    pytest.mark.parametrize("service", DATABASES[:1], indirect=True, scope="session"),
+    on_sqlite,
 ]
 MODEL, SAE, HOOK = "stories260k", "2-stories-topk", "blocks.2.hook_resid_post"
 CORPUS = {"path": "stories.jsonl"}
@@ -60,7 +59,7 @@ def trained(own: httpx.Client) -> dict[str, Any]:
             "architecture": "topk",
             "d_sae": 512,
             "k": 16,
-            "training_tokens": 400_000,
+            "training_tokens": 200_000,
             "context_size": 128,
         },
     )
@@ -94,7 +93,7 @@ def test_training_explains_the_residual_stream(trained: dict[str, Any], own: htt
     assert sae["evaluation"]["explained_variance"] > 0.7
     assert sae["evaluation"]["ce_loss_score"] > 0.7
     curve = trained["result"]["curve"]
-    assert curve["tokens"][-1] == 399_360 and len(curve["tokens"]) <= 100
+    assert curve["tokens"][-1] == 198_656 and len(curve["tokens"]) <= 100
     picture = own.get(f"/v1/jobs/{trained['id']}/curve.svg")
     assert picture.headers["content-type"] == "image/svg+xml"
     assert f"{curve['metrics']['l0'][-1]:.4g}</text>" in picture.text

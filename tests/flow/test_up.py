@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
+from tests.flow.conftest import on_sqlite
 from tests.flow.service import SAESCOPE, Service
 from tests.jobs.place import pid_exists
 
@@ -45,6 +46,7 @@ def test_a_first_start_ends_with_three_calls_that_work(service: Service) -> None
         assert json.loads(ran.stdout)
 
 
+@on_sqlite
 def test_the_processes_are_three_and_the_app_has_no_torch(service: Service) -> None:
     pids = _children(service)
     assert set(pids) == set(CHILDREN)
@@ -52,6 +54,7 @@ def test_the_processes_are_three_and_the_app_has_no_torch(service: Service) -> N
     assert "torch" in Path(f"/proc/{pids['live']}/maps").read_text()
 
 
+@on_sqlite
 def test_a_second_up_on_the_same_data_folder_is_refused(service: Service) -> None:
     assert service.process
     refused = service.cli("up")
@@ -63,6 +66,7 @@ def test_a_second_up_on_the_same_data_folder_is_refused(service: Service) -> Non
     )
 
 
+@on_sqlite
 def test_a_port_in_use_is_refused(service: Service, tmp_path: Path) -> None:
     other = service.env | {"SAESCOPE_DATA_DIR": str(tmp_path)}
     ran = subprocess.run(
@@ -106,6 +110,7 @@ def test_a_job_can_be_watched_and_goes_on_without_its_watcher(service: Service) 
     assert service.cli("jobs", "show", job).stderr == f"saescope: There is no job {job}.\n"
 
 
+@on_sqlite
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_all_and_a_second_start_redoes_nothing(service: Service, how: int) -> None:
     pids, jobs, runs = _children(service), _jobs(service), _run_ids(service)
@@ -118,6 +123,7 @@ def test_a_signal_ends_all_and_a_second_start_redoes_nothing(service: Service, h
     assert (_jobs(service), _run_ids(service)) == (jobs, runs)
 
 
+@on_sqlite
 def test_a_killed_supervisor_leaves_no_orphan(service: Service) -> None:
     pids = _children(service)
     service.stop(signal.SIGKILL)

@@ -20,6 +20,8 @@ from tests.jobs.place import Place, pid_exists
 pytestmark = [pytest.mark.xdist_group("jobs-worker"), pytest.mark.timeout(900)]
 
 TEXT = CorpusBundled(documents=300)
+on_sqlite = pytest.mark.parametrize("place", ["sqlite"], indirect=True, scope="module")
+"""For what no database has a part in."""
 
 
 def _train(sae: str, **changed: Any) -> TrainSpec:
@@ -74,6 +76,7 @@ def test_an_unexpected_error_is_a_short_sentence_and_the_log_has_the_rest(place:
     assert place.wait(failed.id).state == "done"
 
 
+@on_sqlite
 def test_training_goes_on_after_a_kill_and_ends_in_the_same_bytes(place: Place) -> None:
     whole = place.run(_train("1-whole"))
     assert whole.state == "done", whole.error
@@ -95,7 +98,7 @@ def test_training_goes_on_after_a_kill_and_ends_in_the_same_bytes(place: Place) 
 
 
 def test_precompute_goes_on_after_a_kill_and_ends_in_the_same_rows(place: Place) -> None:
-    corpus = CorpusBundled(documents=1_200)
+    corpus = CorpusBundled(documents=800)
     whole = place.run(PrecomputeSpec(model="m", saes=["1-a"], corpus=corpus))
     assert whole.state == "done", whole.error
     spill = place.settings.spill_dir
@@ -152,6 +155,7 @@ def test_a_cancelled_job_stops_and_a_retry_goes_on(place: Place) -> None:
     place.jobs.delete(long.id)
 
 
+@on_sqlite
 def test_sigterm_ends_the_worker_at_once_and_its_job_goes_on(place: Place) -> None:
     job = place.jobs.submit(_train("1-term")).id
     place.wait(job, _trains)
@@ -161,6 +165,7 @@ def test_sigterm_ends_the_worker_at_once_and_its_job_goes_on(place: Place) -> No
     assert place.wait(job).state == "done"
 
 
+@on_sqlite
 def test_a_second_worker_is_refused(place: Place) -> None:
     place.wait(place.jobs.submit(_train("1-last", training_tokens=20_000)).id)
     first = place._worker

@@ -23,7 +23,13 @@ FOUND = {"abstopk": 0.93, "matryoshka_batchtopk": 0.93}
 LONG = {"training_tokens": 600 * 256, "lr": 3e-3}
 
 
-@pytest.fixture(scope="module", params=get_args(Architecture))
+ARCHITECTURES = [
+    pytest.param(name, marks=pytest.mark.xdist_group(f"train-{name}"))
+    for name in get_args(Architecture)
+]
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
 def trained(
     planted: Planted, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Path:

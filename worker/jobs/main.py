@@ -36,7 +36,7 @@ from worker.train.run import CHECKPOINT_SECONDS
 log = logging.getLogger("saescope.jobs")
 
 NICE = 10
-QUEUE_POLL_S = 0.25
+QUEUE_POLL_S = 0.5
 LOCK_PATIENCE_S = 1.0
 """Commands that ask whether a worker runs hold its lock for a moment."""
 

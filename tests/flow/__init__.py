@@ -1,0 +1,1 @@
+"""Whole services, as users start and use them."""
