@@ -22,13 +22,23 @@ class _Spec(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
+HUB = "hub:"
+"""In front of a dataset's id on the Hugging Face hub."""
+
+
 class CorpusFile(_Spec):
-    """Text of one's own: `.txt` (a document a line) or `.jsonl`."""
+    """Text of one's own, or of the Hugging Face hub."""
 
     path: str = Field(
-        description="A file inside the allowed roots.", examples=["texts/tinystories.jsonl"]
+        description="A file inside the allowed roots: `.txt` (a document a line), `.jsonl`, either "
+        "gzipped or not, `.parquet` or `.arrow`; a folder of these; a folder that "
+        "`datasets.save_to_disk` wrote; or `hub:` and the id of a dataset, of which the split "
+        "`train` is read (with `SAESCOPE_HUB`).",
+        examples=["texts/tinystories.jsonl", "hub:roneneldan/TinyStories"],
     )
-    text_field: str = Field(default="text", description="Field of a JSON line that holds the text.")
+    text_field: str = Field(
+        default="text", description="Field of a JSON line, or column, that holds the text."
+    )
 
 
 class CorpusBundled(_Spec):
