@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from datasets import Dataset, DatasetDict, config, load_dataset
+from datasets import Dataset, DatasetDict
+from fsspec.implementations.dirfs import DirFileSystem
 from huggingface_hub import constants
 from pyarrow import parquet
 
 from app.errors import Problem
-from worker.text.hub import texts_of
 from worker.text.read import read_hub_texts, read_texts
-from worker.text.record import NoDocument
 
 TEXTS = [f"{word} {number} é\n学" for number in range(40) for word in ("One", "Two", "Three")]
 ROWS = {"id": list(range(len(TEXTS) + 2)), "body": [None, *TEXTS, " "]}
@@ -85,21 +84,65 @@ def test_every_kind_gives_the_same_texts(tmp_path: Path, make: Callable[[Path], 
     assert list(read_texts(make(tmp_path), "body")) == TEXTS
 
 
-def test_a_streamed_dataset_gives_the_same_texts(tmp_path: Path) -> None:
-    """The part of reading from the hub that is ours."""
-    path = str(one_parquet(tmp_path))
-    rows = load_dataset("parquet", data_files=path, split="train", streaming=True)
-    assert [text for text in texts_of(rows, "body") if text.strip()] == TEXTS
-    with pytest.raises(NoDocument, match=r"no field `text` .fields there: `id`, `body`.; name"):
-        next(texts_of(rows, "text"))
+@pytest.fixture
+def hub(tmp_path: Path) -> DirFileSystem:
+    """A folder laid out as the hub lays out the Parquet files of its datasets."""
+    for dataset, folders in {
+        "one": ["default/train"],
+        "large": ["en/partial-train", "en/test"],
+        "two": ["en/train", "fr/train"],
+        "tested": ["default/test"],
+    }.items():
+        for folder in folders:
+            path = tmp_path / "datasets" / f"owner/{dataset}@refs/convert/parquet" / folder
+            path.mkdir(parents=True)
+            for number, half in enumerate((TEXTS[:50], TEXTS[50:])):
+                write(path / f"{number:04d}.parquet", {"body": half})
+    return DirFileSystem(str(tmp_path))
 
 
-def test_what_the_hub_does_not_give_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dataset", ["owner/one", "owner/large", "owner/two/fr"])
+def test_a_dataset_of_the_hub_gives_the_same_texts(hub: DirFileSystem, dataset: str) -> None:
+    assert list(read_hub_texts(dataset, "body", hub)) == TEXTS
+
+
+@pytest.mark.parametrize(
+    ("dataset", "sentence"),
+    [
+        ("owner/one", r"0000\.parquet has no column `text` \(columns there: `body`\); name"),
+        ("owner/two", r"has the configurations `en`, `fr`; write hub:OWNER/NAME/CONFIG"),
+        ("owner/two/de", r"owner/two/de cannot be read from the hub"),
+        ("owner/tested", r"has no split `train` but `test`; download"),
+        (
+            "owner/nothing",
+            r"dataset owner/nothing cannot be read from the hub \(.*\); check its id",
+        ),
+        ("one", r"hub:one names no dataset; write hub:OWNER/NAME"),
+        ("/etc", r"names no dataset"),
+        ("owner/one/../../..", r"names no dataset"),
+    ],
+)
+def test_what_the_hub_does_not_give_is_refused_at_once(
+    hub: DirFileSystem, dataset: str, sentence: str
+) -> None:
+    with pytest.raises(Problem, match=sentence) as refused:
+        read_hub_texts(dataset, "text", hub)
+    assert refused.value.status == 400
+
+
+def test_a_hub_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(config, "HF_HUB_OFFLINE", True)
-    texts = read_hub_texts("nobody-of-this-name/nothing")
-    with pytest.raises(Problem, match="dataset nobody-of-this-name/nothing cannot be read from"):
-        next(texts)
+    with pytest.raises(Problem, match="dataset owner/name cannot be read from the hub"):
+        read_hub_texts("owner/name")
+
+
+@pytest.mark.hub
+def test_the_hub_itself() -> None:
+    try:
+        texts = read_hub_texts("roneneldan/TinyStories")
+    except Problem as problem:
+        pytest.skip(problem.detail)
+    assert len(next(texts)) > 100
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
@@ -167,8 +210,8 @@ AT_ONCE: list[tuple[Callable[[Path], Path], str]] = [
         lambda folder: write(folder / "a.parquet", {"text": [1]}),
         r"a\.parquet: the column `text` holds int64, not text; name a column of text",
     ),
-    (cut_short, r"a\.parquet cannot be read \(.*\); write the file again"),
-    (cut_stream, r"a\.arrow cannot be read \(.*\); write the file again"),
+    (cut_short, r"a\.parquet cannot be read \(.*\); check that the file is whole"),
+    (cut_stream, r"a\.arrow cannot be read \(.*\); check that the file is whole"),
     (one_bad_shard, r"2\.parquet has no column `text`"),
     (no_train, r"saved has no split `train` but test; give the folder of a split"),
     (broken_state, r"state\.json in saved does not list"),
@@ -211,5 +254,7 @@ def test_a_page_that_is_damaged_is_named_where_it_comes(tmp_path: Path) -> None:
     path.write_bytes(content)
     texts = read_texts(path)
     assert next(texts) == "text 0 of many"
-    with pytest.raises(Problem, match=r"a\.parquet cannot be read \(.*\); write the file again"):
+    with pytest.raises(
+        Problem, match=r"a\.parquet cannot be read \(.*\); check that the file is whole"
+    ):
         list(texts)

@@ -1,42 +1,77 @@
-"""A dataset of the Hugging Face hub, streamed: the only importer of `datasets`.
+"""A dataset of the Hugging Face hub, streamed: nothing of it is kept.
 
-`datasets` runs no code of a dataset's. Only the part that is read is downloaded, and nothing kept.
+The hub keeps its datasets as Parquet files too, in a branch of each: those are read, and nothing else
+of a dataset. `datasets` would follow what a dataset's card says, which may be a path on this machine.
 """
 
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 
-from datasets import IterableDataset, load_dataset
+from fsspec import AbstractFileSystem
+
+# Of whichever HTTP library the hub's client uses; it is no OSError.
+from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]
 
 from app.errors import BadRequest
 from worker.folders import one_line
-from worker.text.record import NoDocument, text_of
+from worker.text.columns import Columns
+from worker.text.record import listed
 
-SPLIT = "train"
+PARQUET = "refs/convert/parquet"
+"""The branch: `{configuration}/{split}/0000.parquet` and so on."""
+SPLITS = ("train", "partial-train")
+"""The latter holds the first 5 GB of a larger dataset."""
+_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:/([\w.-]+))?")
 
 
-def read_hub(dataset: str, text_field: str) -> Iterator[str]:
-    """The texts of the split `train` of `owner/name` or `owner/name/configuration`.
+def find_on_hub(dataset: str, hub: AbstractFileSystem) -> list[Columns]:
+    """The files of the split `train` of `owner/name` or `owner/name/configuration`, in order.
 
     Raises:
-        BadRequest: the hub does not give it, or a row is no document.
+        BadRequest: there is no such dataset, or several configurations of which none is named.
     """
-    owner, _, rest = dataset.partition("/")
-    name, _, configuration = rest.partition("/")
+    parts = _ID.fullmatch(dataset)
+    if parts is None:
+        raise BadRequest(f"hub:{dataset} names no dataset; write hub:OWNER/NAME.")
+    root = f"datasets/{parts[1]}@{PARQUET}"
+    with hub_problems(dataset):
+        configuration = parts[2] or _only(dataset, [_last(path) for path in _folders(hub, root)])
+        splits = _folders(hub, f"{root}/{configuration}")
+        found = [split for split in splits if _last(split) in SPLITS]
+        if not found:
+            raise BadRequest(
+                f"The dataset {dataset} has no split `train` but "
+                f"{listed(map(_last, splits))}; download one and give its folder."
+            )
+        paths = sorted(hub.glob(f"{found[0]}/*.parquet"))
+    return [Columns(f"hub:{path}", True, lambda path=path: hub.open(path)) for path in paths]
+
+
+@contextmanager
+def hub_problems(dataset: str) -> Iterator[None]:
+    """What goes wrong on the way to the hub, in a sentence."""
     try:
-        rows = load_dataset(f"{owner}/{name}", configuration or None, split=SPLIT, streaming=True)
-        yield from texts_of(rows, text_field)
-    except NoDocument as error:
-        raise BadRequest(f"{dataset}: {error}.") from error
-    except (OSError, ValueError) as error:
+        yield
+    except (OSError, ValueError, HTTPError) as error:
         raise BadRequest(
             f"The dataset {dataset} cannot be read from the hub ({one_line(error)}); check its id, "
             "or download it and give its folder."
         ) from error
 
 
-def texts_of(rows: IterableDataset, text_field: str) -> Iterator[str]:
-    """The texts of a streamed dataset; its other columns are not decoded. Raises `NoDocument`."""
-    if text_field in (rows.column_names or []):
-        rows = rows.select_columns(text_field)
-    for row in rows:
-        yield text_of(row, text_field)
+def _only(dataset: str, configurations: list[str]) -> str:
+    if len(configurations) == 1 or "default" in configurations:
+        return "default" if "default" in configurations else configurations[0]
+    raise BadRequest(
+        f"The dataset {dataset} has the configurations {listed(configurations)}; write "
+        "hub:OWNER/NAME/CONFIGURATION."
+    )
+
+
+def _folders(hub: AbstractFileSystem, path: str) -> list[str]:
+    return sorted(one["name"] for one in hub.ls(path, detail=True) if one["type"] == "directory")
+
+
+def _last(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]

@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 
+from fsspec import AbstractFileSystem
+from huggingface_hub import HfFileSystem
+
 from app.errors import BadRequest, NotFound
-from worker.text.columns import check_column, read_column
+from worker.text.columns import check_column, on_disk, read_column
 from worker.text.folder import find_files
 from worker.text.formats import FORMATS, format_of
-from worker.text.hub import read_hub
+from worker.text.hub import find_on_hub, hub_problems
 from worker.text.lines import read_lines
 
 
@@ -32,19 +35,32 @@ def read_texts(path: Path, text_field: str = "text") -> Iterator[str]:
     return _some(path.name, chain.from_iterable(read() for read in readers))
 
 
-def read_hub_texts(dataset: str, text_field: str = "text") -> Iterator[str]:
+def read_hub_texts(
+    dataset: str, text_field: str = "text", hub: AbstractFileSystem | None = None
+) -> Iterator[str]:
     """Stream the documents of a dataset of the hub, `owner/name` or `owner/name/configuration`.
 
     Raises:
-        BadRequest: while reading, as `read_texts`; also when the hub does not give it.
+        BadRequest: the hub does not give it, or it has no such column of text, raised at once; while
+            reading, when the hub stops to answer.
     """
-    return _some(dataset, read_hub(dataset, text_field))
+    hub = hub or HfFileSystem()
+    files = find_on_hub(dataset, hub)
+    with hub_problems(dataset):
+        check_column(files[0], text_field)
+    texts = chain.from_iterable(read_column(file, text_field) for file in files)
+    return _some(dataset, _told(dataset, texts))
+
+
+def _told(dataset: str, texts: Iterator[str]) -> Iterator[str]:
+    with hub_problems(dataset):
+        yield from texts
 
 
 def _reader(path: Path, text_field: str) -> Callable[[], Iterator[str]]:
     if format_of(path) in (".parquet", ".arrow"):
-        check_column(path, text_field)
-        return lambda: read_column(path, text_field)
+        check_column(on_disk(path), text_field)
+        return lambda: read_column(on_disk(path), text_field)
     return lambda: read_lines(path, text_field)
 
 

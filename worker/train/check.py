@@ -58,11 +58,12 @@ def _check_memory(settings: Sequence[Settings], model: LanguageModel) -> None:
 
 
 def _numbers_in_memory(settings: Sequence[Settings]) -> int:
-    """How many numbers a run holds at a time, about: a window of each hook point, weights and Adam's
-    two moments of every SAE, and what a step takes of the one that takes most."""
+    """How many numbers a run holds at a time, about: a window and a forward's activations of each hook
+    point, weights and Adam's two moments of every SAE, and what a step takes of the one that takes
+    most."""
     first = settings[0]
     d_window = sum({one.hook_name: one.d_in for one in settings}.values())
-    window = first.window_batches * first.batch_tokens * d_window
+    window = (first.window_batches * first.batch_tokens + first.forward_tokens) * d_window
     return window + 3 * sum(map(_weights, settings)) + max(map(step_numbers, settings))
 
 

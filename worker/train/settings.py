@@ -72,7 +72,8 @@ def width(spec: TrainSpec, d_in: int) -> int:
 
 def resolve_each(specs: Sequence[TrainSpec], model: LanguageModel) -> list[Settings]:
     """The settings of SAEs that are trained together, which differ from those alone in nothing but
-    `window_batches`: the windows of all their hook points are in memory at a time."""
+    `window_batches` and `forward_tokens`: what is read at all their hook points is in memory at a
+    time."""
     hooks = {spec.hook_name for spec in specs}
     d_window = sum(model.site(hook).width for hook in hooks)
     return [resolve(spec, model, d_window) for spec in specs]
@@ -84,7 +85,7 @@ def resolve(spec: TrainSpec, model: LanguageModel, d_window: int | None = None) 
     d_in = model.site(spec.hook_name).width
     device = "cuda" if model.device.type == "cuda" else "cpu"
     steps = spec.training_tokens // spec.train_batch_tokens
-    room = WINDOW_BYTES[device] // (4 * (d_window or d_in) * spec.train_batch_tokens)
+    room = WINDOW_BYTES[device] // (4 * (d_window or d_in))
     return Settings(
         architecture=spec.architecture,
         hook_name=spec.hook_name,
@@ -93,8 +94,8 @@ def resolve(spec: TrainSpec, model: LanguageModel, d_window: int | None = None) 
         sparsity=sparsity(spec, width(spec, d_in), steps),
         steps=steps,
         batch_tokens=spec.train_batch_tokens,
-        window_batches=max(1, min(MAX_WINDOW_BATCHES, room, steps)),
-        forward_tokens=FORWARD_TOKENS[device],
+        window_batches=max(1, min(MAX_WINDOW_BATCHES, room // spec.train_batch_tokens, steps)),
+        forward_tokens=min(FORWARD_TOKENS[device], room),
         lr=spec.lr,
         lr_warm_up_steps=_warm_up(min(1_000, steps // 20)),
         lr_decay_steps=steps // 5,
