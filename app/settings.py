@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     model_roots: CommaList = ["."]
     """Folders that jobs may read models, SAEs and text from, besides `data_dir`.
     By default the folder that the process was started in."""
+    hub: bool = False
+    """Whether models, SAEs and datasets may be downloaded from the Hugging Face hub."""
 
     max_texts: int = 64
     """Texts in one activations request."""

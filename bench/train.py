@@ -67,8 +67,8 @@ def main(quick: bool) -> None:
 def compare(case: Case, repeats: int) -> None:
     """Time floor and run in turn, and record the ratio of the medians."""
     settings = resolve(case.spec, case.model)
-    resident = Activations(case.model, case.sequences, settings)
-    kept = [batch.clone() for batch in resident.batches(0, lambda: None)]
+    resident = Activations(case.model, case.sequences, [settings])
+    kept = [batch[HOOK].clone() for batch in resident.batches(0, lambda: None)]
     forward, step, whole = [], [], []
     for _ in range(repeats):
         forward.append(timed(lambda: run_forward(case, settings)))

@@ -36,7 +36,7 @@ def new_folder(final: Path) -> Iterator[Path]:
     scratch, lock = _make_scratch(final)
     try:
         yield scratch
-        for path in [*scratch.iterdir(), scratch]:
+        for path in [*scratch.rglob("*"), scratch]:
             sync(path)
         _rename(scratch, final)
     finally:

@@ -12,6 +12,8 @@ from pydantic import BaseModel
 
 from app.contract.jobs import (
     HELD_OUT,
+    HUB,
+    AlsoTrain,
     Architecture,
     Corpus,
     CorpusBundled,
@@ -37,7 +39,16 @@ def _option(spec: type[BaseModel], name: str, help: str | None = None) -> Any:
 _MODEL = typer.Argument(help="Id of the model.", metavar="MODEL")
 _DETACH = typer.Option(False, "--detach", help="Print the job's id and do not wait for it.")
 _CORPUS = typer.Option(
-    None, help="Text to read: .txt (a document a line) or .jsonl; the bundled text when absent."
+    None,
+    help="Text to read: .txt (a document a line), .jsonl, .parquet or .arrow, a folder of these or "
+    "of a saved dataset, or hub:OWNER/NAME; the bundled text when absent.",
+)
+_DIFFERS = ", ".join(name for name in AlsoTrain.model_fields if name != "sae")
+_ALSO = typer.Option(
+    [],
+    metavar="SAE[,NAME=VALUE]...",
+    help="One more SAE from the same forward of the model; repeat it for more. Its id, then what "
+    f"differs of {_DIFFERS}: --also 2-wide,d_sae=4096 --also 2-relu,architecture=standard",
 )
 
 
@@ -69,13 +80,14 @@ def train(
     lr: float = _option(TrainSpec, "lr", "Learning rate."),
     context_size: int | None = _option(TrainSpec, "context_size"),
     seed: int = _option(TrainSpec, "seed", "Of weights and the order of the text."),
+    also: list[str] = _ALSO,
     corpus: str | None = _CORPUS,
     text_field: str = _option(CorpusFile, "text_field"),
     documents: int = _option(CorpusBundled, "documents", "Documents of the bundled text."),
     text_seed: int = _option(CorpusBundled, "seed", "Seed of the bundled text."),
     detach: bool = _DETACH,
 ) -> None:
-    """Train an SAE on a registered model, and register it."""
+    """Train an SAE on a registered model, or several with --also, and register them."""
     _submit(
         TrainSpec.model_validate(
             {
@@ -92,6 +104,7 @@ def train(
                 "lr": lr,
                 "context_size": context_size,
                 "seed": seed,
+                "also": [_more(text) for text in also],
             }
         ),
         detach,
@@ -162,10 +175,20 @@ def verify(
     _submit(spec, detach, tell_verified)
 
 
+def _more(text: str) -> dict[str, str]:
+    """What `--also` names, by field."""
+    sae, *settings = text.split(",")
+    pairs = [setting.partition("=") for setting in settings]
+    if not all(equals for _, equals, _ in pairs):
+        raise typer.BadParameter(f"{text}: write SAE,NAME=VALUE, with NAME one of {_DIFFERS}.")
+    return {"sae": sae, **{name.replace("-", "_"): value for name, _, value in pairs}}
+
+
 def _corpus(path: str | None, text_field: str, documents: int, seed: int) -> Corpus:
     if path is None:
         return CorpusBundled(documents=documents, seed=seed)
-    return CorpusFile(path=_absolute(path), text_field=text_field)
+    path = path if path.startswith(HUB) else _absolute(path)
+    return CorpusFile(path=path, text_field=text_field)
 
 
 def _absolute(path: str) -> str:

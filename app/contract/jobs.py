@@ -22,13 +22,23 @@ class _Spec(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
+HUB = "hub:"
+"""In front of a dataset's id on the Hugging Face hub."""
+
+
 class CorpusFile(_Spec):
-    """Text of one's own: `.txt` (a document a line) or `.jsonl`."""
+    """Text of one's own, or of the Hugging Face hub."""
 
     path: str = Field(
-        description="A file inside the allowed roots.", examples=["texts/tinystories.jsonl"]
+        description="A file inside the allowed roots: `.txt` (a document a line), `.jsonl`, either "
+        "gzipped or not, `.parquet` or `.arrow`; a folder of these; a folder that "
+        "`datasets.save_to_disk` wrote; or `hub:` and the id of a dataset, of which the split "
+        "`train` is read (with `SAESCOPE_HUB`).",
+        examples=["texts/tinystories.jsonl", "hub:roneneldan/TinyStories"],
     )
-    text_field: str = Field(default="text", description="Field of a JSON line that holds the text.")
+    text_field: str = Field(
+        default="text", description="Field of a JSON line, or column, that holds the text."
+    )
 
 
 class CorpusBundled(_Spec):
@@ -65,8 +75,25 @@ Architecture = Literal[
 ]  # fmt: skip
 
 
+MAX_SAES = 64
+"""SAEs in one job."""
+
+
+class AlsoTrain(_Spec):
+    """One more SAE of a training. What is absent is as the specification says; of `k` and
+    `l1_coefficient` only what its architecture takes."""
+
+    sae: Id = Field(examples=["2-my-wide"], description="Id that this SAE gets.")
+    hook_name: str | None = Field(default=None, description="Another site of the model.")
+    architecture: Architecture | None = None
+    d_sae: int | None = Field(default=None, ge=2, le=WIDTH_MAX)
+    k: int | None = Field(default=None, ge=1, le=WIDTH_MAX)
+    l1_coefficient: float | None = Field(default=None, ge=0)
+    lr: float | None = Field(default=None, gt=0)
+
+
 class TrainSpec(_Spec):
-    """Train an SAE on a registered model."""
+    """Train an SAE on a registered model, or several from one forward of it."""
 
     kind: Literal["train"] = "train"
     model: Id = Field(examples=["storyworld"])
@@ -109,6 +136,14 @@ class TrainSpec(_Spec):
         default=None, ge=2, le=10**7, description="The model's own when absent."
     )
     seed: int = Field(default=0, ge=0, le=SEED_MAX)
+    also: list[AlsoTrain] = Field(
+        default=[],
+        max_length=MAX_SAES - 1,
+        description="More SAEs that learn from the same forward of the model, each as if alone.",
+        examples=[
+            [{"sae": "2-my-wide", "d_sae": 4096}, {"sae": "2-my-relu", "architecture": "standard"}]
+        ],
+    )
 
 
 class PrecomputeSpec(_Spec):
@@ -116,7 +151,7 @@ class PrecomputeSpec(_Spec):
 
     kind: Literal["precompute"] = "precompute"
     model: Id = Field(examples=["storyworld"])
-    saes: list[Id] = Field(min_length=1, max_length=64, examples=[["2-res-topk"]])
+    saes: list[Id] = Field(min_length=1, max_length=MAX_SAES, examples=[["2-res-topk"]])
     corpus: Corpus = Field(default=CorpusBundled())
     context_size: int | None = Field(
         default=None, ge=2, le=10**7, description="The model's own when absent."
@@ -175,7 +210,10 @@ class JobView(BaseModel):
         default=None, description="Tokens or features a second in this phase."
     )
     eta: float | None = Field(default=None, description="Seconds left in this phase.")
-    metrics: dict[str, float] = Field(default_factory=dict)
+    metrics: dict[str, float] = Field(
+        default_factory=dict,
+        description="Of a training so far, by name; `{sae}.{name}` where it trains several SAEs.",
+    )
     error: dict[str, Any] | None = Field(default=None, description="The problem, when failed.")
     result: dict[str, Any] | None = None
     created_at: AwareDatetime

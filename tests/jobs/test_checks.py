@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from app.contract.jobs import (
+    AlsoTrain,
     Corpus,
     CorpusBundled,
     CorpusFile,
@@ -23,6 +24,7 @@ from app.settings import Settings
 from app.store import read
 from app.store.engine import open_shelf
 from app.store.migrate import migrate
+from app.store.write import delete_sae
 from tests.worker.tiny import save_model, save_sae
 from worker.jobs.job import Bench, Job
 from worker.jobs.workflows import KINDS
@@ -113,6 +115,9 @@ def test_models_and_saes_must_be_registered(check: Check, spec: JobSpec) -> None
 
 def test_hook_points_and_widths_must_fit(check: Check, root: Path) -> None:
     _refused(check, _train(hook_name="blocks.9.hook_resid_post"), Invalid, "no hook point blocks.9")
+    away = AlsoTrain(sae="9-b", hook_name="blocks.9.hook_resid_post")
+    _refused(check, _train(also=[away]), Invalid, "^9-b: .* no hook point blocks.9")
+    _refused(check, _train(also=[AlsoTrain(sae="1-b", l1_coefficient=1.0)]), Invalid, "^1-b: topk")
     wide = LoadSpec(model="m", sae="1-x", path=str(root / "wide"))
     _refused(check, wide, Invalid, "d_in 64, but .* is 32 wide")
     elsewhere = LoadSpec(model="m", sae="7-x", path=str(root / "elsewhere"))
@@ -129,6 +134,10 @@ def test_ids_in_use_and_reserved_ids_are_refused(check: Check, root: Path) -> No
     _refused(check, LoadSpec(model="m", sae="1-mlp", path=other), Conflict, "1-mlp is reserved")
     _refused(check, _train(sae="1-mlp"), Conflict, "reserved")
     _refused(check, _train(sae="1-sae"), Conflict, "1-sae of the model m is in use")
+    also = [AlsoTrain(sae="1-b"), AlsoTrain(sae="1-sae")]
+    _refused(check, _train(also=also), Conflict, "1-sae of the model m is in use")
+    _refused(check, _train(also=[AlsoTrain(sae="1-mlp")]), Conflict, "reserved")
+    _refused(check, _train(also=[*also, also[0]]), Invalid, "1-b is given twice")
     _refused(check, _precompute(saes=["1-sae", "1-sae"]), Invalid, "twice")
 
 
@@ -137,6 +146,8 @@ def test_ids_in_use_and_reserved_ids_are_refused(check: Check, root: Path) -> No
     ("empty.txt", Problem, "no text"),
     ("wrong.jsonl", Problem, "line 1: no field `text`"),
     ("nothing.txt", Invalid, "nothing at"),
+    ("model", Problem, "folder model holds no file of text"),
+    ("hub:somebody/something", Forbidden, "set SAESCOPE_HUB=true"),
     ("model/config.json", Problem, "no format that can be read"),
 ])  # fmt: skip
 def test_a_corpus_must_be_readable(
@@ -147,7 +158,7 @@ def test_a_corpus_must_be_readable(
     kind: type[Problem],
     words: str,
 ) -> None:
-    corpus: Corpus = CorpusFile(path=str(root / name))
+    corpus: Corpus = CorpusFile(path=name if name.startswith("hub:") else str(root / name))
     _refused(check, spec(corpus=corpus), kind, words)
 
 
@@ -234,6 +245,10 @@ def test_paths_outside_the_roots_are_refused(check: Check, root: Path, tmp_path:
         _refused(check, LoadSpec(model="o", path=str(path)), Forbidden, "outside the folders")
     corpus = CorpusFile(path=str(tmp_path / "secret.txt"))
     _refused(check, _train(corpus=corpus), Forbidden, "outside")
+    (tmp_path / "secret.txt").write_text("secret")
+    (root / "texts").mkdir()
+    (root / "texts" / "a.txt").symlink_to(tmp_path / "secret.txt")
+    _refused(check, _train(corpus=CorpusFile(path=str(root / "texts"))), Forbidden, "outside")
 
 
 @pytest.mark.parametrize("path", ["~nobodyxyz/x", "a\0b", "circle/x"])
@@ -256,6 +271,26 @@ def test_a_name_that_is_too_long_names_nothing(check: Check, root: Path) -> None
 def test_only_what_is_bundled_is_bundled(check: Check, path: str) -> None:
     _refused(check, LoadSpec(model="m", sae="1-b", path=path), Invalid, "is not a bundled SAE")
     _refused(check, LoadSpec(model="b", path=path), Invalid, "is not bundled")
+
+
+def test_a_crash_between_two_registrations_goes_on(bench: Bench) -> None:
+    """The same job may register what it has trained; another job may not take the id."""
+    spec = _train(sae="1-one", also=[AlsoTrain(sae="1-two", d_sae=32)], training_tokens=2_048,
+                  d_sae=64, k=4, train_batch_tokens=512, corpus=CorpusBundled(documents=60))  # fmt: skip
+    job = Job("several", spec, bench, silent)
+    check, train = KINDS["train"]
+    check(job)
+    whole = train(job)
+    assert [one["sae"] for one in (whole, *whole["also"])] == ["1-one", "1-two"]
+    delete_sae(bench.shelf, "m", "1-two")
+    check(job)
+    assert train(job) == whole
+    for sae, result in (("1-one", whole), ("1-two", whole["also"][0])):
+        record = read.sae(bench.shelf, "m", sae)
+        assert record.fingerprint == result["fingerprint"]
+        assert record.evaluation == result["evaluation"]
+    with pytest.raises(Conflict, match="1-one of the model m is in use"):
+        check(Job("other", spec, bench, silent))
 
 
 def test_only_data_is_copied(bench: Bench, root: Path) -> None:

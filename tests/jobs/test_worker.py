@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+from app.api.curve import curves_of
 from app.contract.jobs import CorpusBundled, LoadSpec, PrecomputeSpec, TrainSpec
 from app.store import read
 from app.store.tables import features, runs
@@ -78,9 +79,10 @@ def test_an_unexpected_error_is_a_short_sentence_and_the_log_has_the_rest(place:
 
 @on_sqlite
 def test_training_goes_on_after_a_kill_and_ends_in_the_same_bytes(place: Place) -> None:
-    whole = place.run(_train("1-whole"))
+    relu = {"architecture": "standard", "hook_name": "blocks.0.hook_resid_post"}
+    whole = place.run(_train("1-whole", also=[{"sae": "0-whole", **relu}]))
     assert whole.state == "done", whole.error
-    killed = place.jobs.submit(_train("1-killed")).id
+    killed = place.jobs.submit(_train("1-killed", also=[{"sae": "0-killed", **relu}])).id
     steps = place.settings.data_dir / "checkpoints" / killed / "steps"
     place.wait(killed, lambda view: view.progress > 0.3 and any(steps.glob("*")))
     place.kill_worker()
@@ -94,6 +96,12 @@ def test_training_goes_on_after_a_kill_and_ends_in_the_same_bytes(place: Place) 
     assert done.result and whole.result
     assert done.result["fingerprint"] == whole.result["fingerprint"]
     assert done.result["evaluation"] == whole.result["evaluation"]
+    assert list(curves_of(done)) == ["1-killed", "0-killed"]
+    [also], [expected] = done.result["also"], whole.result["also"]
+    assert (also.pop("sae"), expected.pop("sae")) == ("0-killed", "0-whole")
+    assert also == expected and also["fingerprint"] != done.result["fingerprint"]
+    assert read.sae(place.shelf, "m", "0-killed").hook_name == "blocks.0.hook_resid_post"
+    assert {"1-killed.loss", "0-killed.loss"} <= set(done.metrics)
     assert not steps.parent.exists()
 
 

@@ -20,9 +20,9 @@ from worker.train.run import train
 ROOT = Path(__file__).parents[2]
 
 
-def start(planted: Planted, folder: Path, architecture: str) -> subprocess.Popen[str]:
+def start(planted: Planted, folder: Path, saes: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.train.killed", planted.model.path, folder, architecture],
+        [sys.executable, "-m", "tests.train.killed", planted.model.path, folder, saes],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -30,9 +30,9 @@ def start(planted: Planted, folder: Path, architecture: str) -> subprocess.Popen
     )
 
 
-def kill_after(planted: Planted, folder: Path, architecture: str, reports: int) -> int:
+def kill_after(planted: Planted, folder: Path, saes: str, reports: int) -> int:
     """kill -9 once so many reports were heard; the tokens of the last one."""
-    process = start(planted, folder, architecture)
+    process = start(planted, folder, saes)
     assert process.stdout is not None
     lines = [process.stdout.readline() for _ in range(reports)]
     process.kill()
@@ -41,27 +41,28 @@ def kill_after(planted: Planted, folder: Path, architecture: str, reports: int) 
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("architecture", ["topk", "standard"])
-def test_killed_twice_equals_uninterrupted(
-    planted: Planted, tmp_path: Path, architecture: str
-) -> None:
-    moments = random.Random(architecture)
-    whole = start(planted, tmp_path / "whole", architecture)
-    first = kill_after(planted, tmp_path / "killed", architecture, moments.randrange(20, 45))
+@pytest.mark.parametrize("saes", ["one", "several"])
+def test_killed_twice_equals_uninterrupted(planted: Planted, tmp_path: Path, saes: str) -> None:
+    moments = random.Random(saes)
+    whole = start(planted, tmp_path / "whole", saes)
+    first = kill_after(planted, tmp_path / "killed", saes, moments.randrange(20, 45))
     saved = sorted((tmp_path / "killed" / "checkpoints").glob("step-*"))
     assert saved, "the run was killed before its first checkpoint"
-    second = kill_after(planted, tmp_path / "killed", architecture, moments.randrange(10, 25))
+    second = kill_after(planted, tmp_path / "killed", saes, moments.randrange(10, 25))
     assert second >= first - 256 * 30 and second > 0
-    last = start(planted, tmp_path / "killed", architecture)
+    last = start(planted, tmp_path / "killed", saes)
     heard, _ = last.communicate()
     whole.communicate()
     assert (last.returncode, whole.returncode) == (0, 0)
     assert int(heard.splitlines()[0].split()[1]) > 0, "the last process began at the beginning"
-    assert contents(tmp_path / "killed" / "sae") == contents(tmp_path / "whole" / "sae")
+    killed, uninterrupted = tmp_path / "killed" / "saes", tmp_path / "whole" / "saes"
+    assert len(list(killed.iterdir())) == (2 if saes == "several" else 1)
+    assert contents(killed) == contents(uninterrupted)
 
 
 class Stop:
@@ -136,14 +137,14 @@ def test_what_a_killed_save_left_is_thrown_away(planted: Planted, tmp_path: Path
 
 
 def damage(checkpoint: Path, how: str) -> None:
-    weights = checkpoint / "sae_weights.safetensors"
+    weights = checkpoint / "0" / "sae_weights.safetensors"
     content = weights.read_bytes()
     if how == "truncated":
         weights.write_bytes(content[: len(content) // 2])
     elif how == "one bit flipped":
         weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     elif how == "a file missing":
-        (checkpoint / "trainer_state.pt").unlink()
+        (checkpoint / "0" / "trainer_state.pt").unlink()
     else:
         (checkpoint / "digests.json").write_text("{")
 

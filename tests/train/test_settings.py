@@ -3,7 +3,7 @@
 import pytest
 
 from tests.train.planted import Planted, spec
-from worker.train.settings import resolve
+from worker.train.settings import WINDOW_BYTES, resolve, resolve_each
 
 
 @pytest.mark.parametrize("steps", [1, 2, 19, 40, 1_000, 1_000_000])
@@ -38,3 +38,16 @@ def test_narrow_matryoshka_levels_differ(planted: Planted) -> None:
 
 def test_tokens_that_fill_no_batch_are_left_out(planted: Planted) -> None:
     assert resolve(spec(training_tokens=1_000), planted.model).tokens == 3 * 256
+
+
+def test_windows_and_forwards_of_many_hook_points_fit_into_memory(planted: Planted) -> None:
+    names = list(planted.model.sites)
+    each_site = [spec(sae=name, hook_name=name, train_batch_tokens=2_048) for name in names]
+    few = resolve_each(each_site[:1], planted.model)[0]
+    assert few == resolve(each_site[0], planted.model)
+    wide = 2**12
+    many = resolve(each_site[0], planted.model, d_window=wide * len(names))
+    assert many.window_batches * 2_048 * 4 * wide * len(names) <= WINDOW_BYTES["cpu"]
+    assert many.forward_tokens * 4 * wide * len(names) <= WINDOW_BYTES["cpu"]
+    together = resolve_each(each_site, planted.model)
+    assert len({(one.window_batches, one.forward_tokens) for one in together}) == 1

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import Problem
-from worker.text import read_texts
+from worker.text.read import read_texts
 
 
 def write(path: Path, content: str | bytes) -> Path:

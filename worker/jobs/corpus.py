@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from app.contract.jobs import Corpus, CorpusBundled
+from app.contract.jobs import HUB, Corpus, CorpusBundled
+from app.errors import Forbidden
 from app.settings import Settings
 from worker.demo.generator import CORPUS_START, documents
 from worker.jobs.job import Job
-from worker.jobs.paths import allowed_path
+from worker.jobs.paths import allowed_path, check_inside
 from worker.models import LanguageModel
-from worker.text import read_texts
+from worker.text.read import read_hub_texts, read_texts
 from worker.tokens import (
     Sequences,
     begins_with_bos,
@@ -89,7 +90,17 @@ def source_of(corpus: Corpus) -> str:
 def _texts(settings: Settings, corpus: Corpus) -> Any:
     if isinstance(corpus, CorpusBundled):
         return _Bundled(corpus)
-    return read_texts(allowed_path(settings, corpus.path), corpus.text_field)
+    if corpus.path.startswith(HUB):
+        if not settings.hub:
+            raise Forbidden(
+                f"{corpus.path} would be downloaded, which is not allowed here; set SAESCOPE_HUB=true "
+                "and start again, or give a file.",
+                path=corpus.path,
+            )
+        return read_hub_texts(corpus.path.removeprefix(HUB), corpus.text_field)
+    path = allowed_path(settings, corpus.path)
+    check_inside(settings, path)
+    return read_texts(path, corpus.text_field)
 
 
 def _noted(note: Path, prepend_bos: bool) -> str:

@@ -16,7 +16,7 @@ from sae_lens.training.sae_trainer import SAETrainer
 from safetensors.torch import save_file
 
 from worker.durable import write_folder
-from worker.train.checkpoint import Curve
+from worker.train.member import Curve
 
 SUMMARY = "saescope.json"
 CURVE = "curve.json"

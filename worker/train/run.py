@@ -1,27 +1,28 @@
-"""A training run from specification to SAE folder.
+"""A training run from specification to SAE folders.
 
-1. Refuse what cannot work; work out the settings.
-2. Build the trainer; put the last checkpoint into it, or estimate the activation scale.
-3. Step over the stream of activations; report, keep metrics, write a checkpoint now and then.
-4. Set a threshold where one is needed, fold the scales into the weights, evaluate on held-out text,
-   write the folder.
+1. Refuse what cannot work; work out the settings of each SAE.
+2. Build a trainer for each; put the last checkpoint into them, or estimate the activation scales.
+3. Step all of them over one stream of activations; report, keep metrics, write a checkpoint now and
+   then.
+4. For each set a threshold where one is needed, fold the scales into the weights, evaluate on
+   held-out text, write the folder.
 
 Killed anywhere and called again with the same arguments, it ends in the same bytes (on CPU with
-the same number of threads).
+the same number of threads). An SAE that is trained beside others ends in the same bytes as alone,
+when the windows are of the same size.
 """
 
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from sae_lens.training.sae_trainer import SAETrainer
 
-from app.contract.jobs import CorpusFile, TrainSpec
+from app.contract.jobs import HUB, CorpusFile, TrainSpec
 from app.errors import Conflict
 from worker.evaluate import evaluate
 from worker.models import LanguageModel
@@ -29,11 +30,13 @@ from worker.progress import Progress, silent
 from worker.saes import load_sae
 from worker.tokens import Sequences, corpus_fingerprint
 from worker.train.check import check
-from worker.train.checkpoint import Curve, restore, save
+from worker.train.checkpoint import restore, save
 from worker.train.export import export, provenance_of
-from worker.train.settings import Settings, resolve
+from worker.train.member import Member
+from worker.train.settings import Settings, resolve_each
+from worker.train.several import each, naming
 from worker.train.stream import Activations
-from worker.train.trainer import build, fold, metrics, set_scale, set_threshold
+from worker.train.trainer import fold, set_scale, set_threshold
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -48,26 +51,55 @@ def train(
     progress: Progress = silent,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Path:
-    """Train an SAE on a model's activations over `sequences`, or go on where it stopped.
+    """Train the only SAE of a specification, as `train_all`; returns `out_dir`."""
+    train_all(
+        spec,
+        model,
+        sequences,
+        checkpoint_dir=checkpoint_dir,
+        out_dirs=[out_dir],
+        progress=progress,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    return out_dir
 
-    `checkpoint_dir` belongs to this run alone and is removed at the end. `out_dir` appears whole
-    at the end. `progress` is called after every step and forward; when it raises `Cancelled` the
-    checkpoints stay. Returns `out_dir`.
+
+def train_all(
+    spec: TrainSpec,
+    model: LanguageModel,
+    sequences: Sequences,
+    *,
+    checkpoint_dir: Path,
+    out_dirs: Sequence[Path],
+    progress: Progress = silent,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> None:
+    """Train SAEs on a model's activations over `sequences`, or go on where it stopped.
+
+    `checkpoint_dir` belongs to this run alone and is removed at the end. Each of `out_dirs`, one for
+    each SAE of `spec` in its order, appears whole at the end. `progress` is called after every step
+    and forward; when it raises `Cancelled` the checkpoints stay.
 
     Raises:
         Invalid: settings that cannot work, too little text, or a run that diverged.
-        Conflict: `out_dir` or `checkpoint_dir` holds another run.
+        Conflict: one of `out_dirs` or `checkpoint_dir` holds another run.
     """
     check(spec, model)
-    settings = resolve(spec, model)
-    provenance = _provenance(spec, settings, model, sequences)
-    if not _finished(out_dir, provenance):
-        with _own_random_numbers(settings.seed, model.device):
-            run = _Run(settings, model, sequences, provenance, checkpoint_dir, progress)
+    specs = each(spec)
+    settings = resolve_each(specs, model)
+    provenances = _provenances(spec, settings, model, sequences)
+    finished = [_finished(*pair) for pair in zip(out_dirs, provenances, strict=True)]
+    if not all(finished):
+        # torch's global generators are afterwards as they were before.
+        with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
+            members = [
+                Member(one.sae, its, provenance, model.id, model.device)
+                for one, its, provenance in zip(specs, settings, provenances, strict=True)
+            ]
+            run = _Run(members, model, sequences, checkpoint_dir, progress)
             run.steps(checkpoint_seconds)
-            run.finish(out_dir)
+            run.finish(out_dirs)
     shutil.rmtree(checkpoint_dir, ignore_errors=True)
-    return out_dir
 
 
 class _Run:
@@ -75,86 +107,119 @@ class _Run:
 
     def __init__(
         self,
-        settings: Settings,
+        members: Sequence[Member],
         model: LanguageModel,
         sequences: Sequences,
-        provenance: dict[str, Any],
         checkpoint_dir: Path,
         progress: Progress,
     ) -> None:
-        self._settings, self._model, self._sequences = settings, model, sequences
-        self._provenance, self._checkpoints = provenance, checkpoint_dir
+        restore(checkpoint_dir, members)
+        self._members, self._model, self._checkpoints = members, model, checkpoint_dir
+        self._settings = members[0].settings
+        self._activations = Activations(model, sequences, [one.settings for one in members])
         self._progress = progress
-        self._trainer: SAETrainer = build(settings, model.id, model.device)
-        self._curve: Curve = restore(checkpoint_dir, self._trainer, provenance)
-        self._activations = Activations(model, sequences, settings)
-        self._metrics: dict[str, float] = {}
-        self._started, self._from = time.monotonic(), self._trainer.n_training_samples
+        self._started, self._from = time.monotonic(), self._done
 
     def steps(self, checkpoint_seconds: float) -> None:
         """Train to the end."""
         saved = time.monotonic()
         with _matmul_precision(self._settings.matmul_precision):
-            if self._trainer.activation_scaler.scaling_factor is None:
-                set_scale(self._trainer, self._activations.window(0, self._report))
-            for batch in self._activations.batches(self._trainer.n_training_steps, self._report):
-                self._step(batch)
+            self._set_scales()
+            for batch in self._activations.batches(self._members[0].done, self._report):
+                for member in self._members:
+                    with self._naming(member):
+                        member.step(batch[member.settings.hook_name])
                 if time.monotonic() - saved > checkpoint_seconds:
-                    self._save()
+                    save(self._checkpoints, self._members)
                     saved = time.monotonic()
                 self._report()
-        self._save()
+        save(self._checkpoints, self._members)
 
-    def finish(self, out_dir: Path) -> None:
-        """Evaluate and write the result."""
-        last = self._settings.windows - 1
-        set_threshold(self._trainer, lambda: self._activations.window(last, self._report))
-        fold(self._trainer)
-        export(self._trainer, self._curve, self._provenance, self._evaluate, out_dir)
+    def finish(self, out_dirs: Sequence[Path]) -> None:
+        """Evaluate and write what is not yet written."""
+        for number, (member, out_dir) in enumerate(zip(self._members, out_dirs, strict=True)):
+            if not out_dir.exists():
+                with self._naming(member):
+                    self._finish(member, number, out_dir)
 
-    def _step(self, batch: torch.Tensor) -> None:
-        trainer = self._trainer
-        trainer.maybe_reset_sparsity()
-        output = trainer.step(batch)
-        trainer.n_training_steps += 1
-        done = trainer.n_training_steps
-        if done % self._settings.log_every == 0 or done == self._settings.steps:
-            self._metrics = metrics(trainer, output)
-            self._curve.add(trainer.n_training_samples, self._metrics)
+    def _finish(self, member: Member, number: int, out_dir: Path) -> None:
+        last, hook = self._settings.windows - 1, member.settings.hook_name
+        set_threshold(member.trainer, lambda: self._activations.window(last, self._report)[hook])
+        fold(member.trainer)
 
-    def _save(self) -> None:
-        save(self._checkpoints, self._trainer, self._provenance, self._curve)
+        def measure(folder: Path) -> dict[str, float | None]:
+            dictionary = load_sae("trained", folder, device=self._model.device, model=self._model)
+            progress = _part(self._progress, number, len(self._members))
+            return evaluate(self._model, dictionary, self._activations.held_out, progress=progress)
+
+        export(member.trainer, member.curve, member.provenance, measure, out_dir)
+
+    def _set_scales(self) -> None:
+        for member in self._members:
+            if member.trainer.activation_scaler.scaling_factor is None:
+                window = self._activations.window(0, self._report)
+                with self._naming(member):
+                    set_scale(member.trainer, window[member.settings.hook_name])
 
     def _report(self) -> None:
-        done = self._trainer.n_training_samples
-        rate = (done - self._from) / max(time.monotonic() - self._started, 1e-9)
+        rate = (self._done - self._from) / max(time.monotonic() - self._started, 1e-9)
         total = float(self._settings.tokens)
-        self._progress("train", float(done), total, rate or None, self._metrics or None)
+        self._progress("train", float(self._done), total, rate or None, self._metrics() or None)
 
-    def _evaluate(self, folder: Path) -> dict[str, float | None]:
-        dictionary = load_sae("trained", folder, device=self._model.device, model=self._model)
-        held_out = self._activations.held_out
-        return evaluate(self._model, dictionary, held_out, progress=self._progress)
+    @property
+    def _done(self) -> int:
+        """Tokens that all SAEs have learned from."""
+        return self._members[-1].trainer.n_training_samples
+
+    def _metrics(self) -> dict[str, float]:
+        if len(self._members) == 1:
+            return self._members[0].metrics
+        return {
+            f"{member.sae_id}.{name}": value
+            for member in self._members
+            for name, value in member.metrics.items()
+        }
+
+    def _naming(self, member: Member) -> AbstractContextManager[None]:
+        return naming(member.sae_id, len(self._members))
 
 
-def _provenance(
-    spec: TrainSpec, settings: Settings, model: LanguageModel, sequences: Sequences
-) -> dict[str, Any]:
-    """All that the result depends on. File names only: paths say nothing elsewhere."""
+def _part(progress: Progress, number: int, count: int) -> Progress:
+    """Reports of one of `count` equal parts as progress of the whole."""
+
+    def report(
+        phase: str,
+        done: float,
+        total: float,
+        rate: float | None = None,
+        metrics: dict[str, float] | None = None,
+    ) -> None:
+        progress(phase, number * total + done, count * total, rate, metrics)
+
+    return report
+
+
+def _provenances(
+    spec: TrainSpec, settings: Sequence[Settings], model: LanguageModel, sequences: Sequences
+) -> list[dict[str, Any]]:
+    """All that each SAE depends on. File names only: paths say nothing elsewhere."""
     corpus = spec.corpus.model_dump()
-    if isinstance(spec.corpus, CorpusFile):
+    if isinstance(spec.corpus, CorpusFile) and not spec.corpus.path.startswith(HUB):
         corpus["path"] = Path(spec.corpus.path).name
-    return {
-        "model": model.id,
-        "model_fingerprint": model.fingerprint,
-        "corpus": corpus,
-        "corpus_fingerprint": corpus_fingerprint(
-            sequences, settings.context_size, settings.prepend_bos
-        ),
-        "settings": asdict(settings),
-        "steps": settings.steps,
-        "tokens": settings.tokens,
-    }
+    first = settings[0]
+    tokens = corpus_fingerprint(sequences, first.context_size, first.prepend_bos)
+    return [
+        {
+            "model": model.id,
+            "model_fingerprint": model.fingerprint,
+            "corpus": corpus,
+            "corpus_fingerprint": tokens,
+            "settings": asdict(its),
+            "steps": its.steps,
+            "tokens": its.tokens,
+        }
+        for its in settings
+    ]
 
 
 def _finished(out_dir: Path, provenance: dict[str, Any]) -> bool:
@@ -163,14 +228,6 @@ def _finished(out_dir: Path, provenance: dict[str, Any]) -> bool:
     if provenance_of(out_dir) == provenance:
         return True
     raise Conflict(f"{out_dir.name} is already there and holds something else; choose a new name.")
-
-
-@contextmanager
-def _own_random_numbers(seed: int, device: torch.device) -> Iterator[None]:
-    """torch's global generators begin at `seed` and are put back afterwards."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
 
 
 @contextmanager

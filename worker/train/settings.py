@@ -5,6 +5,7 @@ Schedules scale with the length of the run (S steps in all): the learning rate w
 feature counts as dead after S/10 steps (at most 10 M tokens) without firing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,12 +70,22 @@ def width(spec: TrainSpec, d_in: int) -> int:
     return spec.d_sae or EXPANSION * d_in
 
 
-def resolve(spec: TrainSpec, model: LanguageModel) -> Settings:
-    """The settings of a specification that `check` has passed."""
+def resolve_each(specs: Sequence[TrainSpec], model: LanguageModel) -> list[Settings]:
+    """The settings of SAEs that are trained together, which differ from those alone in nothing but
+    `window_batches` and `forward_tokens`: what is read at all their hook points is in memory at a
+    time."""
+    hooks = {spec.hook_name for spec in specs}
+    d_window = sum(model.site(hook).width for hook in hooks)
+    return [resolve(spec, model, d_window) for spec in specs]
+
+
+def resolve(spec: TrainSpec, model: LanguageModel, d_window: int | None = None) -> Settings:
+    """The settings of a specification that `check` has passed. `d_window` is how many numbers the
+    windows hold of each token, d_in when absent."""
     d_in = model.site(spec.hook_name).width
     device = "cuda" if model.device.type == "cuda" else "cpu"
     steps = spec.training_tokens // spec.train_batch_tokens
-    room = WINDOW_BYTES[device] // (4 * d_in * spec.train_batch_tokens)
+    room = WINDOW_BYTES[device] // (4 * (d_window or d_in))
     return Settings(
         architecture=spec.architecture,
         hook_name=spec.hook_name,
@@ -83,8 +94,8 @@ def resolve(spec: TrainSpec, model: LanguageModel) -> Settings:
         sparsity=sparsity(spec, width(spec, d_in), steps),
         steps=steps,
         batch_tokens=spec.train_batch_tokens,
-        window_batches=max(1, min(MAX_WINDOW_BATCHES, room, steps)),
-        forward_tokens=FORWARD_TOKENS[device],
+        window_batches=max(1, min(MAX_WINDOW_BATCHES, room // spec.train_batch_tokens, steps)),
+        forward_tokens=min(FORWARD_TOKENS[device], room),
         lr=spec.lr,
         lr_warm_up_steps=_warm_up(min(1_000, steps // 20)),
         lr_decay_steps=steps // 5,

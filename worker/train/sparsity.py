@@ -13,7 +13,7 @@ how many features are active at a token, for all others:
 
 from typing import Any
 
-from app.contract.jobs import TrainSpec
+from app.contract.jobs import Architecture, TrainSpec
 from app.errors import Invalid
 
 K = 16
@@ -48,13 +48,18 @@ def sparsity(spec: TrainSpec, d_sae: int, steps: int) -> dict[str, Any]:
             return {"max_iterations": k, "residual_threshold": 0.0, "decoder_init_norm": 1.0}
 
 
+def unused_number(architecture: Architecture) -> str:
+    """Which of `k` and `l1_coefficient` an architecture has no use for."""
+    return "k" if architecture in L1_ARCHITECTURES else "l1_coefficient"
+
+
 def check_sparsity(spec: TrainSpec, d_sae: int) -> None:
     """Raise `Invalid` for a number that the architecture has no use for, or that cannot be."""
-    weighs = spec.architecture in L1_ARCHITECTURES
-    unused, instead = ("k", "l1_coefficient") if weighs else ("l1_coefficient", "k")
+    unused = unused_number(spec.architecture)
     if getattr(spec, unused) is not None:
+        instead = "l1_coefficient" if unused == "k" else "k"
         raise Invalid(f"{spec.architecture} takes no {unused}; set {instead} instead.")
-    if not weighs and (spec.k or K) > d_sae:
+    if unused != "k" and (spec.k or K) > d_sae:
         raise Invalid(
             f"k is {spec.k or K} but the SAE has only {d_sae} features; choose k well below d_sae."
         )
