@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import torch
 from sae_lens import SAE
 
+from bench.models import HOOK
 from bench.shape import ACTIVE
-from bench.train import HOOK
 from worker.activations import capture
 from worker.models import LanguageModel
 from worker.precompute.plan import plan_shards, position_bits

@@ -15,9 +15,9 @@ import torch
 
 from app.store.migrate import migrate
 from app.store.write import finish_run, put_features
+from bench.models import make_model
 from bench.report import promise
 from bench.shape import make_sae, make_sequences
-from bench.train import make_model
 from tests.precompute.shelved import begin_runs, open_for
 from worker.models import load_model
 from worker.precompute.forecast import spill_bytes

@@ -34,9 +34,9 @@ from app.store.records import FeatureBatch
 from bench.committed import DATABASES, Database, empty_databases, postgres
 from bench.floor import Floor
 from bench.memory import compare_memory, spelt
+from bench.models import make_model
 from bench.report import promise, report
 from bench.shape import make_sae, make_sequences
-from bench.train import make_model
 from worker.models import LanguageModel
 from worker.precompute.run import precompute
 from worker.precompute.settings import Settings

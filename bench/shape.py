@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from sae_lens import SAE
 
-from bench.train import CONTEXT, HOOK, VOCABULARY
+from bench.models import CONTEXT, HOOK, VOCABULARY
 from worker.activations import capture
 from worker.models import LanguageModel
 from worker.tokens import Sequences

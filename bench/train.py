@@ -1,38 +1,51 @@
-"""`training over floor`: a whole training run against the work that no run can do without.
+"""Training: a whole run against the work that no run can do without, and against SAELens' runner.
 
-Floor: the truncated forward over the training sequences, then SAETrainer.step on batches that are
-already in memory, mixed, in order. Ours: `train` from the call to the start of its evaluation, so
-with mixing, metrics, progress and a checkpoint. Medians of interleaved repeats.
+- floor: `training over floor`. Floor: the truncated forward over the training sequences, then
+  SAETrainer.step on batches that are already in memory, mixed, in order. Ours: `train` from the call to
+  the start of its evaluation, so with mixing, metrics, progress and a checkpoint. Beside it a plain
+  PyTorch step in the place of SAETrainer's, and SAELens' own runner on the same tokens at the same
+  settings (`bench.runner`), with what both SAEs are worth on the text that was held out.
+- step: the step in bfloat16 and compiled (`bench.step`).
 
-    python -m bench.train [--quick]
+    python -m bench.train [--quick] [floor] [step]
+
+Medians of interleaved repeats. A quick run has a few steps, in which the runner's buffer and the starts
+of everything weigh more: it shows that the bench works, not whether the promises hold.
 """
 
+import argparse
+import shutil
 import statistics
-import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, models
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from rich.console import Console
+from rich.table import Table
 
 from app.contract.jobs import TrainSpec
+from bench.models import CONTEXT, HOOK, VOCABULARY, make_model
 from bench.report import promise, report
+from bench.runner import packed, quality, split, train_by_saelens
+from bench.step import PlainSteps, Steps, compare_steps
 from worker.activations import capture
-from worker.models import LanguageModel, load_model
+from worker.models import LanguageModel
 from worker.tokens import Sequences, batches
-from worker.train.order import HELD_OUT_SHARE, hold_out, take
+from worker.train.order import HELD_OUT_SHARE
 from worker.train.run import train
 from worker.train.settings import Settings, resolve
 from worker.train.stream import Activations
-from worker.train.trainer import build, set_scale
 
-HOOK = "blocks.2.hook_resid_post"
-VOCABULARY, CONTEXT, D_MODEL = 5_000, 128, 256
+PARTS = ("floor", "step")
+ARCHITECTURES = {
+    "topk": {"architecture": "topk", "k": 32},
+    "standard": {"architecture": "standard"},
+}
 
 
 @dataclass(frozen=True)
@@ -46,76 +59,101 @@ class Case:
     folder: Path
 
 
-def main(quick: bool) -> None:
-    tokens = 2**15 if quick else 2**18
+def main(quick: bool, parts: list[str]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         model = make_model(folder / "model")
-        sequences = make_sequences(tokens)
-        for name, options in {
-            "topk 2k": {"architecture": "topk", "k": 32},
-            "standard 2k": {"architecture": "standard"},
-        }.items():
-            spec = TrainSpec.model_validate({
-                "model": "bench", "sae": "2-bench", "hook_name": HOOK, "d_sae": 2_048,
-                "training_tokens": tokens, "train_batch_tokens": 4_096, **options,
-            })  # fmt: skip
-            compare(Case(name, spec, model, sequences, folder), repeats=3 if quick else 5)
+        if "floor" in parts:
+            for name in ARCHITECTURES:
+                case = make_case(name, 2_048, 4_096, 8 if quick else 64, model, folder)
+                compare(case, repeats=1 if quick else 5)
+        if "step" in parts:
+            for width in (1_024,) if quick else (4_096, 16_384):
+                for name in ARCHITECTURES:
+                    case = make_case(name, width, 512, 4 if quick else 24, model, folder)
+                    settings = resolve(case.spec, model)
+                    compare_steps(
+                        name, settings, model, resident(case, settings), 1 if quick else 3
+                    )
     report()
 
 
+def make_case(
+    name: str, width: int, batch: int, steps: int, model: LanguageModel, folder: Path
+) -> Case:
+    spec = TrainSpec.model_validate({
+        "model": "bench", "sae": "2-bench", "hook_name": HOOK, "d_sae": width,
+        "training_tokens": steps * batch, "train_batch_tokens": batch, **ARCHITECTURES[name],
+    })  # fmt: skip
+    return Case(f"{name} {width // 1_024}k", spec, model, make_sequences(steps * batch), folder)
+
+
+def resident(case: Case, settings: Settings) -> list[torch.Tensor]:
+    """All batches of the run, in memory."""
+    stream = Activations(case.model, case.sequences, [settings])
+    return [batch[HOOK].clone() for batch in stream.batches(0, lambda: None)]
+
+
 def compare(case: Case, repeats: int) -> None:
-    """Time floor and run in turn, and record the ratio of the medians."""
-    settings = resolve(case.spec, case.model)
-    resident = Activations(case.model, case.sequences, [settings])
-    kept = [batch[HOOK].clone() for batch in resident.batches(0, lambda: None)]
-    forward, step, whole = [], [], []
+    """Time floor, our run and the runner's in turn, and record the ratios of the medians."""
+    settings, model = resolve(case.spec, case.model), case.model
+    kept = resident(case, settings)
+    training, held_out = split(model, case.sequences)
+    rows = packed(training, CONTEXT, model.bos_id)
+    folders = {name: case.folder / f"{case.name} {name}" for name in ("ours", "SAELens' runner")}
+    taken: dict[str, list[float]] = defaultdict(list)
     for _ in range(repeats):
-        forward.append(timed(lambda: run_forward(case, settings)))
-        step.append(timed(lambda: run_steps(case, settings, kept)))
-        whole.append(run_training(case))
-    floor = [f + s for f, s in zip(forward, step, strict=True)]
-    ratio = statistics.median(whole) / statistics.median(floor)
-    seconds = {"forward": forward, "step": step, "floor": floor, "train": whole}
-    medians = {key: round(statistics.median(value), 2) for key, value in seconds.items()}
-    print(f"{case.name}: {settings.tokens:,} tokens, seconds {medians}", flush=True)
-    promise("training over floor", case.name, ratio, "<= 1.15")
+        taken["forward"].append(timed(lambda: run_forward(model, training, settings)))
+        taken["step"].append(timed(lambda: Steps(settings, model, kept[0]).run(kept)))
+        taken["plain step"].append(timed(lambda: PlainSteps(settings, kept[0]).run(kept)))
+        taken["ours"].append(run_training(case, folders["ours"]))
+        taken["SAELens' runner"].append(
+            train_by_saelens(settings, model, rows, folders["SAELens' runner"])
+        )
+    seconds = {name: statistics.median(values) for name, values in taken.items()}
+    for name, step in (("floor", "step"), ("forward and plain step", "plain step")):
+        floors = [sum(both) for both in zip(taken["forward"], taken[step], strict=True)]
+        seconds[name] = statistics.median(floors)
+    judged = {name: quality(model, folder, held_out) for name, folder in folders.items()}
+    show(f"{case.name}, {settings.tokens:,} tokens", seconds, judged)
+    promise("training over floor", case.name, seconds["ours"] / seconds["floor"], "<= 1.15")
+    runner = seconds["ours"] / seconds["SAELens' runner"]
+    promise("training over SAELens' runner", case.name, runner, "<= 1")
 
 
-def run_forward(case: Case, settings: Settings) -> None:
+def show(title: str, seconds: dict[str, float], judged: dict[str, dict[str, float]]) -> None:
+    """What was timed, as a ratio to ours, and what the SAEs are worth."""
+    measures = list(judged["ours"])
+    table = Table("what", "seconds", "ours over it", *measures, title=title)
+    for name, value in sorted(seconds.items(), key=lambda item: item[1]):
+        worth = [f"{judged[name][measure]:.4f}" for measure in measures if name in judged]
+        table.add_row(name, f"{value:.2f}", f"{seconds['ours'] / value:.2f}", *worth)
+    Console(width=120).print(table)
+
+
+def run_forward(model: LanguageModel, training: Sequences, settings: Settings) -> None:
     """The truncated forward over what is trained on."""
-    rows, _ = hold_out(np.diff(case.sequences.offsets) - 1)
-    for batch in batches(take(case.sequences, rows), settings.forward_tokens):
-        capture(case.model, batch.ids, [HOOK])
+    for batch in batches(training, settings.forward_tokens):
+        capture(model, batch.ids, [HOOK])
 
 
-def run_steps(case: Case, settings: Settings, kept: list[torch.Tensor]) -> None:
-    """SAELens' step on resident batches."""
-    torch.manual_seed(settings.seed)
-    trainer = build(settings, case.model.id, case.model.device)
-    set_scale(trainer, kept[0])
-    for batch in kept:
-        trainer.step(batch)
-        trainer.n_training_steps += 1
-
-
-def run_training(case: Case) -> float:
-    """Seconds of a training run up to its evaluation."""
+def run_training(case: Case, folder: Path) -> float:
+    """Seconds of a training run up to its evaluation; the SAE is in `folder` afterwards."""
     start, end = time.perf_counter(), 0.0
 
     def progress(phase: str, *_: object, **__: object) -> None:
         nonlocal end
         end = end or (time.perf_counter() if phase == "evaluate" else 0.0)
 
-    with tempfile.TemporaryDirectory(dir=case.folder) as scratch:
-        train(
-            case.spec,
-            case.model,
-            case.sequences,
-            checkpoint_dir=Path(scratch) / "checkpoints",
-            out_dir=Path(scratch) / "sae",
-            progress=progress,
-        )
+    shutil.rmtree(folder, ignore_errors=True)
+    train(
+        case.spec,
+        case.model,
+        case.sequences,
+        checkpoint_dir=case.folder / "checkpoints",
+        out_dir=folder,
+        progress=progress,
+    )
     return end - start
 
 
@@ -145,21 +183,11 @@ def make_sequences(tokens: int) -> Sequences:
     return Sequences(flat, offsets)
 
 
-def make_model(folder: Path, d_model: int = D_MODEL) -> LanguageModel:
-    """A random GPT-2 of four layers whose residual stream depends mostly on the token."""
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=VOCABULARY, n_embd=d_model, n_layer=4, n_head=4, n_positions=CONTEXT,
-        bos_token_id=0, eos_token_id=0,
-    )  # fmt: skip
-    made = GPT2LMHeadModel(config)
-    torch.nn.init.normal_(made.transformer.wte.weight)
-    made.save_pretrained(folder)
-    words = {"<s>": 0, **{f"w{i}": i for i in range(1, VOCABULARY)}}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<s>"))
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>").save_pretrained(folder)
-    return load_model("bench", folder)
-
-
 if __name__ == "__main__":
-    main("--quick" in sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few steps")
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all when none is named")
+    options = parser.parse_args()
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    main(options.quick, options.parts or list(PARTS))

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from app.contract.jobs import TrainSpec
 from worker.models import LanguageModel
 from worker.train.sparsity import sparsity
@@ -53,6 +55,8 @@ class Settings:
     model_dtype: str
     matmul_precision: str
     """`highest` (float32) or `high` (TF32 on CUDA), for the forward and the training step."""
+    autocast: bool
+    """Whether the training step multiplies in bfloat16; weights and Adam's moments stay float32."""
 
     @property
     def tokens(self) -> int:
@@ -107,7 +111,13 @@ def resolve(spec: TrainSpec, model: LanguageModel, d_window: int | None = None) 
         seed=spec.seed,
         model_dtype=str(model.dtype).removeprefix("torch."),
         matmul_precision="high" if device == "cuda" else "highest",
+        autocast=_has_fast_bfloat16(model.device),
     )
+
+
+def _has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device has units for it, as NVIDIA's do from compute capability 8."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _warm_up(steps: int) -> int:

@@ -47,6 +47,7 @@ def build(settings: Settings, model_id: str, device: torch.device) -> SAETrainer
         lr_warm_up_steps=settings.lr_warm_up_steps,
         lr_decay_steps=settings.lr_decay_steps,
         device=str(device),
+        autocast=settings.autocast,
         dead_feature_window=settings.dead_feature_window,
         feature_sampling_window=settings.sparsity_window,
     )
