@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     """Folders that jobs may read models, SAEs and text from, besides `data_dir`.
     By default the folder that the process was started in."""
 
+    hub: bool = False
+    """Whether jobs may download pretrained SAEs from the Hugging Face hub."""
+
     max_texts: int = 64
     """Texts in one activations request."""
     max_text_chars: int = 50_000
