@@ -37,8 +37,8 @@ _SITES: dict[str, dict[str, str]] = {
         "resid_post": "hook_resid_post",
         "attn_out": "attn.hook_z",
         "mlp_out": "hook_mlp_out",
-        "transcoder": "hook_mlp_in",
-        "clt": "hook_mlp_in",
+        "transcoder": "mlp.hook_in",
+        "clt": "mlp.hook_in",
     },
     "dictionary_learning_1": {"": "hook_resid_post"},
     "goodfire": {"": "hook_resid_post"},
@@ -48,7 +48,8 @@ _SITES: dict[str, dict[str, str]] = {
     "mwhanna_transcoder": {"": "mlp.hook_in"},
 }
 """By format: what stands in repository or path, and the site in a block that it means. These are the
-rules of SAELens' loaders, which need more than the directory for some of them."""
+rules of SAELens' loaders, which need more than the directory for some of them, and of
+`worker.hub.name_sites`."""
 
 
 def main() -> None:

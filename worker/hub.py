@@ -10,6 +10,7 @@ import pickle
 import warnings
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
 from huggingface_hub.utils import disable_progress_bars
@@ -23,6 +24,7 @@ from app.errors import Forbidden, Invalid, Unavailable
 from app.settings import Settings
 from app.store.catalog import PREFIX
 from worker.folders import one_line
+from worker.foreign.gemma_scope import hook_point
 
 _AWAY: tuple[type[Exception], ...] = (OSError, HfHubHTTPError.__bases__[0])
 """What connections and the hub's HTTP client raise, whichever client this version of it has."""
@@ -71,9 +73,19 @@ def download(raw: str, folder: Path) -> None:
         raise Unavailable(f"The hub did not give {raw} ({one_line(error)}); try again.") from error
     except _BROKEN as error:
         raise Invalid(f"SAELens cannot convert {raw} ({one_line(error)}).") from error
+    name_sites(sae)
     for parameter in sae.parameters():  # safetensors takes no transposed views
         parameter.data = parameter.data.contiguous()
     sae.save_model(folder)
+
+
+def name_sites(sae: SAE[Any]) -> None:
+    """Let an SAE read and write where its authors say, for Gemma Scope 2: SAELens gives its transcoders
+    `hook_mlp_in`, which is the residual stream in front of the norm, though they read behind it."""
+    metadata = sae.cfg.metadata
+    for side in ("", "_out"):
+        if hook := hook_point(metadata.get(f"hf_hook_name{side}")):
+            metadata[f"hook_name{side}"] = hook
 
 
 def _look_up(raw: str) -> PretrainedSAELookup:

@@ -20,6 +20,7 @@ from app.store.engine import open_shelf
 from app.store.migrate import migrate
 from tests.jobs.hub import Hub
 from tests.worker.tiny import D_MODEL, save_model, save_sae
+from worker.hub import name_sites
 from worker.jobs.job import Bench, Job
 from worker.jobs.workflows import KINDS
 from worker.models import load_model
@@ -108,6 +109,27 @@ def test_a_hub_that_does_not_answer_is_told(load: Load, hub: Hub) -> None:
         Unavailable, match=r"The hub did not give saelens:gpt2-small-res-jb/blocks.1"
     ):
         load(JB)
+
+
+def test_transcoders_of_gemma_scope_2_read_where_their_authors_say(tmp_path: Path) -> None:
+    layer = "model.layers.1"
+    metadata = {
+        "hook_name": "blocks.1.hook_mlp_in", "hook_name_out": "blocks.1.hook_mlp_out",
+        "hf_hook_name": f"{layer}.pre_feedforward_layernorm.output",
+        "hf_hook_name_out": f"{layer}.post_feedforward_layernorm.output",
+    }  # fmt: skip
+    folder = save_sae(
+        tmp_path / "sae", "jumprelu_transcoder", d_out=D_MODEL, apply_b_dec_to_input=False,
+        metadata=metadata,
+    )  # fmt: skip
+    sae = SAE.load_from_disk(folder)
+    name_sites(sae)
+    named = (sae.cfg.metadata.hook_name, sae.cfg.metadata.hook_name_out)
+    assert named == ("blocks.1.mlp.hook_in", "blocks.1.hook_mlp_out")
+    plain = SAE.load_from_disk(save_sae(tmp_path / "plain", "topk"))
+    name_sites(plain)
+    assert plain.cfg.metadata.hook_name == "blocks.1.hook_resid_post"
+    assert plain.cfg.metadata.hook_name_out is None
 
 
 def put_jb(folder: Path) -> None:

@@ -66,7 +66,7 @@ def test_few_hook_points_are_unknown(entries: list[CatalogEntry]) -> None:
     assert set(unknown) == {"mntss_clt_layer_transcoder"}
     kinds = {entry.hook_name.rpartition("hook")[2] for entry in entries if entry.hook_name}
     assert kinds == {"_resid_pre", "_resid_mid", "_resid_post", "_attn_out", "_mlp_out", "_z",
-                     "_mlp_in", "_in", "_normalized", "_embed"}  # fmt: skip
+                     "_in", "_normalized", "_embed"}  # fmt: skip
 
 
 def test_it_is_read_once(sqlite_shelf: Shelf) -> None:

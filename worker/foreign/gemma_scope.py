@@ -47,9 +47,9 @@ def read(folder: Path, told: Told) -> Foreign:
     reads, writes = (config.get(f"hf_hook_point_{side}") for side in ("in", "out"))
     out = None
     if told.hook_name_out or (writes and writes != reads):
-        out = told.written_at(_hook_name(writes), file)
+        out = told.written_at(hook_point(writes), file)
     tensors = read_safetensors(folder / "params.safetensors")
-    return _foreign(tensors, told.read_at(_hook_name(reads), file), out, config.get("model_name"))
+    return _foreign(tensors, told.read_at(hook_point(reads), file), out, config.get("model_name"))
 
 
 def _foreign(tensors: Tensors, hook: str, out: str | None, model: Any) -> Foreign:
@@ -73,7 +73,8 @@ def _foreign(tensors: Tensors, hook: str, out: str | None, model: Any) -> Foreig
     )
 
 
-def _hook_name(site: object) -> str | None:
+def hook_point(site: object) -> str | None:
+    """TransformerLens' name for a site in a Hugging Face model of Gemma 3, None for another."""
     found = re.fullmatch(r"model\.layers\.(\d+)\.(.+)", str(site))
     name = _SITES.get(found[2]) if found else None
     return f"blocks.{found[1]}.{name}" if found and name else None
