@@ -14,6 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from app.api import (
     activations,
     calibrate,
+    catalog,
     curve,
     docs,
     features,
@@ -54,6 +55,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     steer.router,
     sweep.router,
     calibrate.router,
+    catalog.router,
     jobs.router,
     curve.router,
     health.router,

@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     """Folders that jobs may read models, SAEs and text from, besides `data_dir`.
     By default the folder that the process was started in."""
     hub: bool = False
-    """Whether models, SAEs and datasets may be downloaded from the Hugging Face hub."""
+    """Whether jobs may download pretrained SAEs and datasets from the Hugging Face hub."""
 
     max_texts: int = 64
     """Texts in one activations request."""

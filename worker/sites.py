@@ -39,6 +39,7 @@ READABLE_HOOKS = (
     "attn.hook_q",
     "attn.hook_k",
     "attn.hook_v",
+    "mlp.hook_in",
     "mlp.hook_pre",
     "mlp.hook_pre_linear",
 )

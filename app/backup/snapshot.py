@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from app.jobs import migrate_jobs
-from app.store import search
+from app.store import catalog, search
 from app.store.engine import autocommitting, connected, transacting
 from app.store.migrate import migrate
 from app.store.tables import corpora, job_progress, metadata, models, runs
@@ -81,6 +81,7 @@ def from_postgres(url: str, folder: Path) -> None:
         with connected(transacting(shelf)) as target:
             _copy(source, metadata.sorted_tables, target, metadata.sorted_tables)
             search.add(target, 0, 2**63 - 1)
+            catalog.index(target)
         if tables := _job_tables(source):
             migrate_jobs(jobs)
             with connected(transacting(jobs)) as target:

@@ -6,7 +6,7 @@ import typer
 from pydantic import ValidationError
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from app.cli import data, jobs, service, submit
+from app.cli import catalog, data, jobs, service, submit
 from app.console import fail
 from app.errors import Problem
 
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.command("up")(service.up)
 app.command("serve")(service.serve)
 app.add_typer(service.worker, name="worker")
+app.command("catalog")(catalog.catalog)
 app.command("load")(submit.load)
 app.command("train")(submit.train)
 app.command("precompute")(submit.precompute)

@@ -55,16 +55,21 @@ _ALSO = typer.Option(
 def load(
     model: str = _MODEL,
     path: str = typer.Argument(
-        help="Folder of a Hugging Face model or a SAELens SAE, or bundled:storyworld, "
-        "bundled:storyworld/SAE."
+        help="Folder of a Hugging Face model or of an SAE, saelens:RELEASE/SAE (see `saescope "
+        "catalog`), bundled:storyworld, or bundled:storyworld/SAE."
     ),
     sae: str | None = _option(LoadSpec, "sae"),
+    hook_name: str | None = _option(LoadSpec, "hook_name"),
+    hook_name_out: str | None = _option(LoadSpec, "hook_name_out"),
     detach: bool = _DETACH,
 ) -> None:
     """Register a model, or with --sae an SAE of a registered model."""
-    if not path.startswith("bundled:"):
+    if not path.startswith(("bundled:", "saelens:")):
         path = _absolute(path)
-    _submit(LoadSpec(model=model, sae=sae, path=path), detach)
+    spec = LoadSpec(
+        model=model, sae=sae, path=path, hook_name=hook_name, hook_name_out=hook_name_out
+    )
+    _submit(spec, detach)
 
 
 def train(

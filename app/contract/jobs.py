@@ -55,7 +55,7 @@ Corpus = CorpusFile | CorpusBundled
 
 
 class LoadSpec(_Spec):
-    """Register a model, or an SAE of a registered model, from a folder."""
+    """Register a model, or an SAE of a registered model."""
 
     kind: Literal["load"] = "load"
     model: Id = Field(examples=["storyworld"])
@@ -63,9 +63,23 @@ class LoadSpec(_Spec):
         default=None, description="Register an SAE under this id; a model when absent."
     )
     path: str = Field(
-        description="A Hugging Face model folder or a SAELens folder inside the allowed roots, "
-        "or `bundled:storyworld`, `bundled:storyworld/2-res-topk`.",
+        description="A folder inside the allowed roots: a Hugging Face model, or an SAE or transcoder "
+        "as SAELens, dictionary_learning, sparsify, OpenAI, Gemma Scope or circuit-tracer write it. Or "
+        "`saelens:{release}/{sae_id}`, the `path` of an entry of GET /v1/catalog. Or "
+        "`bundled:storyworld`, `bundled:storyworld/2-res-topk`.",
         examples=["bundled:storyworld/2-res-topk"],
+    )
+    hook_name: str | None = Field(
+        default=None,
+        max_length=200,
+        description="Where an SAE reads, when its files do not say: an `.npz` or OpenAI's `.pt`.",
+        examples=[None],
+    )
+    hook_name_out: str | None = Field(
+        default=None,
+        max_length=200,
+        description="Where a transcoder writes, when its files do not say.",
+        examples=[None],
     )
 
 

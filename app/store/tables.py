@@ -202,3 +202,26 @@ job_progress = Table(
     Column("metrics", JSON, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
 )
+
+# What SAELens knows of the SAEs that others have published; replaced as a whole.
+catalog = Table(
+    "catalog",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("release", Text, nullable=False),
+    Column("sae_id", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("repo", Text, nullable=False),
+    Column("format", Text, nullable=False),
+    Column("hook_name", Text),
+    Column("neuronpedia_id", Text),
+    Column("l0", Double),
+    Column("explained_variance", Double),
+    Column("words", Text, nullable=False),
+)
+
+catalog_source = Table(
+    "catalog_source",
+    metadata,
+    Column("source", Text, primary_key=True),
+)

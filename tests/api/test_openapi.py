@@ -25,6 +25,7 @@ OPERATIONS = {
     "steer": "POST /v1/steer",
     "sweep": "POST /v1/steer/sweep",
     "calibrate": "POST /v1/steer/calibrate",
+    "list_catalog": "GET /v1/catalog",
     "submit_job": "POST /v1/jobs",
     "list_jobs": "GET /v1/jobs",
     "get_job": "GET /v1/jobs/{job}",

@@ -10,9 +10,12 @@ from pathlib import Path
 from app.contract.jobs import FINAL, JobSpec, JobView
 from app.jobs import Jobs
 from app.settings import Settings
+from app.store import catalog
 from app.store.engine import open_shelf
 from app.store.migrate import migrate
 from tests.flow.service import clean_env
+from tests.store.builders import catalog_entry
+from worker.catalog import installed
 
 PATIENCE_S = 400.0
 
@@ -35,6 +38,8 @@ class Place:
         self.settings.data_dir.mkdir()
         migrate(self.settings.shelf_url)
         self.shelf = open_shelf(self.settings.shelf_url)
+        # So that a worker does not read it for every test; tests/flow has one that does.
+        catalog.replace(self.shelf, installed(), [catalog_entry()])
         self.jobs = Jobs(self.settings.jobs_url, self.shelf)
         self.log = folder / "worker.log"
         self._worker: subprocess.Popen[bytes] | None = None

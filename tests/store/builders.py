@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.store import write
+from app.store.catalog import CatalogEntry
 from app.store.engine import Shelf
 from app.store.records import (
     BANDS,
@@ -23,6 +24,22 @@ def vocabulary(n: int = 5_000) -> Vocabulary:
     """Token strings `tok0`, ` tok1`, ..., with a special token first."""
     words = ["<bos>", *(f" tok{i}" for i in range(1, n))]
     return Vocabulary(words, [b"", *(word.encode() for word in words[1:])], [0])
+
+
+def catalog_entry(**changes: object) -> CatalogEntry:
+    """A pretrained SAE of which little is known."""
+    entry = {
+        "release": "gpt2-small-res-jb",
+        "sae_id": "blocks.0.hook_resid_pre",
+        "model": "gpt2-small",
+        "repo": "jbloom/GPT2-Small-SAEs",
+        "format": "sae_lens",
+        "hook_name": "blocks.0.hook_resid_pre",
+        "neuronpedia_id": None,
+        "l0": 10.0,
+        "explained_variance": None,
+    }
+    return CatalogEntry(**{**entry, **changes})  # type: ignore[arg-type]
 
 
 def model_record(id: str = "tiny", fingerprint: str = "f" * 64, **changes: object) -> ModelRecord:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from app.contract.jobs import Architecture
 from bench.fidelity import NOISE, SEEDS, apart
 from bench.runner import packed, quality, split, train_by_saelens
-from tests.train.planted import CONTEXT, Planted, random_sequences, spec
+from tests.train.planted import CONTEXT, HOOK, Planted, random_sequences, spec
 from worker.train.run import train
 from worker.train.settings import resolve
 from worker.train.stream import Activations
@@ -31,9 +31,9 @@ def test_on_the_same_batches_it_ends_in_the_same_weights(
     settings = resolve(wanted, planted.model)
     torch.manual_seed(settings.seed)
     trainer = build(settings, "planted", torch.device("cpu"))
-    stream = Activations(planted.model, sequences, settings)
-    set_scale(trainer, stream.window(0, lambda: None))
-    trainer.data_provider = stream.batches(0, lambda: None)
+    stream = Activations(planted.model, sequences, [settings])
+    set_scale(trainer, stream.window(0, lambda: None)[HOOK])
+    trainer.data_provider = (batch[HOOK] for batch in stream.batches(0, lambda: None))
     before = trainer.sae.W_dec.clone()
     trainer.fit()
     assert not torch.equal(before, trainer.sae.W_dec)

@@ -1,7 +1,7 @@
-"""`load`: register a model, or an SAE of a registered model, from a folder of files.
+"""`load`: register a model, or an SAE of a registered model, from files or from SAELens' directory.
 
 The files are copied into the data folder under their fingerprint. What is registered is the copy,
-after it was loaded once for real.
+after it was loaded once for real. SAEs in other formats are converted first.
 """
 
 from pathlib import Path
@@ -13,10 +13,12 @@ from app.store import read
 from app.store.records import ModelRecord, SaeRecord
 from app.store.write import put_model, put_sae
 from worker.fingerprint import SAE_FILES, fingerprint_model, fingerprint_sae, model_files
+from worker.foreign.parts import Foreign
 from worker.jobs.folders import copy_in
 from worker.jobs.job import Bench, Job
-from worker.jobs.paths import model_folder, sae_folder
+from worker.jobs.paths import model_folder
 from worker.jobs.registered import find_model, find_sae, refuse_other, refuse_reserved
+from worker.jobs.sources import look_at, refuse_hooks, refuse_pretrained, saelens_folder
 from worker.jobs.summary import NAME, Summary, read_summary
 from worker.models import LanguageModel, check_model_folder, load_model, vocabulary
 from worker.sae_folder import SaeFacts, check_sae_folder
@@ -32,6 +34,8 @@ def check_load(job: Job[LoadSpec]) -> None:
     """All that can be wrong with the files, the ids and the widths."""
     spec, bench = job.spec, job.bench
     if spec.sae is None:
+        refuse_pretrained(spec)
+        refuse_hooks(spec)
         folder = model_folder(bench.settings, spec.path)
         check_model_folder(folder)
         stored = find_model(bench.shelf, spec.model)
@@ -39,11 +43,11 @@ def check_load(job: Job[LoadSpec]) -> None:
         return
     refuse_reserved(spec.sae)
     model = read.model(bench.shelf, spec.model)
-    folder = sae_folder(bench.settings, spec.path)
-    _check_fits(model, check_sae_folder(folder))
-    read_summary(folder)
-    stored_sae = find_sae(bench.shelf, spec.model, spec.sae)
-    refuse_other("SAE", stored_sae, fingerprint_sae(folder))
+    found = look_at(job)
+    if isinstance(found, Path):
+        _check_sae(job, spec.sae, found)
+    elif found:
+        _check_fits(model, found)
 
 
 def load(job: Job[LoadSpec]) -> dict[str, Any]:
@@ -113,8 +117,8 @@ def model_record(model: LanguageModel, fingerprint: str, source: str) -> ModelRe
 
 def _load_sae(job: Job[LoadSpec], sae_id: str) -> dict[str, Any]:
     bench = job.bench
-    source = sae_folder(bench.settings, job.spec.path)
-    fingerprint = fingerprint_sae(source)
+    source = saelens_folder(job)
+    fingerprint = _check_sae(job, sae_id, source)
     files = [source / name for name in (*SAE_FILES, *SAE_EXTRAS)]
     target = bench.settings.data_dir / "saes" / fingerprint[:16]
     copy_in(files, target, job.report)
@@ -127,7 +131,17 @@ def _load_sae(job: Job[LoadSpec], sae_id: str) -> dict[str, Any]:
     return {"model": record.id, "sae": sae_id, "fingerprint": fingerprint}
 
 
-def _check_fits(model: ModelRecord, facts: SaeFacts) -> None:
+def _check_sae(job: Job[LoadSpec], sae_id: str, folder: Path) -> str:
+    """The fingerprint of a SAELens folder that can be loaded as asked."""
+    shelf, model_id = job.bench.shelf, job.spec.model
+    _check_fits(read.model(shelf, model_id), check_sae_folder(folder))
+    read_summary(folder)
+    fingerprint = fingerprint_sae(folder)
+    refuse_other("SAE", find_sae(shelf, model_id, sae_id), fingerprint)
+    return fingerprint
+
+
+def _check_fits(model: ModelRecord, facts: SaeFacts | Foreign) -> None:
     width = model.hook_points.get(facts.hook_name)
     if width is None:
         raise Invalid(

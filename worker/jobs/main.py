@@ -29,6 +29,7 @@ from app.errors import Problem, Unavailable
 from app.settings import Settings, writable
 from app.store.engine import open_shelf
 from app.store.migrate import migrate
+from worker.jobs.catalog import keep_catalog
 from worker.jobs.job import Bench, device_of
 from worker.jobs.workflows import register
 from worker.train.run import CHECKPOINT_SECONDS
@@ -129,6 +130,8 @@ def start(settings: Settings, index: int, checkpoint_seconds: float) -> None:
             polling_interval_sec=QUEUE_POLL_S,
             on_conflict="always_update",
         )
+    if index == 0:
+        keep_catalog(shelf)
     log.info("Waiting for jobs on %s", device)
 
 

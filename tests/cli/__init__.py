@@ -1,0 +1,1 @@
+"""Jobs: the client, the checks, and real worker processes that are killed."""

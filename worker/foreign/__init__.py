@@ -1,0 +1,1 @@
+"""SAEs and transcoders in other formats than SAELens', read without running anything in them."""
