@@ -131,10 +131,12 @@ class _Run:
         total = float(self._settings.tokens)
         self._progress("train", float(done), total, rate or None, self._metrics or None)
 
-    def _evaluate(self, folder: Path) -> dict[str, float | None]:
+    def _evaluate(self, folder: Path) -> dict[str, Any]:
         dictionary = load_sae("trained", folder, device=self._model.device, model=self._model)
         held_out = self._activations.held_out
-        return evaluate(self._model, dictionary, held_out, progress=self._progress)
+        source = "held out of the text that it was trained on"
+        found = evaluate(self._model, dictionary, held_out, source, progress=self._progress)
+        return found.model_dump()
 
 
 def _provenance(
