@@ -13,16 +13,22 @@ H is the mean cross-entropy of the next token after each of these tokens: of the
 with y in place of x at tokens that are not special, and with zeros in place of x everywhere. K is
 the mean KL(p orig || p) of the next token's distributions, in the latter two. These are SAELens'
 `ce_loss_score` and `kl_div_score` (sae_lens/evals.py, special tokens ignored), but that its K also
-counts the last token of a sequence; its `explained_variance` is the same formula too. Sums are in float64 on the CPU: not every device has it.
+counts the last token of a sequence; its `explained_variance` is the same formula too. Sums are in
+float64 on the CPU: not every device has it.
+
+`density_histogram` counts features by the share of tokens at which they are not zero, a quarter of a
+decade a bin from 1e-6 to 1.
 """
 
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch.nn.functional import nll_loss
 
+from app.contract.evaluation import DensityHistogram, Evaluation, MeasuredOn
 from worker.models import LanguageModel
 from worker.progress import Progress, silent
 from worker.resid_mid import find_exact_mid, is_resid_mid, put
@@ -33,6 +39,8 @@ from worker.tokens import Sequences, batches
 _BLOCK_ELEMENTS = 2**24
 """Numbers in one block of dense activations."""
 
+_EDGES = [float(f"{edge:.4g}") for edge in np.geomspace(1e-6, 1, 25)]
+
 Visit = Callable[[torch.Tensor], torch.Tensor | None]
 
 
@@ -41,13 +49,14 @@ def evaluate(
     model: LanguageModel,
     dictionary: Dictionary,
     sequences: Sequences,
+    source: str,
     *,
     batch_tokens: int = 2048,
     progress: Progress = silent,
-) -> dict[str, float | None]:
+) -> Evaluation:
     """The numbers of the module's formulas; None where one is undefined (no variance, zeros
-    cost nothing, or a resid_mid at which the stream cannot be replaced). Three forwards a batch;
-    reports phase `evaluate` in tokens."""
+    cost nothing, or a resid_mid at which the stream cannot be replaced). `source` says what text
+    the sequences are. Three forwards a batch; reports phase `evaluate` in tokens."""
     replaceable = not is_resid_mid(dictionary.hook_out) or (
         dictionary.hook_out in find_exact_mid(model)
     )
@@ -64,11 +73,15 @@ def evaluate(
         progress("evaluate", float(done), float(len(sequences.flat)))
     original, replaced, zeroed, divergence, most = losses.tolist()
     gain = zeroed - original
-    return {
-        **reconstruction.metrics(),
-        "ce_loss_score": _share(zeroed - replaced, gain) if replaceable else None,
-        "kl_div_score": _share(most - divergence, most) if replaceable else None,
-    }
+    return Evaluation(
+        l0=reconstruction.l0,
+        explained_variance=reconstruction.explained_variance,
+        ce_loss_score=_share(zeroed - replaced, gain) if replaceable else None,
+        kl_div_score=_share(most - divergence, most) if replaceable else None,
+        dead_features=reconstruction.dead_features,
+        measured_on=MeasuredOn(source=source, tokens=reconstruction.tokens),
+        density_histogram=reconstruction.density_histogram,
+    )
 
 
 def _share(part: float, whole: float) -> float | None:
@@ -81,7 +94,7 @@ class _Reconstruction:
 
     def __init__(self, dictionary: Dictionary, width: int) -> None:
         self.dictionary = dictionary
-        self._tokens = 0
+        self.tokens = 0
         self._active = torch.zeros(dictionary.d_sae, dtype=torch.long)
         self._sum = torch.zeros(width, dtype=torch.float64)
         self._squares = torch.zeros((), dtype=torch.float64)
@@ -100,21 +113,31 @@ class _Reconstruction:
         encoded = self.dictionary.encode(x)
         decoded = self.dictionary.decode(encoded, x)
         wide = target.cpu().double()
-        self._tokens += len(x)
+        self.tokens += len(x)
         self._active += encoded.count_nonzero(dim=0).cpu()
         self._sum += wide.sum(dim=0)
         self._squares += wide.square().sum()
         self._error += (wide - decoded.cpu()).square().sum()
         return decoded.to(target.dtype)
 
-    def metrics(self) -> dict[str, float | None]:
-        tokens = max(self._tokens, 1)
-        variance = float(self._squares - self._sum.square().sum() / tokens)
-        return {
-            "l0": float(self._active.sum()) / tokens,
-            "explained_variance": 1 - float(self._error) / variance if variance > 0 else None,
-            "dead_features": float((self._active == 0).sum()),
-        }
+    @property
+    def l0(self) -> float:
+        return float(self._active.sum()) / max(self.tokens, 1)
+
+    @property
+    def dead_features(self) -> float:
+        return float((self._active == 0).sum())
+
+    @property
+    def explained_variance(self) -> float | None:
+        variance = float(self._squares - self._sum.square().sum() / max(self.tokens, 1))
+        return 1 - float(self._error) / variance if variance > 0 else None
+
+    @property
+    def density_histogram(self) -> DensityHistogram:
+        alive = self._active[self._active > 0].double() / max(self.tokens, 1)
+        counts, _ = np.histogram(alive.clamp(min=_EDGES[0]).numpy(), _EDGES)
+        return DensityHistogram(edges=_EDGES, counts=counts.tolist())
 
 
 def _losses(

@@ -1,13 +1,14 @@
 """A model's SAEs: list, one, delete."""
 
 from dataclasses import asdict
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from app.api.conditional import tagged_body
 from app.api.params import DoomedModelId, DoomedSaeId, ModelId, Page, SaeId
 from app.api.problems import documented
-from app.api.shapes import Sae, SaeList
+from app.api.shapes import Sae, SaeDetail, SaeList
 from app.api.state import Use
 from app.store import read, write
 from app.store.records import SaeRecord
@@ -27,21 +28,25 @@ def list_saes(request: Request, services: Use, model: ModelId, page: Page) -> Re
     A layer's neurons appear here too when they have evidence, as `{layer}-mlp`.
     """
     found = read.saes(services.shelf, model, page.limit, page.cursor)
-    body = SaeList(items=[_view(record) for record in found.items], next_cursor=found.next_cursor)
+    items = [Sae.model_validate(_columns(record)) for record in found.items]
+    body = SaeList(items=items, next_cursor=found.next_cursor)
     return tagged_body(request, body.model_dump_json().encode())
 
 
 @router.get(
     "/v1/models/{model}/saes/{sae}",
     summary="Look an SAE up",
-    response_model=Sae,
+    response_model=SaeDetail,
     responses=documented(404, 422, 503),
 )
 def get_sae(request: Request, services: Use, model: ModelId, sae: SaeId) -> Response:
-    """One SAE: where it reads, how large and how good it is, whether it can steer, and what its
-    evidence was computed from."""
+    """One SAE: where it reads, how large and how good it is, on which text that was measured, whether
+    it can steer, and what its evidence was computed from. Of SAEs of the bundled model also how well
+    the best feature tells each true concept of the text, against neurons, random directions and the
+    token alone."""
     record = read.sae(services.shelf, model, sae)
-    return tagged_body(request, _view(record).model_dump_json().encode())
+    body = {**_columns(record), "concepts": record.evaluation.get("concepts", [])}
+    return tagged_body(request, SaeDetail.model_validate(body).model_dump_json().encode())
 
 
 @router.delete(
@@ -59,5 +64,5 @@ def delete_sae(services: Use, model: DoomedModelId, sae: DoomedSaeId) -> None:
     write.delete_sae(services.shelf, model, sae)
 
 
-def _view(record: SaeRecord) -> Sae:
-    return Sae.model_validate({"model": record.model_id, **asdict(record)})
+def _columns(record: SaeRecord) -> dict[str, Any]:
+    return {"model": record.model_id, **asdict(record)}

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from app.api.calibration import Calibration
+from app.contract.evaluation import ConceptF1, Evaluation
 
 
 class Model(BaseModel):
@@ -45,28 +46,6 @@ class ModelList(BaseModel):
     next_cursor: str | None
 
 
-class Evaluation(BaseModel):
-    """How good an SAE is; null where it was not measured."""
-
-    l0: float | None = Field(default=None, description="Active features a token, mean.")
-    explained_variance: float | None = Field(
-        default=None, description="Share of the variance at the hook that is reconstructed."
-    )
-    ce_loss_score: float | None = Field(
-        default=None,
-        description="Share of the model's loss advantage over ablating the hook that is kept when "
-        "the reconstruction takes its place.",
-    )
-    kl_div_score: float | None = Field(
-        default=None,
-        description="The same share of the distance between the next token's distributions "
-        "(Kullback-Leibler).",
-    )
-    dead_features: float | None = Field(
-        default=None, description="Features that never fired on the corpus."
-    )
-
-
 class Sae(BaseModel):
     """A sparse autoencoder, or a layer's neurons served in the same way."""
 
@@ -87,6 +66,14 @@ class Sae(BaseModel):
         description="Fingerprints of model, SAE and corpus, settings, the run that is served."
     )
     created_at: datetime
+
+
+class SaeDetail(Sae):
+    """An SAE with how well it tells each concept, where those are known."""
+
+    concepts: list[ConceptF1] = Field(
+        description="Empty where no evaluation on text with known concepts was made."
+    )
 
 
 class SaeList(BaseModel):

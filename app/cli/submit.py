@@ -153,17 +153,18 @@ def evaluate(
     ),
     detach: bool = _DETACH,
 ) -> None:
-    """Measure how well an SAE stands for its hook point, on text that it was not trained on."""
-    _submit(
-        EvaluateSpec(
-            model=model,
-            sae=sae,
-            corpus=_corpus(corpus, text_field, documents, text_seed),
-            tokens=tokens,
-            context_size=context_size,
-        ),
-        detach,
+    """Measure how well an SAE stands for its hook point, on text that it was not trained on; on the
+    bundled text of the bundled model also how well its features tell the true concepts."""
+    from app.cli.evaluated import tell_evaluated
+
+    spec = EvaluateSpec(
+        model=model,
+        sae=sae,
+        corpus=_corpus(corpus, text_field, documents, text_seed),
+        tokens=tokens,
+        context_size=context_size,
     )
+    _submit(spec, detach, tell_evaluated)
 
 
 def verify(

@@ -80,8 +80,8 @@ class SaeRecord:
     status: SaeStatus = "registered"
     run_id: str | None = None
     """The complete run whose evidence is served."""
-    evaluation: dict[str, float | None] = field(default_factory=dict)
-    """l0, explained_variance, ce_loss_score, kl_div_score, dead_features; None where unknown."""
+    evaluation: dict[str, Any] = field(default_factory=dict)
+    """A `FullEvaluation` of `app.contract.evaluation`."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Fingerprints of model, SAE and corpus, settings, training, run id."""
     created_at: datetime | None = None

@@ -90,9 +90,10 @@ def set_evaluation(
     model_id: str,
     sae_id: str,
     fingerprint: str,
-    evaluation: dict[str, float | None],
+    evaluation: dict[str, Any],
 ) -> None:
-    """Set some or all of the evaluation numbers of the SAE with this fingerprint.
+    """Put an evaluation in the place of the one that the SAE with this fingerprint had: numbers that
+    were measured on other text do not mix.
 
     Raises `Conflict` when another has its id by now.
     """
@@ -104,7 +105,7 @@ def set_evaluation(
         connection.execute(
             update(saes)
             .where(saes.c.model_id == model_id, saes.c.id == sae_id)
-            .values(evaluation={**stored.evaluation, **evaluation})
+            .values(evaluation=evaluation)
         )
 
 

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 
-from app.api.shapes import Feature, FeatureList, ModelDetail, ModelList, Sae, SaeList
+from app.api.shapes import Feature, FeatureList, ModelDetail, ModelList, SaeDetail, SaeList
 from app.store import lookup, read, write
 from app.store.engine import Shelf
 from tests.store import builders
@@ -48,20 +48,39 @@ def test_model(client: TestClient) -> None:
 
 def test_sae(client: TestClient) -> None:
     listed = checked(SaeList, client.get("/v1/models/tiny/saes"))
-    body = checked(Sae, client.get("/v1/models/tiny/saes/0-res"))
+    body = checked(SaeDetail, client.get("/v1/models/tiny/saes/0-res"))
+    assert body.pop("concepts") == []
     assert listed == {"items": [body], "next_cursor": None}
     assert body["status"] == "ready"
     assert body["provenance"]["run_id"] == "run-1"
     assert body["evaluation"] == dict.fromkeys(
-        ["l0", "explained_variance", "ce_loss_score", "kl_div_score", "dead_features"]
-    )
+        [
+            "l0", "explained_variance", "ce_loss_score", "kl_div_score", "dead_features",
+            "measured_on", "density_histogram", "concept_recovery",
+        ]
+    )  # fmt: skip
 
 
 def test_sae_evaluation(client: TestClient, shelf: Shelf) -> None:
     fingerprint = read.sae(shelf, "tiny", "0-res").fingerprint
-    write.set_evaluation(shelf, "tiny", "0-res", fingerprint, {"l0": 11.5})
-    body = checked(Sae, client.get("/v1/models/tiny/saes/0-res"))
-    assert body["evaluation"]["l0"] == 11.5
+    f1 = {"feature": 0.75, "neuron": 0.5, "random": 0.25, "token": 0.5}
+    row = {
+        "concept": "topic.sea", "contextual": True, "feature": 3, "sign": 1, "threshold": 0.5,
+        "f1": 0.75, "neuron_f1": 0.5, "random_f1": 0.25, "token_f1": 0.5,
+    }  # fmt: skip
+    told = {
+        "l0": 11.5,
+        "measured_on": {"source": "bundled:storyworld", "tokens": 900},
+        "density_histogram": {"edges": [0.1, 0.5, 1.0], "counts": [3, 1]},
+        "concept_recovery": {"contextual": f1, "all": f1},
+    }
+    write.set_evaluation(shelf, "tiny", "0-res", fingerprint, told | {"concepts": [row]})
+    body = checked(SaeDetail, client.get("/v1/models/tiny/saes/0-res"))
+    assert body["evaluation"] == body["evaluation"] | told
+    assert body["concepts"] == [row]
+    (listed,) = checked(SaeList, client.get("/v1/models/tiny/saes"))["items"]
+    assert listed["evaluation"] == body["evaluation"]
+    assert "concepts" not in listed
 
 
 @pytest.mark.parametrize("index", [0, 3, 31, 63])

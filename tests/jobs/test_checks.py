@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from app.contract.evaluation import FullEvaluation
 from app.contract.jobs import (
     AlsoTrain,
     Corpus,
@@ -180,6 +181,8 @@ def test_saes_that_want_different_tokens_are_refused(check: Check) -> None:
     (b'{"evaluation": {"l0": true}}', "evaluation: l0: Input should be a valid number"),
     (b'{"evaluation": {"l0": NaN}}', "expected a JSON value"),
     (b'{"evaluation": {"l0": 1e999}}', "infinity"),
+    (b'{"evaluation": {"measured_on": {"tokens": 3}}}', "measured_on: source: Field required"),
+    (b'{"evaluation": {"concepts": [{"concept": 3}]}}', "concepts: 0: concept: Input should be"),
     (b'{"provenance": []}', "provenance: Input should be a valid dict"),
     (b'{"provenance": {"a": "\\ud800"}}', "surrogate"),
     pytest.param(b'{"provenance": ' + 300 * b'{"a": ' + b"1" + 301 * b"}", "depth", id="deep"),
@@ -202,7 +205,8 @@ def test_what_a_folder_tells_is_served(bench: Bench, root: Path) -> None:
     (folder / "saescope.json").write_text(json.dumps(told | {"more": 1}))
     KINDS["load"][1](_job(bench, LoadSpec(model="m", sae="1-told", path=str(folder))))
     record = read.sae(bench.shelf, "m", "1-told")
-    assert {"evaluation": record.evaluation, "provenance": record.provenance} == told
+    assert record.evaluation == FullEvaluation(l0=3).model_dump()
+    assert record.provenance == told["provenance"]
 
 
 def test_broken_files_are_refused(check: Check, root: Path) -> None:

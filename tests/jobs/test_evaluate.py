@@ -1,18 +1,23 @@
 """`evaluate` as a job: an SAE's numbers on a text, served with it."""
 
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
 
-from app.contract.jobs import CorpusBundled, EvaluateSpec, JobKind, JobSpec
+from app.contract.evaluation import ConceptF1
+from app.contract.jobs import CorpusBundled, EvaluateSpec, JobKind, JobSpec, LoadSpec
 from app.contract.queues import QUEUE_OF_KIND
 from app.errors import Invalid, NotFound
 from app.store import read
 from tests.jobs.place import Place
 from tests.jobs.test_precompute import go, loaded
+from worker.demo.evaluate_saes import SAES
+from worker.demo.recovery import summary, with_concepts
 from worker.evaluate import evaluate
 from worker.jobs.report import SHARES
+from worker.jobs.summary import read_summary
 from worker.jobs.workflows import KINDS
 from worker.models import load_model
 from worker.saes import load_sae
@@ -35,8 +40,30 @@ def test_its_numbers_are_those_of_the_text_and_are_served(idle: Place) -> None:
     enough = int(np.argmax(whole.offsets >= FEW))
     assert whole.offsets[enough - 1] < FEW <= whole.offsets[enough] == result["tokens"]
     first = Sequences(whole.flat[: result["tokens"]], whole.offsets[: enough + 1])
-    assert result["evaluation"] == pytest.approx(evaluate(model, dictionary, first), rel=1e-6)
-    assert read.sae(idle.shelf, "m", "1-a").evaluation == result["evaluation"]
+    source = str(idle.folder / "texts.txt")
+    found = result["evaluation"]
+    assert found == with_concepts(evaluate(model, dictionary, first, source), []).model_dump()
+    assert found["measured_on"]["source"] == source
+    assert found["concept_recovery"] is None
+    assert read.sae(idle.shelf, "m", "1-a").evaluation == found
+
+
+def test_concepts_are_measured_where_they_are_known(tmp_path: Path) -> None:
+    """The bundled model on text of its generator; what was shipped is served until then."""
+    place = Place(tmp_path)
+    sae = {"model": "world", "sae": "2-res"}
+    go(place, LoadSpec(model="world", path="bundled:storyworld"))
+    go(place, LoadSpec(**sae, path="bundled:storyworld/2-res-topk"))
+    shipped = read.sae(place.shelf, "world", "2-res").evaluation
+    assert shipped == read_summary(SAES / "2-res-topk").evaluation.model_dump()
+    texts = CorpusBundled(documents=40, seed=3)
+    found = go(place, EvaluateSpec(**sae, corpus=texts, tokens=1_500))["evaluation"]
+    assert found == read.sae(place.shelf, "world", "2-res").evaluation
+    assert found["measured_on"]["source"] == "bundled:storyworld documents=40 seed=3"
+    rows = [ConceptF1.model_validate(row) for row in found["concepts"]]
+    assert len(rows) > 10
+    assert found["concept_recovery"] == summary(rows).model_dump()
+    place.close()
 
 
 def test_a_text_with_fewer_tokens_is_measured_whole(idle: Place) -> None:

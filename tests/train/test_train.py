@@ -84,9 +84,7 @@ def test_the_curve_shows_it(trained: Path) -> None:
 
 def test_held_out_text_is_explained_too(trained: Path) -> None:
     evaluation = json.loads((trained / "saescope.json").read_text())["evaluation"]
-    assert set(evaluation) == {
-        "l0", "explained_variance", "ce_loss_score", "kl_div_score", "dead_features",
-    }  # fmt: skip
+    assert evaluation["measured_on"]["tokens"] > 0
     assert evaluation["explained_variance"] > 0.85
     if architecture_of(trained) in L1_ARCHITECTURES:
         assert 1 < evaluation["l0"] < 12

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
+from app.contract.evaluation import Evaluation, MeasuredOn
 from tests.worker.tiny import D_MODEL, SAE_KINDS, ModelKind, save_model, save_sae
 from worker.activations import capture
 from worker.evaluate import evaluate
@@ -18,6 +19,7 @@ from worker.tokens import Sequences
 
 POST = "blocks.1.hook_resid_post"
 LENGTHS = [12, 9, 1, 20, 2]
+TEXT = "random ids"
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +30,11 @@ def sequences() -> Sequences:
     ids[offsets[:-1]] = 0
     ids[15] = 1
     return Sequences(ids.astype(np.uint16), offsets.astype(np.int64))
+
+
+def numbers(found: Evaluation) -> dict[str, float | None]:
+    """What is a number of it."""
+    return found.model_dump(exclude={"measured_on", "density_histogram", "concept_recovery"})
 
 
 def slowly(
@@ -98,17 +105,17 @@ def test_against_the_bridge(
     bridge = TransformerBridge.boot_transformers(str(folder_of("gpt2")), device="cpu")
     expected = slowly(bridge, dictionary, sequences)
     for batch_tokens in (8, 2048):
-        found = evaluate(gpt2, dictionary, sequences, batch_tokens=batch_tokens)
-        assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
+        found = evaluate(gpt2, dictionary, sequences, TEXT, batch_tokens=batch_tokens)
+        assert numbers(found) == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "qwen2", "gemma2", "opt"])
 def test_a_perfect_dictionary(
     kind: ModelKind, sequences: Sequences, model_of: Callable[[ModelKind], LanguageModel]
 ) -> None:
-    found = evaluate(model_of(kind), neuron_dictionary(model_of(kind), 1), sequences)
-    assert found["explained_variance"] == pytest.approx(1)
-    assert found["ce_loss_score"] == found["kl_div_score"] == pytest.approx(1)
+    found = evaluate(model_of(kind), neuron_dictionary(model_of(kind), 1), sequences, TEXT)
+    assert found.explained_variance == pytest.approx(1)
+    assert found.ce_loss_score == found.kl_div_score == pytest.approx(1)
 
 
 @torch.inference_mode()
@@ -131,8 +138,8 @@ def test_writing_at_resid_mid_reaches_the_residual_stream(
             loss = torch.nn.functional.cross_entropy(logits, ids[1:], reduction="none")
             losses[i] += loss[plain[:-1]].sum()
     expected = (losses[2] - losses[1]) / (losses[2] - losses[0])
-    found = evaluate(gpt2, dictionary, sequences)
-    assert found["ce_loss_score"] == pytest.approx(float(expected), rel=1e-3)
+    found = evaluate(gpt2, dictionary, sequences, TEXT)
+    assert found.ce_loss_score == pytest.approx(float(expected), rel=1e-3)
 
 
 def test_a_resid_mid_that_cannot_be_replaced_has_no_score(
@@ -144,16 +151,38 @@ def test_a_resid_mid_that_cannot_be_replaced_has_no_score(
     module = "gpt_neox.layers.1.post_attention_layernorm"
     model.sites[name] = Site(name, module, "in", width=D_MODEL)
     dictionary = load_sae("1-mid", save_sae(tmp_path / "sae", hook_name=name), model=model)
-    found = evaluate(model, dictionary, sequences)
-    assert found["ce_loss_score"] is None
-    assert found["l0"] == 6
+    found = evaluate(model, dictionary, sequences, TEXT)
+    assert found.ce_loss_score is None
+    assert found.l0 == 6
 
 
 def test_what_is_undefined_is_none(tmp_path: Path, gpt2: LanguageModel) -> None:
     """A single token varies in nothing and predicts nothing."""
     one = Sequences(np.array([5], dtype=np.uint16), np.array([0, 1]))
-    found = evaluate(gpt2, load_sae("1-test", save_sae(tmp_path), model=gpt2), one)
-    assert found == {
+    found = evaluate(gpt2, load_sae("1-test", save_sae(tmp_path), model=gpt2), one, TEXT)
+    assert numbers(found) == {
         "l0": 6.0, "explained_variance": None, "ce_loss_score": None, "kl_div_score": None,
         "dead_features": 90.0,
     }  # fmt: skip
+
+
+@torch.inference_mode()
+def test_features_are_counted_by_density_and_the_dead_ones_apart(
+    tmp_path: Path, sequences: Sequences, gpt2: LanguageModel
+) -> None:
+    dictionary = load_sae("1-test", save_sae(tmp_path, "standard"), model=gpt2)
+    found = evaluate(gpt2, dictionary, sequences, TEXT)
+    active = []
+    for start, stop in zip(sequences.offsets[:-1], sequences.offsets[1:], strict=True):
+        ids = torch.from_numpy(sequences.flat[start:stop].astype(np.int64))
+        state = capture(gpt2, ids[None], [POST])[POST][0]
+        active.append(dictionary.encode(state)[ids > 1] != 0)
+    density = torch.cat(active).double().mean(dim=0)
+    edges, counts = found.density_histogram.edges, found.density_histogram.counts
+    assert edges[0] == 1e-6 and edges[-1] == 1 and len(edges) == len(counts) + 1
+    assert np.diff(np.log10(edges)) == pytest.approx(0.25, abs=1e-3)
+    for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):
+        last = (high == 1) & (density == 1)
+        assert count == int((((density >= low) & (density < high)) | last).sum())
+    assert sum(counts) + found.dead_features == dictionary.d_sae
+    assert found.measured_on == MeasuredOn(source=TEXT, tokens=len(torch.cat(active)))

@@ -1,7 +1,6 @@
 """How well a token alone, and how well the model's residual stream, tells each concept.
 
-Token rule: the set of token ids that, called positive, gives the largest F1. Taking ids by
-falling share of positives finds it exactly, since F1 is monotone in both counts.
+Token rule: the set of token ids that, called positive, gives the largest F1.
 Probe: ridge regression from the residual stream to the 0/1 concepts, all at once, by the normal
 equations; the threshold that is best on the fitted half is applied to the other half.
 """
@@ -13,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from worker.demo.f1 import best_ids, f1_of
 from worker.demo.labels import in_question, membership
 from worker.demo.scribe import Document
 
@@ -49,11 +49,8 @@ def token_rule_f1(labelled: Labelled) -> Float[np.ndarray, " concepts"]:
     best = np.zeros(labelled.concepts.shape[1])
     for column, truth in enumerate(labelled.concepts.T):
         judged = labelled.in_question[:, column]
-        total = np.bincount(labelled.ids[judged], minlength=size)
-        positive = np.bincount(labelled.ids[judged & truth], minlength=size)
-        order = np.argsort(-positive / np.maximum(total, 1), kind="stable")
-        hits, called = np.cumsum(positive[order]), np.cumsum(total[order])
-        best[column] = np.max(2 * hits / np.maximum(called + positive.sum(), 1))
+        ids, held = labelled.ids[judged], truth[judged]
+        best[column] = f1_of(best_ids(ids, held, size)[ids], held)
     return best
 
 

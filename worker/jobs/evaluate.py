@@ -1,21 +1,27 @@
-"""`evaluate`: measure how well an SAE stands for its hook point, on some text; the numbers are served
-with it."""
+"""`evaluate`: measure how well an SAE stands for its hook point, on some text, and where the text's
+true concepts are known how well its features tell them; served with it."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from app.contract.evaluation import ConceptF1
 from app.contract.ids import is_neuron_source
-from app.contract.jobs import EvaluateSpec
+from app.contract.jobs import CorpusBundled, EvaluateSpec
 from app.errors import Invalid
 from app.store import read
 from app.store.write import set_evaluation
+from worker.demo.generator import CORPUS_START, documents
+from worker.demo.loss import SHIPPED
+from worker.demo.recovery import recover, with_concepts
+from worker.dictionary import Dictionary
 from worker.evaluate import evaluate
+from worker.fingerprint import fingerprint_model
 from worker.jobs.corpus import check_corpus, open_corpus
 from worker.jobs.job import Job
 from worker.model_folder import check_model_folder
-from worker.models import load_model
+from worker.models import LanguageModel, load_model
 from worker.sae_folder import check_sae_folder
 from worker.saes import load_sae
 from worker.tokens import Sequences, check_context
@@ -45,19 +51,36 @@ def evaluate_sae(job: Job[EvaluateSpec]) -> dict[str, Any]:
     folder = Path(read.sae(bench.shelf, spec.model, spec.sae).path)
     dictionary = load_sae(spec.sae, folder, device=bench.device, model=model)
     corpus = open_corpus(job, spec.corpus, model, dictionary.prepend_bos)
-    measured = _beginning(corpus.sequences, spec.tokens)
-    numbers = evaluate(model, dictionary, measured, progress=job.report)
-    set_evaluation(bench.shelf, spec.model, spec.sae, dictionary.fingerprint, numbers)
+    measured = beginning(corpus.sequences, spec.tokens)
+    numbers = evaluate(model, dictionary, measured, corpus.source, progress=job.report)
+    concepts = _concepts(job, record.fingerprint, model, dictionary, measured)
+    found = with_concepts(numbers, concepts).model_dump()
+    set_evaluation(bench.shelf, spec.model, spec.sae, dictionary.fingerprint, found)
     return {
         "model": spec.model,
         "sae": spec.sae,
         "corpus": corpus.id,
         "tokens": len(measured.flat),
-        "evaluation": numbers,
+        "evaluation": found,
     }
 
 
-def _beginning(sequences: Sequences, tokens: int) -> Sequences:
+def _concepts(
+    job: Job[EvaluateSpec],
+    fingerprint: str,
+    model: LanguageModel,
+    dictionary: Dictionary,
+    measured: Sequences,
+) -> list[ConceptF1]:
+    """Rows of concept recovery; none but for the bundled model on its generator's text."""
+    corpus = job.spec.corpus
+    if not isinstance(corpus, CorpusBundled) or fingerprint != fingerprint_model(SHIPPED):
+        return []
+    texts = documents(corpus.seed, CORPUS_START, corpus.documents)
+    return recover(model, dictionary, measured, texts, job.report)
+
+
+def beginning(sequences: Sequences, tokens: int) -> Sequences:
     """Sequences from the first on, until they hold so many tokens."""
     enough = int(np.searchsorted(sequences.offsets, tokens))
     return take(sequences, np.arange(min(enough, len(sequences))))

@@ -75,7 +75,7 @@ def register_sae(
         d_sae=dictionary.d_sae,
         steerable=dictionary.steerable,
         steerable_reason=dictionary.steerable_reason,
-        evaluation=told.evaluation,
+        evaluation=told.evaluation.model_dump(),
         provenance=told.provenance,
     )
     put_sae(bench.shelf, record)

@@ -32,7 +32,12 @@ SHARES: dict[str, dict[str, tuple[float, float]]] = {
         "tokens": (0.07, 0.75),
         "features": (0.75, 1.0),
     },
-    "evaluate": {"open": (0.0, 0.05), "tokenize": (0.05, 0.15), "evaluate": (0.15, 1.0)},
+    "evaluate": {
+        "open": (0.0, 0.05),
+        "tokenize": (0.05, 0.1),
+        "evaluate": (0.1, 0.7),
+        "concepts": (0.7, 1.0),
+    },
     "verify": {"open": (0.0, 0.1), "verify": (0.1, 1.0)},
 }
 """Where each phase begins and ends on the bar of a job, by kind."""

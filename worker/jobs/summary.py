@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from app.contract.evaluation import FullEvaluation
 from app.errors import Invalid
 from worker.folders import one_line
 
@@ -20,8 +21,7 @@ class Summary(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    evaluation: dict[str, FiniteFloat | None] = {}
-    """Numbers by name (`l0`, ...); None where unknown."""
+    evaluation: FullEvaluation = FullEvaluation()
     provenance: dict[str, Any] = {}
 
 
@@ -40,7 +40,7 @@ def read_summary(folder: Path) -> Summary:
     except ValueError as error:
         raise Invalid(
             f"{file} cannot be used ({_reason(error)}); let it hold an object whose `evaluation` "
-            "has finite numbers or null by name and whose `provenance` is an object, or remove it."
+            "is one that saescope wrote and whose `provenance` is an object, or remove it."
         ) from error
     return summary
 

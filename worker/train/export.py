@@ -28,7 +28,7 @@ def export(
     trainer: SAETrainer,
     curve: Curve,
     provenance: dict[str, Any],
-    evaluate: Callable[[Path], dict[str, float | None]],
+    evaluate: Callable[[Path], dict[str, Any]],
     folder: Path,
 ) -> None:
     """Write `folder`, whole or not at all. `evaluate` gets the SAELens folder before it is named.

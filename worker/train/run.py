@@ -39,6 +39,8 @@ from worker.train.stream import Activations
 from worker.train.trainer import fold, set_scale, set_threshold
 
 CHECKPOINT_SECONDS = 30.0
+HELD_OUT = "held out of the text that it was trained on"
+"""On what a trained SAE is measured."""
 
 
 def train(
@@ -147,10 +149,12 @@ class _Run:
         set_threshold(member.trainer, lambda: self._activations.window(last, self._report)[hook])
         fold(member.trainer)
 
-        def measure(folder: Path) -> dict[str, float | None]:
+        def measure(folder: Path) -> dict[str, Any]:
             dictionary = load_sae("trained", folder, device=self._model.device, model=self._model)
             progress = _part(self._progress, number, len(self._members))
-            return evaluate(self._model, dictionary, self._activations.held_out, progress=progress)
+            held_out = self._activations.held_out
+            found = evaluate(self._model, dictionary, held_out, HELD_OUT, progress=progress)
+            return found.model_dump()
 
         export(member.trainer, member.curve, member.provenance, measure, out_dir)
 
