@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from app.console import Bar
-from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
+from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES, BUNDLED_SOURCES
 from app.contract.jobs import FINAL, JobSpec, JobView, LoadSpec, PrecomputeSpec
 from app.errors import NotFound, Problem, from_body
 from app.jobs import POLL_S, Jobs
@@ -63,7 +63,9 @@ def _missing_loads(shelf: Shelf) -> Iterator[JobSpec]:
 
 
 def _without_evidence(shelf: Shelf) -> list[str]:
-    found = {sae_id: _find(shelf, sae_id) for sae_id in bundled_saes()}
+    here = bundled_saes()
+    wanted = [one for one in BUNDLED_SOURCES if one in here or one not in BUNDLED_SAES]
+    found = {sae_id: _find(shelf, sae_id) for sae_id in wanted}
     return [sae_id for sae_id, sae in found.items() if sae is None or sae.status != "ready"]
 
 

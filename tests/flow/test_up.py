@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
+from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SOURCES
 from tests.flow.service import SAESCOPE, Service
 from tests.jobs.place import pid_exists
 
@@ -21,7 +21,7 @@ CHILDREN = {"app": "app.cli.main", "live": "worker.live.main", "jobs": "worker.j
 
 
 def test_an_interrupted_first_start_goes_on(service: Service) -> None:
-    bundled = {"model": BUNDLED_MODEL, "saes": [*BUNDLED_SAES]}
+    bundled = {"model": BUNDLED_MODEL, "saes": [*BUNDLED_SOURCES]}
 
     def states() -> list[str]:
         jobs = httpx.get(f"{service.url}/v1/jobs", params={"kind": "precompute"}).json()["items"]
