@@ -57,7 +57,8 @@ def take_apart(
     by_token = np.argsort(token, kind="stable")
     bounds = torch.from_numpy(np.searchsorted(token[by_token], np.arange(len(tokens) + 1)))
     value, offset = np.zeros((2, len(token)))
-    found = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))]
+    none = np.zeros(0)
+    found: list[tuple[np.ndarray, ...]] = [(none.astype(int), none.astype(int), none, none)]
     for at, x in _vectors(model, dictionary.hook_name, sequences, tokens, batch_tokens, on_batch):
         of, number = spans(bounds[at], bounds[at + 1])
         some = by_token[number.numpy()]

@@ -57,15 +57,21 @@ def effective_number(weights: Float[np.ndarray, " n"]) -> float:
 
 def _by_neuron(peaks: Peaks, parts: Parts, neurons: Int[np.ndarray, " n"]) -> Iterator[_Neuron]:
     order = np.argsort(parts.peak, kind="stable")
-    peak, *columns = (
-        c[order] for c in (parts.peak, parts.feature, parts.weight, parts.contribution)
-    )
+    peak, feature = parts.peak[order], parts.feature[order]
+    weight, contribution = parts.weight[order], parts.contribution[order]
     begins = np.searchsorted(peaks.neuron, neurons)
     ends = np.searchsorted(peaks.neuron, neurons, side="right")
     for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
         whole, own = slice(begin, end), slice(*np.searchsorted(peak, [begin, end]).tolist())
-        of_peaks = (column[whole] for column in (peaks.window, parts.value, parts.offset))
-        yield _Neuron(*of_peaks, peak[own] - begin, *(column[own] for column in columns))
+        yield _Neuron(
+            peaks.window[whole],
+            parts.value[whole],
+            parts.offset[whole],
+            peak[own] - begin,
+            feature[own],
+            weight[own],
+            contribution[own],
+        )
 
 
 def _split(neuron: int, of: _Neuron) -> NeuronSplit:
