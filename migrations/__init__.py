@@ -1,4 +1,4 @@
 """Alembic migrations of the shelf, applied by `app.store.migrate`."""
 
-NEWEST = "0004"
+NEWEST = "0005"
 """The last revision of `versions`."""

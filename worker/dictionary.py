@@ -120,7 +120,24 @@ class Dictionary:
         """
         if self.decoder.rows is None:
             return encoded
-        return encoded @ self.decoder.rows + self._rest(x)
+        return encoded @ self.decoder.rows + self.offset(x)
+
+    @torch.inference_mode()
+    def offset(self, x: Float[torch.Tensor, "n d_in"]) -> Float[torch.Tensor, "#n d_out"]:
+        """What the reconstruction of `x` holds besides the features' contributions."""
+        prepared = self._prepare(x)
+        rest = (
+            x.new_zeros(1, 1, dtype=torch.float32)
+            if self.decoder.bias is None
+            else self.decoder.bias[None]
+        )
+        if prepared.factor is not None:
+            rest = rest * prepared.factor
+        if prepared.shift is not None and self.undone:
+            rest = rest + prepared.shift
+        if self.decoder.skip is not None:
+            rest = rest + x.to(self.decoder.skip) @ self.decoder.skip.T
+        return rest
 
     def _prepare(self, x: Float[torch.Tensor, "n d_in"]) -> _Prepared:
         x = x.to(self.scale.device, torch.float32)
@@ -137,19 +154,3 @@ class Dictionary:
         if self.b_dec is not None:
             x = x - self.b_dec
         return _Prepared(x, factor if self.undone else None, shift)
-
-    def _rest(self, x: Float[torch.Tensor, "n d_in"]) -> Float[torch.Tensor, "#n d_out"]:
-        """What the reconstruction of `x` holds besides the features' contributions."""
-        prepared = self._prepare(x)
-        rest = (
-            x.new_zeros(1, 1, dtype=torch.float32)
-            if self.decoder.bias is None
-            else self.decoder.bias[None]
-        )
-        if prepared.factor is not None:
-            rest = rest * prepared.factor
-        if prepared.shift is not None and self.undone:
-            rest = rest + prepared.shift
-        if self.decoder.skip is not None:
-            rest = rest + x.to(self.decoder.skip) @ self.decoder.skip.T
-        return rest

@@ -23,6 +23,7 @@ activations apart into *features* that mean one thing each. saescope trains or l
 precomputes the evidence for every feature, and serves
 
 * **lookups**: what a feature fires on, how often, what it promotes (`features`);
+* **neurons**: which features a neuron is made of (`neurons`);
 * **activations**: which features fire on a text of yours (`live`);
 * **search**: the features that a text, a contrast of texts or a direction finds (`live`);
 * **steering**: what the model writes when a feature is turned up, down or out (`live`);
@@ -41,6 +42,7 @@ TAGS = [
     {"name": "models", "description": "Registered language models."},
     {"name": "saes", "description": "Sparse autoencoders of a model, and its neurons."},
     {"name": "features", "description": "Stored evidence, feature by feature."},
+    {"name": "neurons", "description": "Neurons, split into the features that they are made of."},
     {"name": "live", "description": "The model at work: activations of new text, steering."},
     {"name": "jobs", "description": "Durable work: load, train, precompute, evaluate, verify."},
     {"name": "service", "description": "Health and metrics."},

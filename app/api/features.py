@@ -140,37 +140,39 @@ lookup = _Named("/v1/models/{model:id}/saes/{sae:id}/features/{index:index}", _l
 
 
 def _json(feature: StoredFeature, vocabulary: Vocabulary) -> bytes:
+    return orjson.dumps(body_of(feature, vocabulary), option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def body_of(feature: StoredFeature, vocabulary: Vocabulary) -> dict[str, Any]:
+    """What is answered about a feature."""
     display = vocabulary.display
-    return orjson.dumps(
-        {
-            "index": feature.index,
-            "label": feature.label,
-            "label_kind": feature.label_kind,
-            "label_score": feature.label_score,
-            "density": feature.density,
-            "max_activation": feature.max_activation,
-            "mean_activation": feature.mean_activation,
-            "min_activation": feature.min_activation,
-            "histogram": {
-                "edges": _short(feature.histogram_edges),
-                "counts": feature.histogram_counts,
-            },
-            "logits": {
-                "top": [{"token": display[t], "value": v} for t, v in feature.top_logits],
-                "bottom": [{"token": display[t], "value": v} for t, v in feature.bottom_logits],
-                "histogram": {
-                    "edges": _short(feature.logit_edges),
-                    "counts": feature.logit_counts,
-                },
-            },
-            "bands": _bands(feature.windows, vocabulary),
-            "neighbors": [{"index": i, "cosine": c} for i, c in feature.neighbors],
-            "neurons": [{"layer": n, "index": i, "weight": w} for n, i, w in feature.neurons],
-            "coactive": [{"index": i, "count": n} for i, n in feature.coactive],
-            "calibration": feature.calibration and orjson.Fragment(feature.calibration),
+    return {
+        "index": feature.index,
+        "label": feature.label,
+        "label_kind": feature.label_kind,
+        "label_score": feature.label_score,
+        "density": feature.density,
+        "max_activation": feature.max_activation,
+        "mean_activation": feature.mean_activation,
+        "min_activation": feature.min_activation,
+        "histogram": {
+            "edges": _short(feature.histogram_edges),
+            "counts": feature.histogram_counts,
         },
-        option=orjson.OPT_SERIALIZE_NUMPY,
-    )
+        "logits": {
+            "top": [{"token": display[t], "value": v} for t, v in feature.top_logits],
+            "bottom": [{"token": display[t], "value": v} for t, v in feature.bottom_logits],
+            "histogram": {
+                "edges": _short(feature.logit_edges),
+                "counts": feature.logit_counts,
+            },
+        },
+        "bands": _bands(feature.windows, vocabulary),
+        "neighbors": [{"index": i, "cosine": c} for i, c in feature.neighbors],
+        "neurons": [{"layer": n, "index": i, "weight": w} for n, i, w in feature.neurons],
+        "coactive": [{"index": i, "count": n} for i, n in feature.coactive],
+        "calibration": feature.calibration and orjson.Fragment(feature.calibration),
+    }
 
 
 def _short(values: Sequence[float]) -> np.ndarray:

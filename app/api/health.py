@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.api.problems import documented
 from app.api.state import Services, Use
-from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
+from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SOURCES
 from app.errors import NotFound, Problem, Unavailable
 from app.store import read
 from app.store.engine import Shelf
@@ -99,7 +99,7 @@ def _evidence(shelf: Shelf) -> str:
         return "The bundled model is not registered; nothing to wait for."
     if none:
         raise Unavailable(f"No SAE of {BUNDLED_MODEL} is registered yet.")
-    waiting = [sae_id for sae_id in BUNDLED_SAES if _waits(shelf, sae_id)]
+    waiting = [sae_id for sae_id in BUNDLED_SOURCES if _waits(shelf, sae_id)]
     if waiting:
         raise Unavailable(f"The evidence of {', '.join(waiting)} is not committed yet.")
     return "The evidence of the bundled SAEs is committed."

@@ -12,7 +12,7 @@ from app.api import sse
 from app.api.params import JobId, PageQuery
 from app.api.problems import documented
 from app.api.state import Use
-from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
+from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES, BUNDLED_SPLIT
 from app.contract.jobs import FINAL, JobKind, JobSpec, JobState, JobView
 
 router = APIRouter(tags=["jobs"])
@@ -44,11 +44,11 @@ EXAMPLES: dict[str, Example] = {
         },
     },
     "precompute": {
-        "summary": "Compute the evidence of an SAE anew, on a small corpus",
+        "summary": "Compute the evidence of neurons and of an SAE that splits them, on a small corpus",
         "value": {
             "kind": "precompute",
             "model": BUNDLED_MODEL,
-            "saes": [BUNDLED_SAES[2]],
+            "saes": [*BUNDLED_SPLIT],
             "corpus": _CORPUS,
         },
     },

@@ -28,7 +28,7 @@ from app.jobs import migrate_jobs
 from app.store import catalog, search
 from app.store.engine import autocommitting, connected, transacting
 from app.store.migrate import migrate
-from app.store.tables import corpora, job_progress, metadata, models, runs
+from app.store.tables import corpora, job_progress, metadata, models, runs, splits
 
 SHELF, JOBS = "shelf.db", "jobs.db"
 _ROWS_AT_ONCE = 500
@@ -102,7 +102,7 @@ def into_postgres(url: str, folder: Path) -> None:
             _copy(source, metadata.sorted_tables, target, metadata.sorted_tables)
         with connected(autocommitting(f"sqlite:///{folder / JOBS}")) as source:
             _copy(source, _job_tables(source), target, _job_tables(target))
-        for table in (runs, corpora):
+        for table in (runs, corpora, splits):
             last = select(func.coalesce(func.max(table.c.number), 0)).scalar_subquery()
             counter = func.pg_get_serial_sequence(table.name, "number")
             target.execute(select(func.setval(counter, last + 1, text("false"))))

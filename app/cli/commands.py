@@ -6,7 +6,7 @@ import typer
 from pydantic import ValidationError
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from app.cli import catalog, data, jobs, service, submit
+from app.cli import catalog, data, explain, jobs, service, submit
 from app.console import fail
 from app.errors import Problem
 
@@ -26,6 +26,7 @@ app.command("train")(submit.train)
 app.command("precompute")(submit.precompute)
 app.command("evaluate")(submit.evaluate)
 app.command("verify")(submit.verify)
+app.command("explain-neuron")(explain.explain_neuron)
 app.add_typer(jobs.app, name="jobs")
 app.command("backup")(data.backup)
 app.command("restore")(data.restore)

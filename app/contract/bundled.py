@@ -2,3 +2,7 @@
 
 BUNDLED_MODEL = "storyworld"
 BUNDLED_SAES = ("2-res-topk", "2-res-standard", "2-mlp-topk")
+BUNDLED_SPLIT = ("2-mlp", "2-mlp-topk")
+"""Neurons and the SAE that splits them."""
+BUNDLED_SOURCES = tuple(dict.fromkeys((*BUNDLED_SAES, *BUNDLED_SPLIT)))
+"""What has evidence after the first start."""

@@ -29,10 +29,12 @@ from app.store.tables import (
     features,
     job_progress,
     models,
+    neuron_splits,
     packed_id,
     run_ranges,
     runs,
     saes,
+    splits,
 )
 from app.store.use import using
 
@@ -77,15 +79,27 @@ def _dead_runs(shelf: Shelf) -> list[int]:
 
 
 def _collect_run(shelf: Shelf, number: int) -> int:
-    """Delete a run, its features in slices; how many there were."""
+    """Delete a run, what it is split into or splits, its features in slices; how many there were."""
     with shelf.write() as connection:
         # An abandoned run's job may wake up: from here on it is refused.
         connection.execute(update(runs).where(runs.c.number == number).values(state="superseded"))
         connection.execute(delete(run_ranges).where(run_ranges.c.run == number))
+    _collect_splits(shelf, number)
     deleted = _delete_owned(shelf, features.c.id, number)
     with shelf.write() as connection:
         connection.execute(delete(runs).where(runs.c.number == number))
     return deleted
+
+
+def _collect_splits(shelf: Shelf, run: int) -> None:
+    """Delete splits of a run's neurons, and splits by its features."""
+    of_run = or_(splits.c.neurons_run == run, splits.c.sae_run == run)
+    with shelf.read() as connection:
+        numbers = connection.execute(select(splits.c.number).where(of_run)).scalars().all()
+    for number in numbers:
+        _delete_owned(shelf, neuron_splits.c.id, number)
+        with shelf.write() as connection:
+            connection.execute(delete(splits).where(splits.c.number == number))
 
 
 def _collect_corpora(shelf: Shelf, before: datetime) -> int:

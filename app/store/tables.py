@@ -3,7 +3,8 @@
 `features` holds one row per feature: statistics as columns, everything else packed
 (`app.store.codec`). Its key is run number * 2**32 + feature index (`packed_id`): one descent finds
 a row, rows of a run lie together in the order of their index, and the full-text index can be cut
-to a run by a range of keys. `corpus_chunks` uses the same trick with corpus and chunk numbers.
+to a run by a range of keys. `corpus_chunks` uses the same trick with corpus and chunk numbers, and
+`neuron_splits` with the numbers of a split and of a neuron.
 
 Every list that the API sorts or filters is answered from one of three covering indices, so that a
 page costs the same at a thousand and at a million features. The full-text index is not modelled
@@ -30,6 +31,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    UniqueConstraint,
 )
 
 ROW_BITS = 32
@@ -188,6 +190,30 @@ features = Table(
     Index("ix_features_index", "run", "id", "density", "max_activation"),
     Index("ix_features_density", "run", "density", "id", "max_activation"),
     Index("ix_features_max_activation", "run", "max_activation", "id", "density"),
+)
+
+# Seen by readers when it is complete and both of its runs are served.
+splits = Table(
+    "splits",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("neurons_run", ForeignKey("runs.number"), nullable=False),
+    Column("sae_run", ForeignKey("runs.number"), nullable=False, index=True),
+    Column("unexplained_variance", Double),
+    Column("complete", Boolean, nullable=False),
+    UniqueConstraint("neurons_run", "sae_run"),
+    sqlite_autoincrement=True,
+)
+
+neuron_splits = Table(
+    "neuron_splits",
+    metadata,
+    Column("id", _RowId, primary_key=True, autoincrement=False),
+    Column("split", ForeignKey("splits.number"), nullable=False),
+    Column("polysemanticity", Double, nullable=False),
+    Column("unexplained_variance", Double),
+    Column("parts", JSON, nullable=False),
+    Index("ix_neuron_splits_polysemanticity", "split", "polysemanticity", "id"),
 )
 
 job_progress = Table(

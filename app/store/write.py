@@ -1,4 +1,4 @@
-"""All that is written to the shelf but progress: models, SAEs, corpora, runs, features.
+"""Models, SAEs, corpora, runs and features, as they are written to the shelf.
 
 Evidence becomes visible in three steps: `begin_run`, `put_features` for each range of features,
 `finish_run`. Every step is one transaction and may be repeated: a job that was killed asks for
@@ -226,26 +226,31 @@ def committed_ranges(shelf: Shelf, run_id: str) -> list[tuple[int, int]]:
 
 
 def finish_run(shelf: Shelf, run_id: str, statistics: dict[str, Any]) -> None:
-    """Serve a run's evidence from now on, and supersede the run before it, in one transaction.
+    """`finish_runs` of one."""
+    finish_runs(shelf, {run_id: statistics})
 
-    Conflict when features are missing, or when the SAE was deleted or replaced meanwhile.
-    """
+
+def finish_runs(shelf: Shelf, statistics: dict[str, dict[str, Any]]) -> None:
+    """Serve the evidence of some runs (by id) from now on, and supersede those before them, in one
+    transaction. Conflict when features are missing, or an SAE was deleted or replaced meanwhile."""
     with shelf.write() as connection:
-        run = find.run(connection, run_id, lock=True)
-        if run.state == "complete":
-            return
-        _building(connection, run_id)
-        sae = find.sae(connection, run.model_id, run.sae_id, lock=True)
-        _same_fingerprint(f"SAE id '{sae.id}'", sae.fingerprint, run.sae_fingerprint)
-        _covered(run_id, find.ranges(connection, run.number), sae.d_sae)
-        _set_state(connection, [sae.run] if sae.run else [], "superseded")
-        _set_state(connection, [run.number], "complete", statistics=statistics)
-        provenance = sae.provenance | find.provenance(connection, run) | {"statistics": statistics}
-        connection.execute(
-            update(saes)
-            .where(saes.c.model_id == sae.model_id, saes.c.id == sae.id)
-            .values(run=run.number, provenance=provenance)
-        )
+        for run_id in sorted(statistics):  # by SAE: two jobs do not wait for each other
+            _finish(connection, run_id, statistics[run_id])
+
+
+def _finish(connection: Connection, run_id: str, statistics: dict[str, Any]) -> None:
+    run = find.run(connection, run_id, lock=True)
+    if run.state == "complete":
+        return
+    _building(connection, run_id)
+    sae = find.sae(connection, run.model_id, run.sae_id, lock=True)
+    _same_fingerprint(f"SAE id '{sae.id}'", sae.fingerprint, run.sae_fingerprint)
+    _covered(run_id, find.ranges(connection, run.number), sae.d_sae)
+    _set_state(connection, [sae.run] if sae.run else [], "superseded")
+    _set_state(connection, [run.number], "complete", statistics=statistics)
+    provenance = sae.provenance | find.provenance(connection, run) | {"statistics": statistics}
+    served = update(saes).where(saes.c.model_id == sae.model_id, saes.c.id == sae.id)
+    connection.execute(served.values(run=run.number, provenance=provenance))
 
 
 def _covered(run_id: str, ranges: list[tuple[int, int]], d_sae: int) -> None:

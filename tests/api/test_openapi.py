@@ -20,6 +20,8 @@ OPERATIONS = {
     "delete_sae": "DELETE /v1/models/{model}/saes/{sae}",
     "list_features": "GET /v1/models/{model}/saes/{sae}/features",
     "get_feature": "GET /v1/models/{model}/saes/{sae}/features/{index}",
+    "list_neurons": "GET /v1/models/{model}/neurons",
+    "get_neuron": "GET /v1/models/{model}/neurons/{layer}/{index}",
     "get_activations": "POST /v1/activations",
     "search_features": "POST /v1/features/search",
     "steer": "POST /v1/steer",

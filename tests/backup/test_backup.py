@@ -16,12 +16,12 @@ from app.contract.jobs import LoadSpec
 from app.errors import Conflict, Invalid
 from app.jobs import Jobs
 from app.settings import Settings
-from app.store import lookup, progress, read, write
+from app.store import lookup, progress, read, splits, write
 from app.store.engine import Shelf, open_shelf
 from app.store.migrate import migrate
 from app.store.use import using
 from tests.api.server import ServerProcess
-from tests.store import builders
+from tests.store import builders, split_builders
 
 SPEC = LoadSpec(model="tiny", path="bundled:tiny")
 
@@ -71,12 +71,14 @@ def test_everything_comes_back_on_either_database(
     before = open_shelf(settings.shelf_url)
     jobs_before = Jobs(settings.jobs_url, before)
     progress.put_progress(before, jobs_before.submit(SPEC).id, "check", 0.5)
+    split = split_builders.put_split(before, "run-1", "run-1")
     backup(settings, tmp_path / "all.tar.gz")
     restore(elsewhere, tmp_path / "all.tar.gz")
     assert journals(elsewhere) <= {"wal"}
     after = open_shelf(elsewhere.shelf_url)
     for index in (0, 7, 63):
         assert feature(before, index) == feature(after, index)
+    assert splits.is_complete(after, split) and splits.n_stored(after, split, 0, 64) == 64
     sae_after, sae_before = read.sae(after, "tiny", "0-res"), read.sae(before, "tiny", "0-res")
     assert replace(sae_after, path="") == replace(sae_before, path="")
     assert read.vocabulary(after, "tiny") == read.vocabulary(before, "tiny")

@@ -1,6 +1,6 @@
 """`precompute`: the evidence of some SAEs' features, in one pass over a corpus.
 
-Each SAE gets a run of its own; its evidence is served once the whole run is on the shelf. Ids of
+Each SAE gets a run of its own; all are served at once when everything is on the shelf. Ids of
 runs derive from the job's and from all that decides the evidence, so a job that goes on finds the
 ranges that it had committed, if it would still compute the same; and an SAE whose evidence is that
 already is left alone. Over a longer corpus only the new text is run through the model, as far as what
@@ -18,11 +18,13 @@ from app.contract.jobs import PrecomputeSpec
 from app.errors import Invalid
 from app.store import read
 from app.store.records import CorpusRecord, FeatureBatch
-from app.store.write import begin_run, committed_ranges, finish_run, put_corpus, put_features
+from app.store.splits import Source
+from app.store.write import begin_run, committed_ranges, finish_runs, put_corpus, put_features
 from worker.jobs.away import waiting_out
 from worker.jobs.corpus import StoredCorpus, check_corpus, open_corpus
 from worker.jobs.job import Job
 from worker.jobs.load import register_sae
+from worker.jobs.split import split_neurons
 from worker.models import LanguageModel, kind_of, load_model
 from worker.precompute.kept import trim
 from worker.precompute.report import Report
@@ -50,7 +52,6 @@ def check_precompute(job: Job[PrecomputeSpec]) -> None:
 
 def precompute_features(job: Job[PrecomputeSpec]) -> dict[str, Any]:
     """Run the pass from the last committed unit on, then switch all SAEs to the new evidence."""
-    shelf = job.bench.shelf
     model = _open_model(job)
     opened = [_open(job, model, sae_id) for sae_id in job.spec.saes]
     prepend_bos = common_bos(one.prepend_bos for one in opened)
@@ -58,12 +59,28 @@ def precompute_features(job: Job[PrecomputeSpec]) -> dict[str, Any]:
     settings = Settings.on(model.device)
     record = _record(settings, model)
     served = _served(job, opened, corpus, record)
-    dictionaries = [one for one in opened if one.id not in served]
-    if not dictionaries:
-        _trim(job)
-        return _result(job, corpus, served)
+    missing = [one for one in opened if one.id not in served]
+    new = _compute(job, model, missing, corpus, settings, record) if missing else {}
+    split = split_neurons(job, model, opened, corpus, new)
+    statistics = {one.run_id: one.statistics for one in new.values()}
+    waiting_out(lambda: finish_runs(job.bench.shelf, statistics))
+    trim(job.bench.settings.spill_dir, job.bench.settings.spill_kept_mb * 10**6)
+    runs = served | {sae_id: one.run_id for sae_id, one in new.items()}
+    return _result(job, corpus, runs) | {"split": split}
+
+
+def _compute(
+    job: Job[PrecomputeSpec],
+    model: LanguageModel,
+    dictionaries: list[Dictionary],
+    corpus: StoredCorpus,
+    settings: Settings,
+    record: dict[str, Any],
+) -> dict[str, Source]:
+    """Commit all evidence of some dictionaries to runs of their own, by dictionary."""
+    shelf = job.bench.shelf
     _put_corpus(job, corpus)
-    runs = {d.id: _begin(job, d, corpus, record) for d in dictionaries}
+    runs = {one.id: _begin(job, one, corpus, record) for one in dictionaries}
 
     def on_range(sae_id: str, batch: FeatureBatch) -> None:
         waiting_out(lambda: put_features(shelf, runs[sae_id], batch))
@@ -78,15 +95,10 @@ def precompute_features(job: Job[PrecomputeSpec]) -> dict[str, Any]:
         on_range=on_range,
         done_ranges={sae_id: committed_ranges(shelf, run) for sae_id, run in runs.items()},
     )
-    for sae_id, run in runs.items():
-        waiting_out(lambda run=run, of=_statistics(report, sae_id): finish_run(shelf, run, of))
-    _trim(job)
-    return _result(job, corpus, served | runs)
-
-
-def _trim(job: Job[PrecomputeSpec]) -> None:
-    settings = job.bench.settings
-    trim(settings.spill_dir, settings.spill_kept_mb * 10**6)
+    return {
+        one.id: Source(one.id, one.architecture, "", runs[one.id], _statistics(report, one.id))
+        for one in dictionaries
+    }
 
 
 def _result(job: Job[PrecomputeSpec], corpus: StoredCorpus, runs: dict[str, str]) -> dict[str, Any]:

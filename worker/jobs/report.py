@@ -29,8 +29,9 @@ SHARES: dict[str, dict[str, tuple[float, float]]] = {
     "precompute": {
         "open": (0.0, 0.02),
         "tokenize": (0.02, 0.07),
-        "tokens": (0.07, 0.75),
-        "features": (0.75, 1.0),
+        "tokens": (0.07, 0.7),
+        "features": (0.7, 0.93),
+        "split": (0.93, 1.0),
     },
     "evaluate": {
         "open": (0.0, 0.05),

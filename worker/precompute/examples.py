@@ -99,7 +99,7 @@ def _entries_of(
     for part in parts:
         stop = before + len(part.value)
         low, high = (edge.clamp(before, stop) - before for edge in (start, start + length))
-        _, entry = _spans(low, high)
+        _, entry = spans(low, high)
         kept.append(Merged(part.count, *(column[entry] for column in part.columns)))
         before = stop
     columns = zip(*(part.columns for part in kept), strict=True)
@@ -127,14 +127,14 @@ def _windows(entries: Merged, runs: Runs, lengths: Int[torch.Tensor, " sequences
     offset = torch.minimum((entries.position[top] - BEFORE).clamp(min=0), latest)
     length = sequence_length.clamp(max=WINDOW)
     near = torch.maximum(start, top - WINDOW), torch.minimum(stop, top + WINDOW)
-    of, entry = _spans(*near)
+    of, entry = spans(*near)
     position = entries.position[entry] - offset[of]
     inside = ((position >= 0) & (position < length[of])).nonzero().squeeze(1)
     peak = entries.position[top] - offset
     return _Windows(offset, length, peak, of[inside], entry[inside], position[inside])
 
 
-def _spans(
+def spans(
     start: Int[torch.Tensor, " spans"], stop: Int[torch.Tensor, " spans"]
 ) -> tuple[Int[torch.Tensor, " numbers"], Int[torch.Tensor, " numbers"]]:
     """All numbers of some spans, one span after another, and the span of each."""
@@ -146,7 +146,7 @@ def _spans(
 
 def _peaks(entries: Merged, runs: Runs) -> Int[torch.Tensor, " runs"]:
     """The first entry at each run's maximum."""
-    of, entry = _spans(runs.start, runs.start + runs.length)
+    of, entry = spans(runs.start, runs.start + runs.length)
     at_maximum = (entries.value[entry] == runs.max[of]).nonzero().squeeze(1)
     first = torch.searchsorted(of[at_maximum], torch.arange(len(runs.start)))
     return entry[at_maximum[first]]

@@ -1,0 +1,85 @@
+"""The last part of `precompute`: neurons split into the features of SAEs on their hook point.
+
+A pair of neurons and SAE is split where the job names at least one of the two, and the other one is
+on the shelf with evidence from the same text. A split is written before its runs are served, so that
+readers see evidence and split change together.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+
+from app.contract.ids import is_neuron_source
+from app.contract.jobs import PrecomputeSpec
+from app.store import splits
+from app.store.splits import Source
+from worker.jobs.away import waiting_out
+from worker.jobs.corpus import StoredCorpus
+from worker.jobs.job import Job
+from worker.models import LanguageModel
+from worker.saes import Dictionary, load_sae
+from worker.split.run import blocks, split_block
+
+
+def split_neurons(
+    job: Job[PrecomputeSpec],
+    model: LanguageModel,
+    opened: Sequence[Dictionary],
+    corpus: StoredCorpus,
+    new: Mapping[str, Source],
+) -> list[str]:
+    """Split what is not split yet; all that was to be split, as `NEURONS by SAE`.
+
+    `opened` are the job's dictionaries, `new` those of them whose runs are not served yet. Raises
+    `Conflict` when a run was superseded meanwhile.
+    """
+    hooks = sorted({one.hook_name for one in opened if one.hook_name.endswith(".mlp.hook_post")})
+    pairs = [pair for hook in hooks for pair in _pairs(job, hook, opened, corpus, new)]
+    for neurons, sae in pairs:
+        _split(job, model, opened, corpus, neurons, sae)
+    return [f"{neurons.id} by {sae.id}" for neurons, sae in pairs]
+
+
+def _pairs(
+    job: Job[PrecomputeSpec],
+    hook_name: str,
+    opened: Sequence[Dictionary],
+    corpus: StoredCorpus,
+    new: Mapping[str, Source],
+) -> list[tuple[Source, Source]]:
+    """Neurons and SAEs at a hook point."""
+    served = splits.served_at(job.bench.shelf, job.spec.model, hook_name, corpus.id)
+    there = {one.id: one for one in served}
+    there |= {one.id: new[one.id] for one in opened if one.hook_name == hook_name and one.id in new}
+    neurons = [one for one in there.values() if is_neuron_source(one.id)]
+    saes = [one for one in there.values() if splits.can_split(one.architecture)]
+    named = {one.id for one in opened}
+    return [pair for pair in product(neurons, saes) if named & {one.id for one in pair}]
+
+
+def _split(
+    job: Job[PrecomputeSpec],
+    model: LanguageModel,
+    opened: Sequence[Dictionary],
+    corpus: StoredCorpus,
+    neurons: Source,
+    sae: Source,
+) -> None:
+    """Do the blocks that are not there yet."""
+    shelf = job.bench.shelf
+    split = waiting_out(lambda: splits.begin_split(shelf, neurons.run_id, sae.run_id))
+    if splits.is_complete(shelf, split):
+        return
+    dictionary = next((one for one in opened if one.id == sae.id), None) or load_sae(
+        sae.id, Path(sae.path), device=job.bench.device, model=model
+    )
+
+    def do(block: tuple[int, int]) -> None:
+        evidence = splits.stored_evidence(shelf, neurons.run_id, *block)
+        made = split_block(model, dictionary, corpus.sequences, evidence, block, job.report)
+        waiting_out(lambda: splits.put_neurons(shelf, split, made))
+
+    for first, stop in blocks(dictionary.d_in, sae.statistics["l0"]):
+        if splits.n_stored(shelf, split, first, stop) < stop - first:
+            do((first, stop))
+    waiting_out(lambda: splits.finish_split(shelf, split))
