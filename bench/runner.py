@@ -129,7 +129,7 @@ def quality(model: LanguageModel, folder: Path, held_out: Sequences) -> dict[str
     """What an SAE in a folder is worth on text that nobody trained on: `evaluate`'s numbers, and the
     squared error of a token."""
     sae = load_sae("judged", folder, device=model.device, model=model)
-    found = evaluate(model, sae, held_out)
+    found = evaluate(model, sae, held_out, "held out").model_dump()
     error, tokens = 0.0, 0
     for batch in batches(held_out, 2_048):
         real = batch.mask.numpy() & ~model.is_special[batch.ids.numpy()]
