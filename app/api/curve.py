@@ -54,7 +54,7 @@ async def get_curve(services: Use, job: JobId, query: Annotated[CurveQuery, Quer
     under its id where there are several. The numbers are `curve` in its `result`, and in each of
     `result.also`."""
     jobs = await services.jobs()
-    curves = curves_of(await asyncio.to_thread(jobs.get, job))
+    curves = _curves(await asyncio.to_thread(jobs.get, job))
     if query.sae is None:
         return Response(svg(curves), media_type="image/svg+xml")
     if query.sae not in curves:
@@ -64,7 +64,7 @@ async def get_curve(services: Use, job: JobId, query: Annotated[CurveQuery, Quer
     return Response(svg({query.sae: curves[query.sae]}), media_type="image/svg+xml")
 
 
-def curves_of(view: JobView) -> dict[str, Curve]:
+def _curves(view: JobView) -> dict[str, Curve]:
     """By SAE, in the order of the specification."""
     result = view.result or {}
     if "curve" not in result:

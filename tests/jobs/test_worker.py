@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
-from app.api.curve import curves_of
-from app.contract.jobs import CorpusBundled, LoadSpec, PrecomputeSpec, TrainSpec
+from app.contract.jobs import CorpusBundled, JobView, LoadSpec, PrecomputeSpec, TrainSpec
+from app.main import create_app
 from app.store import read
 from app.store.tables import features, runs
 from tests.jobs.place import Place, pid_exists
@@ -96,13 +97,26 @@ def test_training_goes_on_after_a_kill_and_ends_in_the_same_bytes(place: Place) 
     assert done.result and whole.result
     assert done.result["fingerprint"] == whole.result["fingerprint"]
     assert done.result["evaluation"] == whole.result["evaluation"]
-    assert list(curves_of(done)) == ["1-killed", "0-killed"]
     [also], [expected] = done.result["also"], whole.result["also"]
     assert (also.pop("sae"), expected.pop("sae")) == ("0-killed", "0-whole")
     assert also == expected and also["fingerprint"] != done.result["fingerprint"]
     assert read.sae(place.shelf, "m", "0-killed").hook_name == "blocks.0.hook_resid_post"
     assert {"1-killed.loss", "0-killed.loss"} <= set(done.metrics)
     assert not steps.parent.exists()
+    _has_curves(place, done)
+
+
+def _has_curves(place: Place, job: JobView) -> None:
+    """Of each SAE, and of one when it is named."""
+    with TestClient(create_app(place.settings), base_url="http://localhost") as client:
+        path = f"/v1/jobs/{job.id}/curve.svg"
+        both, one = client.get(path), client.get(path, params={"sae": "0-killed"})
+        assert both.text.count("<polyline") == 2 * one.text.count("<polyline") > 0
+        assert ">0-killed</text>" in both.text
+        nobody = client.get(path, params={"sae": "0-nobody"})
+        assert nobody.status_code == 404
+        assert "trained no SAE 0-nobody; it trained 1-killed, 0-killed." in nobody.text
+        assert client.get(path, params={"of": "0-killed"}).status_code == 422
 
 
 def test_precompute_goes_on_after_a_kill_and_ends_in_the_same_rows(place: Place) -> None:
