@@ -28,7 +28,8 @@ def make_embedded(
 ) -> LanguageModel:
     """A GPT-2 of one layer with these embeddings and without positions, so that they are what
     `blocks.0.hook_resid_pre` carries."""
-    made = GPT2LMHeadModel(_config(*embeddings.shape, 1, context))
+    vocabulary, d_model = embeddings.shape
+    made = GPT2LMHeadModel(_config(vocabulary, d_model, 1, context))
     made.transformer.wte.weight.copy_(embeddings)
     made.transformer.wpe.weight.zero_()
     _save(made, folder)
