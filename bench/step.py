@@ -44,7 +44,7 @@ class Steps:
         set_scale(self._trainer, sample)
         self._last: TrainStepOutput | None = None
         if compiled:
-            torch._logging.set_logs(dynamo=logging.ERROR)
+            logging.getLogger("torch._dynamo").setLevel(logging.ERROR)
             sae: Any = self._trainer.sae
             sae.training_forward_pass = torch.compile(sae.training_forward_pass)
 
