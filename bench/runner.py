@@ -2,8 +2,9 @@
 
 The runner opens the model's folder itself, as a plain Hugging Face model: its fastest way, since a
 TransformerBridge's forward takes 2.3 times as long. The SAE begins with the weights that ours begins
-with. What is a matter of the runner alone costs it little: a mixing buffer of a few batches, and as
-few for the estimate of the activation scale, where its own default is 1,000. It logs nothing.
+with. What is a matter of the runner alone costs it little: a small mixing buffer, since it computes half a
+buffer that it never trains on, and an estimate of the activation scale on a few batches, where its own
+default is 1,000. It logs nothing.
 """
 
 import io

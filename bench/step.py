@@ -5,6 +5,7 @@ it a kind is compiled), the other half timed. Ratios are to SAELens' step in flo
 the explained variance of the last batch, which tells what a kind does to the result.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -43,6 +44,7 @@ class Steps:
         set_scale(self._trainer, sample)
         self._last: TrainStepOutput | None = None
         if compiled:
+            logging.getLogger("torch._dynamo").setLevel(logging.ERROR)
             sae: Any = self._trainer.sae
             sae.training_forward_pass = torch.compile(sae.training_forward_pass)
 

@@ -8,17 +8,19 @@ them, and our loop trains on it as on any model.
 Recovery is SAELens' MCC: the mean absolute cosine of features and decoder rows, matched one to one.
 """
 
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from sae_lens import SAE
+from sae_lens.saes.sae import TrainingSAE
 from sae_lens.synthetic import (
     ActivationGenerator,
     FeatureDictionary,
+    SyntheticActivationIterator,
     mean_correlation_coefficient,
-    train_toy_sae,
 )
 
 from app.contract.jobs import TrainSpec
@@ -73,19 +75,15 @@ def toy_spec(architecture: str, steps: int, seed: int) -> TrainSpec:
     })  # fmt: skip
 
 
-def train_toy_by_saelens(toy: Toy, spec: TrainSpec) -> SAE:
-    """SAELens' own training on the toy, which draws fresh activations for each batch."""
+def train_toy_by_saelens(toy: Toy, spec: TrainSpec) -> TrainingSAE[Any]:
+    """SAELens' own training on the toy at the same settings, which draws fresh activations for each
+    batch."""
     settings = resolve(spec, toy.model)
     torch.manual_seed(settings.seed)
-    sae = build(settings, toy.model.id, toy.model.device).sae
-    train_toy_sae(
-        sae,
-        toy.features,
-        toy.generator,
-        training_samples=settings.tokens,
-        batch_size=settings.batch_tokens,
-        lr=settings.lr,
-        lr_warm_up_steps=settings.lr_warm_up_steps,
-        lr_decay_steps=settings.lr_decay_steps,
+    trainer = build(settings, toy.model.id, toy.model.device)
+    trainer.cfg.n_batches_for_norm_estimate = settings.window_batches
+    trainer.data_provider = SyntheticActivationIterator(
+        toy.features, toy.generator, settings.batch_tokens
     )
-    return sae
+    with redirect_stderr(StringIO()):
+        return trainer.fit()

@@ -70,11 +70,10 @@ def main(quick: bool, parts: list[str]) -> None:
         if "step" in parts:
             for width in (1_024,) if quick else (4_096, 16_384):
                 for name in ARCHITECTURES:
-                    case = make_case(name, width, 512, 4 if quick else 24, model, folder)
+                    case = make_case(name, width, 256, 6, model, folder)
                     settings = resolve(case.spec, model)
-                    compare_steps(
-                        name, settings, model, resident(case, settings), 1 if quick else 3
-                    )
+                    kept = resident(case, settings)
+                    compare_steps(name, settings, model, kept, turns=1 if quick else 2)
     report()
 
 
