@@ -73,13 +73,11 @@ class LoadSpec(_Spec):
         default=None,
         max_length=200,
         description="Where an SAE reads, when its files do not say: an `.npz` or OpenAI's `.pt`.",
-        examples=[None],
     )
     hook_name_out: str | None = Field(
         default=None,
         max_length=200,
         description="Where a transcoder writes, when its files do not say.",
-        examples=[None],
     )
 
 

@@ -16,7 +16,7 @@ from app.contract.jobs import LoadSpec
 from app.errors import Conflict, Invalid
 from app.jobs import Jobs
 from app.settings import Settings
-from app.store import lookup, progress, read, splits, write
+from app.store import catalog, lookup, progress, read, splits, write
 from app.store.engine import Shelf, open_shelf
 from app.store.migrate import migrate
 from app.store.use import using
@@ -70,6 +70,7 @@ def test_everything_comes_back_on_either_database(
 ) -> None:
     before = open_shelf(settings.shelf_url)
     jobs_before = Jobs(settings.jobs_url, before)
+    catalog.replace(before, "one", [builders.catalog_entry()])
     progress.put_progress(before, jobs_before.submit(SPEC).id, "check", 0.5)
     split = split_builders.put_split(before, "run-1", "run-1")
     backup(settings, tmp_path / "all.tar.gz")
@@ -85,6 +86,7 @@ def test_everything_comes_back_on_either_database(
     found = read.features(after, "tiny", "0-res", q="promotes tok7")
     assert found == read.features(before, "tiny", "0-res", q="promotes tok7")
     assert found.items
+    assert catalog.entries(after, "gpt2").items == [builders.catalog_entry()]
     for folder in (Path(read.model(after, "tiny").path), Path(sae_after.path)):
         assert folder.is_relative_to(elsewhere.data_dir)
         assert (folder / "weights.safetensors").read_bytes() == b"weights"

@@ -69,9 +69,15 @@ def test_few_hook_points_are_unknown(entries: list[CatalogEntry]) -> None:
                      "_in", "_normalized", "_embed"}  # fmt: skip
 
 
-def test_it_is_read_once(sqlite_shelf: Shelf) -> None:
+def test_it_is_read_when_the_shelf_has_another(
+    entries: list[CatalogEntry], sqlite_shelf: Shelf
+) -> None:
+    catalog.replace(sqlite_shelf, installed(), entries[:1])
+    fill(sqlite_shelf)
+    assert catalog.entries(sqlite_shelf).items == entries[:1]
+    catalog.replace(sqlite_shelf, "older", entries[:1])
     fill(sqlite_shelf)
     assert catalog.source(sqlite_shelf) == installed()
-    catalog.replace(sqlite_shelf, "older", catalog.entries(sqlite_shelf, limit=1).items)
-    fill(sqlite_shelf)
-    assert catalog.entries(sqlite_shelf, "gpt2-small-res-jb blocks.1.").items[0].l0 is not None
+    assert catalog.entries(sqlite_shelf, limit=100).items == entries[:100]
+    found = catalog.entries(sqlite_shelf, "gpt2-small-res-jb blocks.1", "gpt2-small").items
+    assert [entry.l0 for entry in found if entry.release == "gpt2-small-res-jb"] == [10.0]
