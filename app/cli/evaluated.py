@@ -42,7 +42,7 @@ def _bars(counts: list[int]) -> str:
 
 def _table(found: FullEvaluation) -> Table:
     """Contextual concepts first, each kind with its mean above."""
-    table = Table("concept", "feature", box=None, title_justify="left", caption_justify="left")
+    table = Table("concept", "feature", box=None, pad_edge=False, title_justify="left")
     table.title = "F1 of the best of each kind, chosen on half of the documents, on the other half"
     for column in ("F1", "neuron", "random", "token"):
         table.add_column(column, justify="right")
