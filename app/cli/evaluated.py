@@ -5,7 +5,7 @@ from typing import Any
 from rich.table import Table
 
 from app.console import out
-from app.contract.evaluation import ConceptF1, FullEvaluation, MeanF1
+from app.contract.evaluation import ConceptScore, FullEvaluation, MeanScore
 
 _NUMBERS = {
     "explained variance": "explained_variance",
@@ -56,13 +56,13 @@ def _table(found: FullEvaluation) -> Table:
     return table
 
 
-def _rule(row: ConceptF1) -> str:
+def _rule(row: ConceptScore) -> str:
     return f"{row.feature} {'>=' if row.sign > 0 else '<='} {row.threshold:.3g}"
 
 
-def _means(mean: MeanF1) -> list[str]:
+def _means(mean: MeanScore) -> list[str]:
     return [f"{value:.2f}" for value in (mean.feature, mean.neuron, mean.random, mean.token)]
 
 
-def _f1(row: ConceptF1) -> list[str]:
+def _f1(row: ConceptScore) -> list[str]:
     return [f"{value:.2f}" for value in (row.f1, row.neuron_f1, row.random_f1, row.token_f1)]
