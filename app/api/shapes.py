@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from app.api.calibration import Calibration
-from app.contract.evaluation import ConceptF1, Evaluation
+from app.contract.evaluation import ConceptScore, Evaluation
 
 
 class Model(BaseModel):
@@ -71,7 +71,7 @@ class Sae(BaseModel):
 class SaeDetail(Sae):
     """An SAE with how well it tells each concept, where those are known."""
 
-    concepts: list[ConceptF1] = Field(
+    concepts: list[ConceptScore] = Field(
         description="Empty where no evaluation on text with known concepts was made."
     )
 

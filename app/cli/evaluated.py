@@ -5,7 +5,7 @@ from typing import Any
 from rich.table import Table
 
 from app.console import out
-from app.contract.evaluation import ConceptF1, FullEvaluation, MeanF1
+from app.contract.evaluation import ConceptScore, FullEvaluation, MeanScore
 
 _NUMBERS = {
     "explained variance": "explained_variance",
@@ -42,7 +42,7 @@ def _bars(counts: list[int]) -> str:
 
 def _table(found: FullEvaluation) -> Table:
     """Contextual concepts first, each kind with its mean above."""
-    table = Table("concept", "feature", box=None, title_justify="left", caption_justify="left")
+    table = Table("concept", "feature", box=None, pad_edge=False, title_justify="left")
     table.title = "F1 of the best of each kind, chosen on half of the documents, on the other half"
     for column in ("F1", "neuron", "random", "token"):
         table.add_column(column, justify="right")
@@ -56,13 +56,13 @@ def _table(found: FullEvaluation) -> Table:
     return table
 
 
-def _rule(row: ConceptF1) -> str:
+def _rule(row: ConceptScore) -> str:
     return f"{row.feature} {'>=' if row.sign > 0 else '<='} {row.threshold:.3g}"
 
 
-def _means(mean: MeanF1) -> list[str]:
+def _means(mean: MeanScore) -> list[str]:
     return [f"{value:.2f}" for value in (mean.feature, mean.neuron, mean.random, mean.token)]
 
 
-def _f1(row: ConceptF1) -> list[str]:
+def _f1(row: ConceptScore) -> list[str]:
     return [f"{value:.2f}" for value in (row.f1, row.neuron_f1, row.random_f1, row.token_f1)]

@@ -28,7 +28,7 @@ class DensityHistogram(_Told):
     )
 
 
-class MeanF1(_Told):
+class MeanScore(_Told):
     """Mean over concepts of the F1 that the best of each kind reaches."""
 
     feature: float
@@ -39,7 +39,7 @@ class MeanF1(_Told):
     token: float = Field(description="The best set of token ids: what the token alone tells.")
 
 
-class ConceptF1(_Told):
+class ConceptScore(_Told):
     """How well one concept is told. Every rule was chosen on one half of the documents; its F1 is
     that on the other half."""
 
@@ -61,10 +61,10 @@ class ConceptRecovery(_Told):
     """How well the best feature tells each concept that the text's generator knows, against what a
     neuron, a random direction and the token itself tell, by the same procedure."""
 
-    contextual: MeanF1 | None = Field(
+    contextual: MeanScore | None = Field(
         description="Over concepts that the token alone leaves undecided."
     )
-    all: MeanF1 = Field(description="Over all concepts that occur in the text.")
+    all: MeanScore = Field(description="Over all concepts that occur in the text.")
 
 
 class Evaluation(_Told):
@@ -99,4 +99,4 @@ class Evaluation(_Told):
 class FullEvaluation(Evaluation):
     """An evaluation with its table of concepts."""
 
-    concepts: list[ConceptF1] = []
+    concepts: list[ConceptScore] = []

@@ -6,7 +6,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from app.contract.evaluation import ConceptF1
+from app.contract.evaluation import ConceptScore
 from app.contract.jobs import CorpusBundled, EvaluateSpec, JobKind, JobSpec, LoadSpec
 from app.contract.queues import QUEUE_OF_KIND
 from app.errors import Invalid, NotFound
@@ -60,7 +60,7 @@ def test_concepts_are_measured_where_they_are_known(tmp_path: Path) -> None:
     found = go(place, EvaluateSpec(**sae, corpus=texts, tokens=1_500))["evaluation"]
     assert found == read.sae(place.shelf, "world", "2-res").evaluation
     assert found["measured_on"]["source"] == "bundled:storyworld documents=40 seed=3"
-    rows = [ConceptF1.model_validate(row) for row in found["concepts"]]
+    rows = [ConceptScore.model_validate(row) for row in found["concepts"]]
     assert len(rows) > 10
     assert found["concept_recovery"] == summary(rows).model_dump()
     place.close()

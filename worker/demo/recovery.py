@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Float
 
 from app.contract.evaluation import (
-    ConceptF1,
     ConceptRecovery,
+    ConceptScore,
     Evaluation,
     FullEvaluation,
-    MeanF1,
+    MeanScore,
 )
 from worker.demo.columns import Blocks, directions, features, neurons, states
 from worker.demo.concepts import CONCEPTS
@@ -40,7 +40,7 @@ def recover(
     sequences: Sequences,
     documents: Iterable[Document],
     progress: Progress = silent,
-) -> list[ConceptF1]:
+) -> list[ConceptScore]:
     """A row for each concept that occurs in both halves, in the order of `CONCEPTS`.
 
     `sequences` are the tokens of the first of `documents`. Reports phase `concepts` in columns.
@@ -60,13 +60,13 @@ def recover(
     return [rows[concept] for concept in sorted(rows)]
 
 
-def with_concepts(evaluation: Evaluation, rows: list[ConceptF1]) -> FullEvaluation:
+def with_concepts(evaluation: Evaluation, rows: list[ConceptScore]) -> FullEvaluation:
     """An evaluation with its table of concepts and the means of that."""
     numbers = evaluation.model_dump() | {"concept_recovery": summary(rows), "concepts": rows}
     return FullEvaluation.model_validate(numbers)
 
 
-def summary(rows: list[ConceptF1]) -> ConceptRecovery | None:
+def summary(rows: list[ConceptScore]) -> ConceptRecovery | None:
     """The means; None where there is no concept."""
     whole = _mean(rows)
     return whole and ConceptRecovery(contextual=_mean([r for r in rows if r.contextual]), all=whole)
@@ -108,12 +108,12 @@ def _rows(
     by_neuron: BestCuts,
     by_chance: BestCuts,
     by_token: Float[np.ndarray, " concepts"],
-) -> Iterator[tuple[int, ConceptF1]]:
+) -> Iterator[tuple[int, ConceptScore]]:
     for place, concept in enumerate(by_feature.question.concepts.tolist()):
         cut = by_feature.cuts[place]
         yield (
             concept,
-            ConceptF1(
+            ConceptScore(
                 concept=CONCEPTS[concept].name,
                 contextual=CONCEPTS[concept].kind == "contextual",
                 feature=cut.column,
@@ -127,10 +127,10 @@ def _rows(
         )
 
 
-def _mean(rows: list[ConceptF1]) -> MeanF1 | None:
+def _mean(rows: list[ConceptScore]) -> MeanScore | None:
     if not rows:
         return None
-    return MeanF1(
+    return MeanScore(
         feature=fmean(row.f1 for row in rows),
         neuron=fmean(row.neuron_f1 for row in rows),
         random=fmean(row.random_f1 for row in rows),

@@ -39,13 +39,6 @@ class Half(NamedTuple):
     truth: Bool[np.ndarray, "n concepts"]
 
 
-class _Best(NamedTuple):
-    concepts: Int[np.ndarray, " some"]
-    f1: Float[np.ndarray, " some"]
-    calls: Int[np.ndarray, " some"]
-    """How many tokens the cut calls."""
-
-
 class Question:
     """Concepts that are judged on the same tokens."""
 
@@ -62,26 +55,28 @@ class Question:
         self.scored = Half(scored, labelled.concepts[np.ix_(scored, concepts)])
         concept, self._token = np.nonzero(self.chosen.truth.T)
         total = self.chosen.truth.sum(axis=0)
-        self._start = np.concatenate([[0], np.cumsum(total)])
+        self.bounds = np.concatenate([[0], np.cumsum(total)])
         self._offset = (concept * (len(chosen) + 1)).astype(np.int32)
-        rank = np.arange(len(concept)) - self._start[concept] + 1
-        self._twice_rank = (2 * rank).astype(np.float32)
+        rank = np.arange(len(concept)) - self.bounds[concept]
+        self._from_top = (2 * (total[concept] - rank)).astype(np.float32)
+        self._from_bottom = (2 * (rank + 1)).astype(np.float32)
         self._positives = total[concept].astype(np.float32)
 
-    def best(self, called: Int[np.ndarray, " n"], above: Float[np.ndarray, " concepts"]) -> _Best:
-        """The best cut for each concept that one with an F1 `above` some number has; `called` is how
-        many tokens a cut calls, by the token at whose value it is."""
-        key = self._offset + called[self._token]
-        key.sort()  # in the order of concepts, in each by how many tokens a cut calls
-        calls = key - self._offset
-        f1 = self._twice_rank / (calls + self._positives)
-        best = np.maximum.reduceat(f1, self._start[:-1])
-        better = np.flatnonzero(best > above)
-        at = [start + f1[start:stop].argmax() for start, stop in self._spans(better)]
-        return _Best(better, best[better], calls[np.array(at, dtype=int)])
-
-    def _spans(self, concepts: Int[np.ndarray, " some"]) -> Iterator[tuple[int, int]]:
-        return zip(self._start[concepts], self._start[concepts + 1], strict=True)
+    def cuts(
+        self, order: Int[np.ndarray, " n"], ordered: Float[np.ndarray, " n"]
+    ) -> Iterator[tuple[Sign, Int[np.ndarray, " cuts"], Float[np.ndarray, " cuts"]]]:
+        """Of either sign, the cuts just behind each token that has a concept: how many tokens each
+        calls, and its F1. By concept, and in each as the token's value rises. `order` sorts the
+        values of the half that chooses to `ordered`."""
+        place = np.empty(len(order), dtype=np.int32)
+        place[order] = np.arange(len(order), dtype=np.int32)
+        key = self._offset + place[self._token]
+        key.sort()
+        places = key - self._offset
+        first, stop = (bound[places] for bound in _runs(ordered))
+        at_least = len(order) - first
+        yield 1, at_least, self._from_top / (at_least + self._positives)
+        yield -1, stop, self._from_bottom / (stop + self._positives)
 
 
 class BestCuts:
@@ -100,13 +95,14 @@ class BestCuts:
         chosen = values[self.question.chosen.rows]
         order = chosen.argsort()
         ordered = chosen[order]
-        for sign, counts in zip((1, -1), _called(ordered), strict=True):
-            called = np.empty_like(counts)
-            called[order] = counts
-            found = self.question.best(called, self.chosen_f1)
-            for concept, f1, calls in zip(*(part.tolist() for part in found), strict=True):
-                stop = len(ordered) - calls if sign > 0 else calls
-                self._take(concept, Cut(column, sign, _between(ordered, stop)), f1, values)
+        for sign, calls, f1 in self.question.cuts(order, ordered):
+            best = np.maximum.reduceat(f1, self.question.bounds[:-1])
+            for concept in np.flatnonzero(best > self.chosen_f1).tolist():
+                first, last = self.question.bounds[concept : concept + 2]
+                called = _called(sign, calls[first:last], f1[first:last])
+                stop = len(ordered) - called if sign > 0 else called
+                cut = Cut(column, sign, _between(ordered, stop))
+                self._take(concept, cut, float(best[concept]), values)
 
     def _take(
         self, concept: int, cut: Cut, f1: float, values: Float[np.ndarray, " tokens"]
@@ -124,15 +120,19 @@ def _between(ordered: Float[np.ndarray, " n"], stop: int) -> float:
     return float(ordered[0] if stop == 0 else ordered[-1])
 
 
-def _called(
+def _called(sign: Sign, calls: Int[np.ndarray, " cuts"], f1: Float[np.ndarray, " cuts"]) -> int:
+    """How many tokens the best of a concept's cuts calls, the least of equally good ones."""
+    return int(calls[::-1][f1[::-1].argmax()] if sign > 0 else calls[f1.argmax()])
+
+
+def _runs(
     ordered: Float[np.ndarray, " n"],
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-    """How many numbers are at least, and at most, as large as each of these ascending ones."""
+    """By place, where the run of equal numbers begins that it is in, and where it has ended."""
     starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
     stops = np.append(starts[1:], len(ordered))
     runs = stops - starts
-    at_least, at_most = len(ordered) - starts, stops
-    return np.repeat(at_least, runs).astype(np.int32), np.repeat(at_most, runs).astype(np.int32)
+    return np.repeat(starts, runs).astype(np.int32), np.repeat(stops, runs).astype(np.int32)
 
 
 def questions(labelled: Labelled) -> list[Question]:

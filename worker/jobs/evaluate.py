@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from app.contract.evaluation import ConceptF1
+from app.contract.evaluation import ConceptScore
 from app.contract.ids import is_neuron_source
 from app.contract.jobs import CorpusBundled, EvaluateSpec
 from app.errors import Invalid
@@ -71,7 +71,7 @@ def _concepts(
     model: LanguageModel,
     dictionary: Dictionary,
     measured: Sequences,
-) -> list[ConceptF1]:
+) -> list[ConceptScore]:
     """Rows of concept recovery; none but for the bundled model on its generator's text."""
     corpus = job.spec.corpus
     if not isinstance(corpus, CorpusBundled) or fingerprint != fingerprint_model(SHIPPED):
