@@ -42,7 +42,7 @@ NeuronIndex = Annotated[
         ge=0,
         le=INDEX_MAX,
         description="Index of the neuron in its layer, from 0.",
-        openapi_examples={"bundled": {"value": 3}},
+        openapi_examples={"bundled": {"value": 251}},
     ),
 ]
 

@@ -41,7 +41,7 @@ class _Page:
             yield Text(f"{name} is never active.", style=_STRONG)
             return
         yield Text(
-            f"{name} does {self._split.polysemanticity:.1f} things at once; it is active on "
+            f"{name} is in effect made of {self._split.polysemanticity:.1f} features; it is active on "
             f"{self._neuron.evidence.density:.1%} of tokens.",
             style=_STRONG,
         )

@@ -32,7 +32,7 @@ def printed(shelf: Shelf, index: int, colours: bool) -> str:
 def test_a_page_names_every_share_and_its_examples(filled: Shelf) -> None:
     page = printed(filled, 5, colours=False)
     examples = neurons.neuron(filled, "tiny", 0, 5).evidence.examples
-    assert page.startswith("Neuron 5 of layer 0 does 2.5 things at once; it is active on ")
+    assert page.startswith("Neuron 5 of layer 0 is in effect made of 2.5 features; it is ")
     assert re.findall(r"^ +(-?[\d.]+)%  (\S+|) ", page, re.MULTILINE) == [
         ("50.0", "█" * 10), ("-10.0", "█" * 2), ("20.0", "█" * 4), ("10.0", "█" * 2),
         ("30.0", "█" * 6),
