@@ -127,7 +127,7 @@ def test_the_same_again_is_the_same_and_another_is_refused(load: Load, tmp_path:
         load(other.folder, "1-twice")
 
 
-@pytest.mark.parametrize("name", set(formats.DICTIONARY_CLASSES) - {"AutoEncoderNew"})
+@pytest.mark.parametrize("name", sorted({*formats.DICTIONARY_CLASSES} - {"AutoEncoderNew"}))
 def test_dictionary_learning_is_converted_as_sae_lens_does(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
