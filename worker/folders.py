@@ -31,7 +31,7 @@ def read_config(path: Path, what: str) -> dict[str, Any]:
         raise Invalid(f"{path.parent} has no {path.name}; give the folder that holds {what}.")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Invalid(
             f"{path} cannot be read as JSON ({one_line(error)}); save {what} again."
         ) from error

@@ -6,6 +6,7 @@ and npz files, and `.pt` files as weights only, so nothing that is downloaded is
 """
 
 import errno
+import os
 import pickle
 import warnings
 from difflib import get_close_matches
@@ -19,6 +20,7 @@ from sae_lens.loading.pretrained_saes_directory import (
     PretrainedSAELookup,
     get_pretrained_saes_directory,
 )
+from safetensors import SafetensorError
 
 from app.errors import Forbidden, Invalid, Unavailable
 from app.settings import Settings
@@ -29,7 +31,10 @@ from worker.foreign.gemma_scope import hook_point
 _AWAY: tuple[type[Exception], ...] = (OSError, HfHubHTTPError.__bases__[0])
 """What connections and the hub's HTTP client raise, whichever client this version of it has."""
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-_BROKEN = (ValueError, KeyError, TypeError, RuntimeError, pickle.UnpicklingError)
+_BROKEN = (
+    ValueError, LookupError, TypeError, AttributeError, RuntimeError, pickle.UnpicklingError,
+    SafetensorError,
+)  # fmt: skip
 _SUGGESTED = 3
 
 
@@ -59,6 +64,7 @@ def download(raw: str, folder: Path) -> None:
     """
     release, sae_id = _split(raw)
     disable_progress_bars()
+    os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)  # SAELens' loaders leave it to torch
     try:
         with warnings.catch_warnings(action="ignore"):
             sae = SAE.from_pretrained(release, sae_id)

@@ -72,7 +72,7 @@ def _curves(view: JobView) -> dict[str, Curve]:
             f"Job {view.id} ({view.kind}, {view.state}) has no curve; a `train` job has one when it "
             "is done."
         )
-    return {one["sae"]: one["curve"] for one in [result, *result["also"]]}
+    return {one["sae"]: one["curve"] for one in [result, *result.get("also", [])]}
 
 
 def svg(curves: dict[str, Curve]) -> str:

@@ -2,9 +2,20 @@
 
 from xml.etree import ElementTree
 
-from app.api.curve import HEADING, HEIGHT, LEFT, RIGHT, TOP, WIDTH, svg
+from app.api.curve import HEADING, HEIGHT, LEFT, RIGHT, TOP, WIDTH, _curves, svg
+from app.contract.jobs import JobView
 
 SVG = "{http://www.w3.org/2000/svg}"
+
+
+def test_a_job_that_trained_one_has_one_curve() -> None:
+    """As jobs were stored before several could be trained."""
+    view = JobView.model_validate({
+        "id": "j", "kind": "train", "state": "done", "spec": {}, "progress": 1,
+        "result": {"sae": "2-a", "curve": {"tokens": [], "metrics": {}}},
+        "created_at": "2026-11-25T00:00:00Z", "updated_at": "2026-11-25T00:00:00Z",
+    })  # fmt: skip
+    assert list(_curves(view)) == ["2-a"]
 
 
 def test_each_metric_has_a_line_from_its_lowest_to_its_highest_value() -> None:

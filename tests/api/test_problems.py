@@ -273,7 +273,7 @@ POSTS = [
         "/v1/jobs",
         TRAIN | {"epochs": 3},
         422,
-        "body.train.epochs: there is no such field; allowed: architecture, context_size, corpus",
+        "body.train.epochs: there is no such field; allowed: also, architecture, context_size",
     ),
     (
         "/v1/jobs",

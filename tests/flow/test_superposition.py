@@ -4,13 +4,12 @@ import httpx
 import pytest
 
 from tests.flow import tutorial
-from tests.flow.conftest import DATABASES
+from tests.flow.conftest import on_sqlite
 from tests.flow.service import Service
 
 pytestmark = [
     pytest.mark.timeout(600),
-    # Both databases are tested elsewhere; here it is the walk that matters.
-    pytest.mark.parametrize("service", DATABASES[:1], indirect=True, scope="session"),
+    on_sqlite,
 ]
 
 
@@ -24,6 +23,6 @@ def test_the_walk_goes_as_the_page_says(service: Service) -> None:
                 explained += 1
                 assert sum(tutorial.shares(now)) == pytest.approx(100, abs=1)
     finally:
-        for source in ("1-mine", "1-mlp"):
+        for source in ("1-own", "1-mlp"):
             httpx.delete(f"{service.url}/v1/models/storyworld/saes/{source}")
     assert explained == 2

@@ -95,6 +95,7 @@ def test_a_killed_process_is_survived_and_healed(service: Service, name: str) ->
     assert f"{name} ended (signal 9) and is started again" in service.printed()
 
 
+@on_sqlite
 def test_a_job_can_be_watched_and_goes_on_without_its_watcher(service: Service) -> None:
     done = service.cli("load", "storyworld", "bundled:storyworld")
     assert done.returncode == 0, done.stderr

@@ -255,6 +255,28 @@ def test_a_lone_pt_and_an_npz_are_not_run_either(load: Load, bomb: Bomb, tmp_pat
         load(case.folder, **case.told)
 
 
+def test_an_npz_that_claims_more_than_it_holds_is_refused(load: Load, tmp_path: Path) -> None:
+    case = CASES["npz"](tmp_path / "npz")
+    np.savez_compressed(case.folder / "params.npz", W_enc=np.zeros(2**26, np.float32))
+    with pytest.raises(Invalid, match=r"claims 268,435,\d+ bytes"):
+        load(case.folder, **case.told)
+
+
+def test_a_job_that_is_retried_reads_the_file_as_it_is_now(bench: Bench, tmp_path: Path) -> None:
+    case = CASES["sparsify"](tmp_path / "layers.1")
+    file = case.folder / "sae.safetensors"
+    whole = load_file(file)
+    save_file(whole | {"W_dec": whole["W_dec"] * float("nan")}, file)
+    spec = LoadSpec(model="m", sae="1-retried", path=str(case.folder), **case.told)
+    job = Job("retried", spec, bench, silent)
+    with pytest.raises(Invalid):
+        KINDS["load"][1](job)
+    save_file(whole, file)
+    KINDS["load"][1](job)
+    stored = read.sae(bench.shelf, "m", "1-retried")
+    assert load_file(Path(stored.path) / "sae_weights.safetensors")["W_dec"].isfinite().all()
+
+
 def rewrite(folder: Path, name: str, **changes: Any) -> None:
     """Change fields of a JSON file, those of `trainer` where there is one."""
     config = json.loads((folder / name).read_text())

@@ -42,6 +42,11 @@ BAD_LINES = {
     "not text": ('\n{"text": 3}\n', r"line 2: `text` holds int, not text"),
     "half a pair": ('{"text": "ab\\ud83d"}\n', r"line 1: `text` holds half a surrogate .* 3"),
     "not utf-8": (b'{"text": "a"}\n{"text": "\xff"}\n', r"line 2: not UTF-8 \(byte 11"),
+    "too deep": ("[" * 200_000, "line 1: JSON that is too deep"),
+    "too long a number": (
+        '{"text": "a", "n": ' + "9" * 5_000 + "}",
+        "or a number that is too long",
+    ),
     "empty": ("\n \n", r"a\.jsonl holds no text"),
 }
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 from fsspec.implementations.dirfs import DirFileSystem
 from huggingface_hub import constants
-from pyarrow import parquet
+from pyarrow import ipc, parquet
 
 from app.errors import Problem
 from worker.text.read import read_hub_texts, read_texts
@@ -240,8 +241,21 @@ def test_a_column_without_text_is_refused(tmp_path: Path, texts: list[str | None
 def test_text_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     column = pa.array([b"ok", b"\xff"]).view(pa.string())
     path = write(tmp_path / "a.parquet", {"text": column})
-    with pytest.raises(Problem, match=r"a\.parquet cannot be read \('utf-8' codec"):
+    with pytest.raises(Problem, match=r"a\.parquet cannot be read \(Invalid UTF8"):
         list(read_texts(path))
+
+
+def test_offsets_that_point_out_of_an_arrow_stream_are_refused(tmp_path: Path) -> None:
+    """Arrow follows them into memory that is not ours."""
+    path, table = tmp_path / "a.arrow", pa.table({"body": ["abc", "defg"]})
+    with ipc.new_stream(str(path), table.schema) as stream:
+        stream.write_table(table)
+    right, wrong = (struct.pack("<3i", 0, 3, end) for end in (7, 2**31 - 1))
+    assert path.read_bytes().count(right) == 1
+    assert list(read_texts(path, "body")) == ["abc", "defg"]
+    path.write_bytes(path.read_bytes().replace(right, wrong))
+    with pytest.raises(Problem, match=r"a\.arrow cannot be read"):
+        list(read_texts(path, "body"))
 
 
 def test_a_page_that_is_damaged_is_named_where_it_comes(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def read(folder: Path, told: Told) -> Foreign:
         hook_name_out=out,
         weights=_weights(tensors),
         subtracts_b_dec=False,
-        model_name=str(model) if model else None,
+        model_name=model if isinstance(model, str) else None,
     )
 
 
@@ -59,7 +59,7 @@ def _config(file: Path) -> dict[str, Any]:
         return {}
     try:
         config = yaml.safe_load(file.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise Invalid(f"{file} cannot be read as YAML ({one_line(error)}).") from error
     return config if isinstance(config, dict) else {}
 

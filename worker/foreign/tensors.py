@@ -1,6 +1,7 @@
 """Tensors from a stranger's file, by name. Files are read as data: what could run code is refused."""
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -112,12 +113,28 @@ def read_pt(file: Path) -> Tensors:
     return Tensors(file, found)
 
 
+_NPZ_BROKEN = (
+    OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, MemoryError, AttributeError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+_DEFLATED = 20
+"""Times that weights can be smaller in an archive; they hardly shrink at all."""
+
+
+def _refuse_bombs(archive: zipfile.ZipFile) -> None:
+    """Raises ValueError when an array claims to be far larger than what the archive holds of it."""
+    for part in archive.infolist():
+        if part.file_size > _DEFLATED * part.compress_size + 2**26:
+            raise ValueError(f"{part.filename} claims {part.file_size:,} bytes")
+
+
 def read_npz(file: Path) -> Tensors:
     """All arrays of an npz file, under names in lower case; arrays of objects are refused."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
+            _refuse_bombs(arrays.zip)
             found = {name.lower(): torch.from_numpy(arrays[name]) for name in arrays}
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except _NPZ_BROKEN as error:
         raise Invalid(
             f"{file} holds more than arrays of numbers, or is damaged ({one_line(error)}); "
             f"{_CONVERT}."

@@ -2,6 +2,7 @@
 directory of pretrained ones. All of them become a SAELens folder, and go the same way from there.
 """
 
+import shutil
 from pathlib import Path
 
 import orjson
@@ -57,6 +58,8 @@ def saelens_folder(job: Job[LoadSpec]) -> Path:
     if isinstance(found, Path):
         return found
     target = job.checkpoints / "sae"
+    if found:
+        shutil.rmtree(target, ignore_errors=True)  # of an earlier start, before the file was mended
     job.report("convert" if found else "download", 0, 1)
 
     def fill(folder: Path) -> None:

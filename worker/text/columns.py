@@ -70,6 +70,7 @@ def read_column(file: Columns, column: str) -> Iterator[str]:
     with _problems_of(file), file.open() as opened:
         for batch in _batches(opened, column) if file.is_parquet else ipc.open_stream(opened):
             array = batch.column(column)
+            array.validate(full=True)  # a stream's offsets may point anywhere in memory
             for start in range(0, len(array), _ROWS):
                 yield from (text or "" for text in array[start : start + _ROWS].to_pylist())
 

@@ -45,6 +45,10 @@ def find_on_hub(dataset: str, hub: AbstractFileSystem) -> list[Columns]:
                 f"{listed(map(_last, splits))}; download one and give its folder."
             )
         paths = sorted(hub.glob(f"{found[0]}/*.parquet"))
+    if not paths:
+        raise BadRequest(
+            f"The dataset {dataset} has no Parquet files; download it, give its folder."
+        )
     return [Columns(f"hub:{path}", True, lambda path=path: hub.open(path)) for path in paths]
 
 

@@ -73,4 +73,6 @@ def _field(line: str, name: str) -> str:
         raise NoDocument(
             f"`{name}` holds half a surrogate pair at character {error.start + 1}; repair the text"
         ) from error
+    except (ValueError, RecursionError) as error:  # a number or a nesting that Python does not take
+        raise NoDocument("JSON that is too deep, or a number that is too long") from error
     return text

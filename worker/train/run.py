@@ -141,7 +141,7 @@ class _Run:
         """Evaluate and write what is not yet written."""
         for number, (member, out_dir) in enumerate(zip(self._members, out_dirs, strict=True)):
             if not out_dir.exists():
-                with self._naming(member):
+                with self._naming(member), _matmul_precision(self._settings.matmul_precision):
                     self._finish(member, number, out_dir)
 
     def _finish(self, member: Member, number: int, out_dir: Path) -> None:
