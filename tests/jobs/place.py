@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from app.contract.jobs import FINAL, JobSpec, JobView
 from app.jobs import Jobs
 from app.settings import Settings
@@ -18,6 +20,8 @@ from tests.store.builders import catalog_entry
 from worker.catalog import installed
 
 PATIENCE_S = 400.0
+idle_on_sqlite = pytest.mark.parametrize("idle", ["sqlite"], indirect=True)
+"""For what no database has a part in."""
 
 
 class Place:

@@ -11,7 +11,7 @@ from app.contract.jobs import CorpusBundled, EvaluateSpec, JobKind, JobSpec, Loa
 from app.contract.queues import QUEUE_OF_KIND
 from app.errors import Invalid, NotFound
 from app.store import read
-from tests.jobs.place import Place
+from tests.jobs.place import Place, idle_on_sqlite
 from tests.jobs.test_precompute import go, loaded
 from worker.demo.evaluate_saes import SAES
 from worker.demo.recovery import summary, with_concepts
@@ -79,6 +79,7 @@ def test_every_kind_has_a_queue_work_and_a_bar() -> None:
     assert kinds == set(get_args(JobKind)) == QUEUE_OF_KIND.keys() == KINDS.keys() == SHARES.keys()
 
 
+@idle_on_sqlite
 def test_it_runs_in_a_worker(idle: Place) -> None:
     loaded(idle, prepend_bos=True, d_sae=64)
     idle.start_worker()

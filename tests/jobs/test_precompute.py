@@ -14,7 +14,7 @@ from app.contract.live import ActivationsRequest
 from app.store import lookup, read, write
 from app.store.records import Feature
 from app.store.tables import run_ranges
-from tests.jobs.place import Place
+from tests.jobs.place import Place, idle_on_sqlite
 from tests.worker.tiny import TEXT, save_model, save_sae
 from worker.jobs.job import Bench, Job
 from worker.jobs.workflows import KINDS
@@ -87,6 +87,7 @@ def check_evidence(place: Place, with_bos: bool) -> None:
             assert abs(live[example.sequence][at, index] - example.max) <= tolerance
 
 
+@idle_on_sqlite
 @pytest.mark.parametrize("prepend_bos", [True, False, None])
 def test_evidence_is_what_live_requests_are_answered(idle: Place, prepend_bos: bool | None) -> None:
     go(idle, loaded(idle, prepend_bos))
@@ -142,6 +143,7 @@ def test_evidence_that_is_served_already_is_not_computed_again(idle: Place) -> N
     assert go(idle, spec, "more")["unchanged"] == []
 
 
+@idle_on_sqlite
 def test_a_text_file_that_grew_costs_its_new_text_alone(
     idle: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,6 +174,7 @@ def test_a_text_file_that_grew_costs_its_new_text_alone(
     assert tokens[0] == 0 and evidence(idle) == grown
 
 
+@idle_on_sqlite
 def test_a_job_that_goes_on_for_an_sae_put_in_the_place_of_its_own_makes_other_tokens(
     idle: Place,
 ) -> None:
