@@ -5,7 +5,7 @@ import typer
 
 def explain_neuron(
     model: str = typer.Argument(help="Id of the model.", metavar="MODEL"),
-    layer: int = typer.Argument(min=0, help="Layer, from 0.", metavar="LAYER"),
+    layer: int = typer.Argument(min=0, max=10_000, help="Layer, from 0.", metavar="LAYER"),
     index: int = typer.Argument(min=0, help="Index of the neuron, from 0.", metavar="INDEX"),
     sae: str | None = typer.Option(
         None, help="SAE on the layer's mlp.hook_post; when absent the one that explains the most."

@@ -92,7 +92,7 @@ class _Page:
         """A number, and the text around the peak."""
         line = Text(f"{number:>16}  ")
         for at, token in self._near(example):
-            text = self._display[token].replace("\n", "⏎")
+            text = shown(self._display[token])
             if at == example.peak and not self._colours:
                 text = f"[{text}]"
             line.append(text, style=self._shade(example, at))
@@ -109,7 +109,7 @@ class _Page:
         """The first tokens, as many as have room."""
         kept = []
         for at, token in tokens:
-            room -= len(self._display[token])
+            room -= len(shown(self._display[token]))
             if room < 0:
                 break
             kept.append((at, token))
@@ -125,3 +125,10 @@ class _Page:
 
 def _examples(n: int, which: str = "") -> str:
     return f"{n} {which}example{'s' * (n > 1)}"
+
+
+def shown(token: str) -> str:
+    """A token with its control characters written out: a text may hold what a terminal obeys."""
+    return "".join(
+        one if one.isprintable() else "⏎" if one == "\n" else ascii(one)[1:-1] for one in token
+    )

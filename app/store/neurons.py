@@ -119,21 +119,22 @@ def _listed(chosen: Row, sort: NeuronSort, order: Order, place: list[Any] | None
     """Neurons in an order, after `place`: an index, or a value and an index."""
     f, s = t.features.c, t.neuron_splits.c
     apart = t.packed_id(chosen.number, 0) - t.packed_id(chosen.neurons_run, 0)
-    sorted_by = (
-        s.polysemanticity if sort == "polysemanticity" else f.id if sort == "index" else f[sort]
-    )
-    by = [f.id] if sort == "index" else [sorted_by, f.id]
+    # By columns of the table whose index has the order, so that no page sorts or scans the rest.
+    split_first = sort == "polysemanticity"
+    id, run = (s.id, chosen.number) if split_first else (f.id, chosen.neurons_run)
+    joined = f.id == s.id - apart if split_first else s.id == f.id + apart
+    by = [id] if sort == "index" else [s.polysemanticity if split_first else f[sort], id]
     query = (
         select(
             f.id, f.label, f.density, f.max_activation, s.polysemanticity, s.unexplained_variance
         )
-        .join_from(t.features, t.neuron_splits, s.id == f.id + apart)
+        .join_from(t.features, t.neuron_splits, joined)
         .where(f.run == chosen.neurons_run, s.split == chosen.number)
         .order_by(*(column.asc() if order == "asc" else column.desc() for column in by))
     )
     if place is None:
         return query
-    last = [*place[:-1], t.packed_id(chosen.neurons_run, place[-1] & t.ROW_MASK)]
+    last = [*place[:-1], t.packed_id(run, place[-1] & t.ROW_MASK)]
     here, there = tuple_(*by), tuple_(*map(literal, last))
     return query.where(here > there if order == "asc" else here < there)
 

@@ -55,3 +55,7 @@ def test_colours_stand_in_for_brackets(filled: Shelf) -> None:
 
 def test_a_neuron_that_is_never_active_is_said_to_be(filled: Shelf) -> None:
     assert printed(filled, 49, colours=False) == "Neuron 49 of layer 0 is never active.\n"
+
+
+def test_what_a_terminal_would_obey_is_written_out() -> None:
+    assert explained.shown("\x1b[2J[bold]\x9b é\n") == "\\x1b[2J[bold]\\x9b é⏎"

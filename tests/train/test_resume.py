@@ -170,6 +170,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
             progress=stop,
         )
     assert stop.seen == [256 * int(older.name.removeprefix("step-"))]
+    assert not newer.exists()
     assert contents(go(planted, tmp_path)) == whole
 
 

@@ -30,6 +30,14 @@ def end(planted: Planted, architecture: str, autocast: bool) -> dict[str, float]
     return metrics(trainer, output)
 
 
+def test_metrics_of_equal_vectors_are_numbers(planted: Planted) -> None:
+    trainer = build(resolve(spec(), planted.model), "planted", torch.device("cpu"))
+    vectors = planted.model.hf.get_input_embeddings().weight.detach()
+    set_scale(trainer, vectors)
+    output = trainer.step(vectors[7].repeat(2, 1))
+    assert metrics(trainer, output)["explained_variance"] == 0
+
+
 @pytest.mark.parametrize("architecture", get_args(Architecture))
 def test_a_step_in_bfloat16_learns_alike(planted: Planted, architecture: str) -> None:
     exact, rounded = (end(planted, architecture, autocast) for autocast in (False, True))

@@ -45,7 +45,7 @@ def save(folder: Path, members: Sequence[Member]) -> None:
 def restore(folder: Path, members: Sequence[Member]) -> None:
     """Put the newest undamaged checkpoint into the SAEs; without one leave them as they are.
 
-    Throws away what a kill left half-written.
+    Throws away what a kill left half-written, and what is damaged.
 
     Raises:
         Conflict: the checkpoint is of another run (other settings, model or corpus).
@@ -76,6 +76,7 @@ def _undamaged(folder: Path) -> Iterator[Path]:
             yield path
         else:
             log.warning("checkpoint %s is damaged; going back to the one before", path.name)
+            shutil.rmtree(path)  # it would keep the place of a sound one
 
 
 def _digests(folder: Path) -> dict[str, str]:

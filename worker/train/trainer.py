@@ -119,7 +119,7 @@ def set_threshold(
 
 def metrics(trainer: SAETrainer, output: TrainStepOutput) -> dict[str, float]:
     """Metrics of one batch: loss and mse in scaled units, `dead_fraction` a share of all
-    features.
+    features, `explained_variance` 0 where the batch has none, as scikit-learn's `r2_score`.
 
     Raises:
         Invalid: the loss is no longer finite.
@@ -127,10 +127,11 @@ def metrics(trainer: SAETrainer, output: TrainStepOutput) -> dict[str, float]:
     logged = trainer.build_train_step_log_dict(output, trainer.n_training_samples)
     if not math.isfinite(logged["losses/overall_loss"]):
         raise _diverged(trainer, "the loss is")
+    explained = logged["metrics/explained_variance"]
     return {
         "loss": logged["losses/overall_loss"],
         "mse": logged["losses/mse_loss"],
-        "explained_variance": logged["metrics/explained_variance"],
+        "explained_variance": explained if math.isfinite(explained) else 0.0,
         "l0": logged["metrics/l0"],
         "dead_fraction": logged["sparsity/dead_features"] / trainer.sae.cfg.d_sae,
     }
