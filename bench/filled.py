@@ -67,7 +67,7 @@ def fill(url: str, n_features: int) -> Filled:
         if n_features - first < step:
             batch = builders.batch(tokens, 0, n_features - first)
         write.put_features(shelf, "bench", dataclasses.replace(batch, first=first))
-    write.finish_run(shelf, "bench", {})
+    write.finish_runs(shelf, {"bench": {}})
     grown = (database_bytes(shelf, url) - before) / n_features
     shelf.close()
     return Filled(grown, longest.seconds)

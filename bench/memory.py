@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 
 from app.store.migrate import migrate
-from app.store.write import finish_run, put_features
+from app.store.write import finish_runs, put_features
 from bench.models import make_model
 from bench.report import promise
 from bench.shape import make_sae, make_sequences
@@ -82,7 +82,7 @@ def measure(folder: Path, corpus: Path, scratch: Path) -> Sizes:
         model, [dictionary], sequences, spill_dir=scratch / "spill", settings=settings,
         on_range=lambda sae_id, batch: put_features(shelf, sae_id, batch),
     )  # fmt: skip
-    finish_run(shelf, "sae", {})
+    finish_runs(shelf, {"sae": {}})
     shelf.close()
     spilled = sum(file.stat().st_size for file in (scratch / "spill").rglob("*") if file.is_file())
     return Sizes(before, peak_mb(), sum(foretold.values()) / 1e6, spilled / 1e6)

@@ -1,8 +1,8 @@
 """Models, SAEs, corpora, runs and features, as they are written to the shelf.
 
 Evidence becomes visible in three steps: `begin_run`, `put_features` for each range of features,
-`finish_run`. Every step is one transaction and may be repeated: a job that was killed asks for
-`committed_ranges` and goes on. Readers see the SAE's old run until `finish_run` commits.
+`finish_runs`. Every step is one transaction and may be repeated: a job that was killed asks for
+`committed_ranges` and goes on. Readers see the SAE's old run until `finish_runs` commits.
 
 No transaction holds SQLite's write lock for as long as a second: corpora go in slices, and callers
 of `put_features` give ranges of about `RANGE_FEATURES`.
@@ -223,11 +223,6 @@ def committed_ranges(shelf: Shelf, run_id: str) -> list[tuple[int, int]]:
     """Ranges (first, stop) of features that a run has, by `first`; they may overlap."""
     with shelf.read() as connection:
         return find.ranges(connection, find.run(connection, run_id).number)
-
-
-def finish_run(shelf: Shelf, run_id: str, statistics: dict[str, Any]) -> None:
-    """`finish_runs` of one."""
-    finish_runs(shelf, {run_id: statistics})
 
 
 def finish_runs(shelf: Shelf, statistics: dict[str, dict[str, Any]]) -> None:

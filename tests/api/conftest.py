@@ -69,7 +69,7 @@ def stocked(
         write.put_sae(shelf, builders.sae_record(name, fingerprint=str(fingerprint) * 64))
     write.begin_run(shelf, "tiny", "dead", tokens.record.id, {}, "dead-1")
     write.put_features(shelf, "dead-1", builders.batch(tokens, 0, 64))
-    write.finish_run(shelf, "dead-1", {})
+    write.finish_runs(shelf, {"dead-1": {}})
     stuck = builders.sae_record("stuck", fingerprint="3" * 64)
     reason = "it reads inside attention"
     write.put_sae(shelf, replace(stuck, steerable=False, steerable_reason=reason))

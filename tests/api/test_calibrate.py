@@ -123,7 +123,7 @@ def test_new_evidence_ends_it(shelf: Shelf) -> None:
     tokens = builders.corpus()
     write.begin_run(shelf, "tiny", "0-res", tokens.record.id, {}, "next")
     write.put_features(shelf, "next", builders.batch(tokens, 0, 64))
-    write.finish_run(shelf, "next", {})
+    write.finish_runs(shelf, {"next": {}})
     assert lookup.feature(shelf, "tiny", "0-res", 3).calibration is None
     with pytest.raises(Gone, match="computed anew"):
         calibration.put(shelf, "tiny", "0-res", 3, run_id, {"strength": 2})

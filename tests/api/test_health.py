@@ -80,7 +80,7 @@ def test_ready_when_the_bundled_evidence_is_there(running: TestClient, empty: Sh
     write.begin_run(empty, BUNDLED_MODEL, first.id, tokens.record.id, {}, "run-1")
     write.put_features(empty, "run-1", builders.batch(tokens, 0, 64))
     assert waits_for() == expected
-    write.finish_run(empty, "run-1", {})
+    write.finish_runs(empty, {"run-1": {}})
     write.put_sae(empty, replace(first, id="2-mine", fingerprint="b" * 64))
     body = checked(Readiness, running.get("/readyz"))
     assert all(part["ready"] for part in body.values())

@@ -53,7 +53,7 @@ def test_a_neuron_is_unchanged_until_either_run_changes(client: TestClient, shel
     assert (again.status_code, again.content) == (304, b"")
     split_builders.begin(shelf, builders.corpus(), "0-a", "0-a.2")
     split_builders.put_split(shelf, "0-mlp.1", "0-a.2", seed=1)
-    write.finish_run(shelf, "0-a.2", {})
+    write.finish_runs(shelf, {"0-a.2": {}})
     changed = client.get(f"{NEURONS}/0/5", headers={"If-None-Match": tag})
     assert changed.json()["split"]["features"][0]["share"] == 1.5
 
@@ -69,7 +69,7 @@ def test_the_most_polysemantic_come_first(client: TestClient, shelf: Shelf) -> N
     problem_of(client.get(NEURONS, params=cursor | {"order": "asc"}), 400)
     split_builders.begin(shelf, builders.corpus(), "0-a", "0-a.2")
     split_builders.put_split(shelf, "0-mlp.1", "0-a.2")
-    write.finish_run(shelf, "0-a.2", {})
+    write.finish_runs(shelf, {"0-a.2": {}})
     assert "start again" in problem_of(client.get(NEURONS, params=cursor), 410)["detail"]
 
 

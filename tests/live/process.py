@@ -151,7 +151,7 @@ def put_evidence(shelf: Shelf, world: World, sae_id: str) -> None:
     (up, rise), (down, fall) = batch.top_logits, batch.bottom_logits
     batch = replace(batch, top_logits=(up % size, rise), bottom_logits=(down % size, fall))
     write.put_features(shelf, run_id, batch)
-    write.finish_run(shelf, run_id, {})
+    write.finish_runs(shelf, {run_id: {}})
 
 
 def _free_port() -> int:

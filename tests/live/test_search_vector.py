@@ -165,7 +165,7 @@ def test_more_saes_than_one_search_may_have_are_to_be_named(sqlite_shelf: Shelf)
         write.put_sae(sqlite_shelf, record)
         write.begin_run(sqlite_shelf, "tiny", record.id, tokens.record.id, {}, record.id)
         write.put_features(sqlite_shelf, record.id, builders.batch(tokens, 0, 8))
-        write.finish_run(sqlite_shelf, record.id, {})
+        write.finish_runs(sqlite_shelf, {record.id: {}})
     sources = Sources(Library(sqlite_shelf, torch.device("cpu"), torch.float32))
     with pytest.raises(Invalid, match="33 SAEs that could be searched; name at most 32"):
         sources.choose(SearchRequest(model="tiny", text="x"))

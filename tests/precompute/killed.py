@@ -26,7 +26,7 @@ import torch
 from app.store.engine import open_shelf
 from app.store.migrate import migrate
 from app.store.records import FeatureBatch
-from app.store.write import committed_ranges, finish_run, put_features
+from app.store.write import committed_ranges, finish_runs, put_features
 from tests.precompute.scene import Scene, build
 from tests.precompute.shelved import begin_runs, check_index, open_for, rows
 from worker.precompute.run import precompute
@@ -61,7 +61,7 @@ def attempt(scene: Scene, folder: Path, enter: Callable[[str], None]) -> None:
     )  # fmt: skip
     enter("finish")
     for one in chosen:
-        finish_run(shelf, one.id, {"active": report.entries[one.id]})
+        finish_runs(shelf, {one.id: {"active": report.entries[one.id]}})
 
 
 class Killer:

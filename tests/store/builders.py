@@ -204,4 +204,4 @@ def put_run(
     write.begin_run(shelf, "tiny", "0-res", tokens.record.id, {"seed": seed}, run_id)
     for first in range(0, d_sae, step):
         write.put_features(shelf, run_id, batch(tokens, first, min(step, d_sae - first), seed=seed))
-    write.finish_run(shelf, run_id, {"n_tokens": tokens.record.n_tokens})
+    write.finish_runs(shelf, {run_id: {"n_tokens": tokens.record.n_tokens}})

@@ -37,7 +37,7 @@ def put_labelled(shelf: Shelf, tokens: builders.Tokens, run_id: str) -> None:
         batch = builders.batch(tokens, first, 16)
         batch.labels[:] = [run_id] * 16
         write.put_features(shelf, run_id, batch)
-    write.finish_run(shelf, run_id, {})
+    write.finish_runs(shelf, {run_id: {}})
 
 
 def test_readers_see_one_run_or_the_other(shelf_url: str, shelf: Shelf) -> None:
@@ -108,7 +108,7 @@ def test_a_writer_killed_inside_a_range_leaves_the_range_as_it_was(
     process.kill()
     process.communicate()
     assert write.committed_ranges(shelf, "run-2") == [(0, 32), (32, 64)]
-    write.finish_run(shelf, "run-2", {})
+    write.finish_runs(shelf, {"run-2": {}})
     for first in (0, 32):
         expected = builders.batch(tokens, first, 32, seed=1)
         found = read.max_activations(shelf, "tiny", "0-res", range(first, first + 32))
@@ -157,6 +157,6 @@ def test_two_writers_of_the_same_range_leave_one_of_them(shelf_url: str, shelf: 
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(put, batches))
-    write.finish_run(shelf, "run-2", {})
+    write.finish_runs(shelf, {"run-2": {}})
     found = list(read.max_activations(shelf, "tiny", "0-res", range(D_SAE)).values())
     assert found in [batch.max_activation.tolist() for batch in batches]

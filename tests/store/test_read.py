@@ -127,7 +127,7 @@ def test_words_of_every_script_are_found(shelf: Shelf) -> None:
     batch.labels[4] = "fires on \0"
     write.begin_run(shelf, "tiny", "0-res", tokens.record.id, {}, "run-2")
     write.put_features(shelf, "run-2", batch)
-    write.finish_run(shelf, "run-2", {})
+    write.finish_runs(shelf, {"run-2": {}})
     assert lookup.feature(shelf, "tiny", "0-res", 4).label == "fires on ␀"
     for query in ("ÅNGSTRÖM", "naïve", "東京", "alles", "don", "4e5", "quot'ed", "東"):
         found = [f.index for f in listed(shelf, q=query)]

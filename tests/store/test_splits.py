@@ -40,7 +40,7 @@ def test_nothing_is_seen_before_both_runs_are_served(shelf: Shelf) -> None:
     for run in ("n", "a"):
         with pytest.raises(NotFound, match="precompute both on one corpus"):
             neurons.neuron(shelf, "tiny", 0, 5)
-        write.finish_run(shelf, run, {})
+        write.finish_runs(shelf, {run: {}})
     assert neurons.neuron(shelf, "tiny", 0, 5).split == split_of(5)
 
 
@@ -82,7 +82,7 @@ def test_new_evidence_takes_its_split_along(shelf: Shelf, tokens: builders.Token
     put_split(shelf, "0-mlp.1", "0-a.2", seed=1)
     assert neurons.neuron(shelf, "tiny", 0, 5).split == split_of(5)
     page = neurons.neurons(shelf, "tiny", limit=5).page
-    write.finish_run(shelf, "0-a.2", {})
+    write.finish_runs(shelf, {"0-a.2": {}})
     assert neurons.neuron(shelf, "tiny", 0, 5).split == split_of(5, seed=1)
     with pytest.raises(Gone):
         neurons.neurons(shelf, "tiny", limit=5, cursor=page.next_cursor)

@@ -74,7 +74,7 @@ def test_a_corpus_keeps_every_token(shelf: Shelf, vocab: int) -> None:
     write.begin_run(shelf, "tiny", "0-res", tokens.record.id, {}, "all")
     evidence = builders.batch(tokens, 0, 64)
     write.put_features(shelf, "all", evidence)
-    write.finish_run(shelf, "all", {})
+    write.finish_runs(shelf, {"all": {}})
     for index in (0, 1, 63):
         for example in lookup.feature(shelf, "tiny", "0-res", index).examples:
             first = tokens.offsets[example.sequence] + example.offset
@@ -131,7 +131,7 @@ def test_ranges_are_replaced_and_remembered(shelf: Shelf) -> None:
     for first, n, seed in ((0, 32, 1), (32, 32, 1), (0, 32, 2)):
         write.put_features(shelf, "run-2", builders.batch(tokens, first, n, seed=seed))
     assert write.committed_ranges(shelf, "run-2") == [(0, 32), (32, 64)]
-    write.finish_run(shelf, "run-2", {})
+    write.finish_runs(shelf, {"run-2": {}})
     expected = builders.batch(tokens, 0, 32, seed=2)
     found = lookup.feature(shelf, "tiny", "0-res", 5)
     assert found.max_activation == expected.max_activation[5]
@@ -156,7 +156,7 @@ def test_a_run_with_missing_features_is_not_served(
     for first, n in ranges:
         write.put_features(shelf, "run-2", builders.batch(tokens, first, n))
     with pytest.raises(Conflict, match=message):
-        write.finish_run(shelf, "run-2", {})
+        write.finish_runs(shelf, {"run-2": {}})
     assert read.sae(shelf, "tiny", "0-res").run_id == "run-1"
 
 
@@ -167,7 +167,7 @@ def test_a_finished_run_is_served_and_says_what_it_was_made_from(shelf: Shelf) -
     assert read.sae(shelf, "tiny", "0-res").status == "registered"
     write.put_corpus(shelf, tokens.record, tokens.flat, tokens.offsets)
     builders.put_run(shelf, tokens, "run-1", seed=7)
-    write.finish_run(shelf, "run-1", {"said": "again"})
+    write.finish_runs(shelf, {"run-1": {"said": "again"}})
     sae = read.sae(shelf, "tiny", "0-res")
     assert (sae.status, sae.run_id) == ("ready", "run-1")
     assert sae.provenance == {
@@ -203,7 +203,7 @@ def test_a_deleted_sae_is_gone_at_once_and_its_jobs_are_refused(shelf: Shelf) ->
     write.delete_sae(shelf, "tiny", "0-res")
     write.put_sae(shelf, builders.sae_record(fingerprint="b" * 64))
     with pytest.raises(Conflict, match="it is superseded"):
-        write.finish_run(shelf, "run-2", {})
+        write.finish_runs(shelf, {"run-2": {}})
     assert count(shelf, run_ranges) == 2
 
 
