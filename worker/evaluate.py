@@ -21,27 +21,24 @@ decade a bin from 1e-6 to 1.
 """
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch.nn.functional import nll_loss
 
 from app.contract.evaluation import DensityHistogram, Evaluation, MeasuredOn
 from worker.models import LanguageModel
+from worker.predict import Visit, cross_entropy, predict
 from worker.progress import Progress, silent
-from worker.resid_mid import find_exact_mid, is_resid_mid, put
+from worker.resid_mid import find_exact_mid, is_resid_mid
 from worker.saes import Dictionary
-from worker.sites import Site, add_hook
+from worker.sites import Site
 from worker.tokens import Sequences, batches
 
 _BLOCK_ELEMENTS = 2**24
 """Numbers in one block of dense activations."""
 
 _EDGES = [float(f"{edge:.4g}") for edge in np.geomspace(1e-6, 1, 25)]
-
-Visit = Callable[[torch.Tensor], torch.Tensor | None]
 
 
 @torch.inference_mode()
@@ -156,23 +153,16 @@ def _losses(
         site: lambda state, site=site: seen.update({site: state.reshape(*ids.shape, -1).clone()})
         for site in (read, write)
     }
-    original = _predict(model, ids, predicts, keep)
+    original = predict(model, ids, predicts, keep)
     swapped = seen[write].clone()
     swapped[counted] = reconstruct(seen[read][counted], seen[write][counted])
     following = ids[:, 1:][predicts]
-    losses, divergences = [_loss(original, following)], []
+    losses, divergences = [cross_entropy(original, following)], []
     for change in (swapped.view_as, torch.zeros_like):
-        changed = _predict(model, ids, predicts, {write: change})
-        losses.append(_loss(changed, following))
+        changed = predict(model, ids, predicts, {write: change})
+        losses.append(cross_entropy(changed, following))
         divergences.append(_divergence(original, changed))
     return torch.stack([*losses, *divergences])
-
-
-def _loss(
-    predicted: Float[torch.Tensor, "n v"], following: Int[torch.Tensor, "n"]
-) -> Float[torch.Tensor, ""]:
-    """Summed cross-entropy of the tokens that follow."""
-    return nll_loss(predicted, following, reduction="sum").cpu().double()
 
 
 def _divergence(
@@ -185,32 +175,3 @@ def _divergence(
         for p, q in zip(one.split(rows), other.split(rows), strict=True)
     ]
     return torch.stack(parts).sum() if parts else torch.zeros((), dtype=torch.float64)
-
-
-def _predict(
-    model: LanguageModel,
-    ids: Int[torch.Tensor, "b s"],
-    predicts: Bool[torch.Tensor, "b s_minus_1"],
-    visits: dict[Site, Visit],
-) -> Float[torch.Tensor, "n v"]:
-    """Log probabilities of the tokens after those that `predicts` marks."""
-    handles = [
-        add_hook(model.hf.get_submodule(site.module), site.side, _putting(site, visit))
-        for site, visit in visits.items()
-    ]
-    try:
-        logits = model.hf(input_ids=ids, use_cache=False).logits[:, :-1]
-    finally:
-        for handle in handles:
-            handle.remove()
-    return logits[predicts].float().log_softmax(-1)
-
-
-def _putting(site: Site, visit: Visit) -> Visit:
-    """`visit`, with what it gives put in the place of what it saw."""
-
-    def run(state: torch.Tensor) -> torch.Tensor | None:
-        new = visit(state)
-        return None if new is None else put(site.hook_name, state, new)
-
-    return run

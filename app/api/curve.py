@@ -18,6 +18,7 @@ router = APIRouter(tags=["jobs"])
 
 TITLES = {
     "explained_variance": "explained variance",
+    "ce_loss_score": "CE loss recovered",
     "l0": "L0, active features a token",
     "mse": "mean squared error",
     "loss": "loss",

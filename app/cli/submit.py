@@ -11,6 +11,7 @@ import typer
 from pydantic import BaseModel
 
 from app.contract.jobs import (
+    EVIDENCE,
     HELD_OUT,
     HUB,
     AlsoTrain,
@@ -124,7 +125,7 @@ def precompute(
     context_size: int | None = _option(PrecomputeSpec, "context_size"),
     corpus: str | None = _CORPUS,
     text_field: str = _option(CorpusFile, "text_field"),
-    documents: int = _option(CorpusBundled, "documents", "Documents of the bundled text."),
+    documents: int = typer.Option(EVIDENCE.documents, help="Documents of the bundled text."),
     text_seed: int = _option(CorpusBundled, "seed", "Seed of the bundled text."),
     detach: bool = _DETACH,
 ) -> None:

@@ -158,13 +158,17 @@ class TrainSpec(_Spec):
     )
 
 
+EVIDENCE = CorpusBundled(documents=2_000)
+"""Neurons are active on half of all tokens, so it is less text than what SAEs are trained on."""
+
+
 class PrecomputeSpec(_Spec):
     """Compute the evidence of every feature of some SAEs in one pass over a corpus."""
 
     kind: Literal["precompute"] = "precompute"
     model: Id = Field(examples=["storyworld"])
     saes: list[Id] = Field(min_length=1, max_length=MAX_SAES, examples=[["2-res-topk"]])
-    corpus: Corpus = Field(default=CorpusBundled())
+    corpus: Corpus = Field(default=EVIDENCE)
     context_size: int | None = Field(
         default=None, ge=2, le=10**7, description="The model's own when absent."
     )
@@ -182,7 +186,10 @@ class EvaluateSpec(_Spec):
     sae: Id = Field(examples=["2-res-topk"])
     corpus: Corpus = Field(default=HELD_OUT)
     tokens: int = Field(
-        default=50_000, ge=2, le=10**9, description="Tokens to measure on, from the beginning."
+        default=50_000,
+        ge=2,
+        le=10**9,
+        description="Tokens to measure on, from the beginning; concepts on at most 200,000.",
     )
     context_size: int | None = Field(
         default=None, ge=2, le=10**7, description="The model's own when absent."

@@ -99,7 +99,10 @@ def _collect_splits(shelf: Shelf, run: int) -> None:
     for number in numbers:
         _delete_owned(shelf, neuron_splits.c.id, number)
         with shelf.write() as connection:
-            connection.execute(delete(splits).where(splits.c.number == number))
+            # A job that writes it waits for the lock, and then finds no split.
+            connection.execute(select(splits).filter_by(number=number).with_for_update())
+            connection.execute(delete(neuron_splits).filter_by(split=number))
+            connection.execute(delete(splits).filter_by(number=number))
 
 
 def _collect_corpora(shelf: Shelf, before: datetime) -> int:

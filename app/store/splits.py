@@ -44,18 +44,21 @@ class Source(NamedTuple):
     path: str
     """Folder of an SAE."""
     run_id: str
+    corpus: str
+    """Of that run."""
     statistics: dict[str, float]
     """Of that run."""
 
 
-def served_at(shelf: Shelf, model_id: str, hook_name: str, corpus_id: str) -> list[Source]:
-    """What reads at a hook point and is served with evidence from a corpus, by id."""
+def served_at(shelf: Shelf, model_id: str, hook_name: str) -> list[Source]:
+    """What reads at a hook point and is served with evidence, by id."""
     query = (
-        select(saes.c.id, saes.c.architecture, saes.c.path, runs.c.id, runs.c.statistics)
+        select(
+            saes.c.id, saes.c.architecture, saes.c.path, runs.c.id, corpora.c.id, runs.c.statistics
+        )
         .join_from(saes, runs, runs.c.number == saes.c.run)
         .join(corpora, corpora.c.number == runs.c.corpus)
         .where(saes.c.model_id == model_id, saes.c.hook_name == hook_name)
-        .where(corpora.c.id == corpus_id)
         .order_by(saes.c.id)
     )
     with shelf.read() as connection:

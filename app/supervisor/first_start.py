@@ -10,8 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from app.console import Bar
-from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES, BUNDLED_SPLIT
-from app.contract.jobs import FINAL, CorpusBundled, JobSpec, JobView, LoadSpec, PrecomputeSpec
+from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES, BUNDLED_SOURCES
+from app.contract.ids import is_neuron_source
+from app.contract.jobs import FINAL, JobSpec, JobView, LoadSpec, PrecomputeSpec
 from app.errors import NotFound, Problem, from_body
 from app.jobs import POLL_S, Jobs
 from app.store import read
@@ -20,8 +21,6 @@ from app.store.records import SaeRecord
 
 PRECOMPUTE_SHARE = 0.9
 """Part of the bar; the loads share the rest."""
-SPLIT_TEXT = CorpusBundled(documents=1_000)
-"""For neurons, which are active on half of all tokens: they spill ten times as much as an SAE."""
 
 
 class Stopped(Exception):
@@ -34,16 +33,15 @@ def prepare(jobs: Jobs, shelf: Shelf, stopping: Callable[[], bool]) -> None:
     Raises a `Problem` when a job failed, `Stopped` when `stopping` became true.
     """
     loads = list(_missing_loads(shelf))
-    precomputes = list(_missing_precomputes(shelf))
-    if not loads and not precomputes:
+    precompute = list(_missing_precompute(shelf))
+    if not loads and not precompute:
         return
     with Bar(f"Preparing {BUNDLED_MODEL}") as bar:
         share = (1 - PRECOMPUTE_SHARE) / max(1, len(loads))
         for number, spec in enumerate(loads):
             _run(jobs, spec, bar, number * share, share, stopping)
-        share = PRECOMPUTE_SHARE / max(1, len(precomputes))
-        for number, spec in enumerate(precomputes):
-            _run(jobs, spec, bar, 1 - PRECOMPUTE_SHARE + number * share, share, stopping)
+        for spec in precompute:
+            _run(jobs, spec, bar, 1 - PRECOMPUTE_SHARE, PRECOMPUTE_SHARE, stopping)
 
 
 def bundled_saes() -> list[str]:
@@ -65,15 +63,13 @@ def _missing_loads(shelf: Shelf) -> Iterator[JobSpec]:
             yield LoadSpec(model=BUNDLED_MODEL, sae=sae_id, path=path)
 
 
-def _missing_precomputes(shelf: Shelf) -> Iterator[JobSpec]:
-    """The SAEs alone, as far as they have no evidence; neurons and the SAE on them together."""
+def _missing_precompute(shelf: Shelf) -> Iterator[JobSpec]:
+    """One pass for all that has no evidence."""
     here = bundled_saes()
-    alone = [sae for sae in here if sae not in BUNDLED_SPLIT and not _has_evidence(shelf, sae)]
-    if alone:
-        yield PrecomputeSpec(model=BUNDLED_MODEL, saes=alone)
-    split = [one for one in BUNDLED_SPLIT if one in here or one not in BUNDLED_SAES]
-    if not all(_has_evidence(shelf, one) for one in split):
-        yield PrecomputeSpec(model=BUNDLED_MODEL, saes=split, corpus=SPLIT_TEXT)
+    wanted = [one for one in BUNDLED_SOURCES if one in here or is_neuron_source(one)]
+    missing = [one for one in wanted if not _has_evidence(shelf, one)]
+    if missing:
+        yield PrecomputeSpec(model=BUNDLED_MODEL, saes=missing)
 
 
 def _has_evidence(shelf: Shelf, sae_id: str) -> bool:

@@ -49,8 +49,14 @@ def test_a_page_names_every_share_and_its_examples(filled: Shelf) -> None:
 def test_colours_stand_in_for_brackets(filled: Shelf) -> None:
     page = printed(filled, 5, colours=True)
     assert "[ tok" not in re.sub(r"\x1b\[[\d;]*m", "", page)
-    shades = set(re.findall(r"48;2;(\d+);\d+;\d+m", page))
-    assert str(explained._BRIGHT[0]) in shades or len(shades) > 5
+    shaded = set(re.findall(r"48;2;(\d+);\d+;\d+m( tok\d+)", page))
+    assert len({shade for shade, _ in shaded}) > 5
+    evidence = neurons.neuron(filled, "tiny", 0, 5).evidence
+    dark, bright = explained._DARK[0], explained._BRIGHT[0]
+    for one in evidence.examples[:5]:
+        share = one.values[one.peak] / evidence.max_activation
+        shade = round(dark + (bright - dark) * share)
+        assert (str(shade), f" tok{one.token_ids[one.peak]}") in shaded
 
 
 def test_a_neuron_that_is_never_active_is_said_to_be(filled: Shelf) -> None:

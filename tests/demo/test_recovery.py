@@ -18,11 +18,11 @@ from worker.demo.generator import CORPUS_START, documents
 from worker.demo.loss import SHIPPED
 from worker.demo.recovery import label, recover, summary
 from worker.jobs.corpus import source_of
-from worker.jobs.evaluate import beginning
 from worker.jobs.summary import read_summary
 from worker.models import load_model
 from worker.saes import load_sae
 from worker.tokens import tokenize_corpus
+from worker.train.order import beginning
 
 WIDTH = 40
 
@@ -86,6 +86,19 @@ def test_the_shipped_figures_are_what_their_rules_reach() -> None:
             both, either = np.count_nonzero(called & truth), np.count_nonzero(called | truth)
             assert row.f1 == pytest.approx(2 * both / (both + either), abs=0.005)
         assert told.evaluation.concept_recovery == summary(rows)
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/decisions/0017-what-concept-recovery-measures.md"]
+)
+def test_pages_show_the_shipped_figures(page: str) -> None:
+    text = (Path(__file__).parents[2] / page).read_text()
+    for sae in BUNDLED_SAES:
+        recovery = read_summary(SAES / sae).evaluation.concept_recovery
+        assert recovery and recovery.contextual
+        mean = recovery.contextual
+        shown = (mean.feature, mean.neuron, mean.random, mean.token)
+        assert f"\n| `{sae}` | {' | '.join(f'{value:.2f}' for value in shown)} |\n" in text
 
 
 def test_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from app.store.tables import neuron_splits, splits
 from tests.jobs.place import Place
 from tests.jobs.test_precompute import go
 from tests.worker.tiny import D_MLP, TEXT, save_model, save_sae
+from worker.jobs import precompute
 from worker.progress import Cancelled
 from worker.split import run
 
@@ -61,9 +62,34 @@ def test_evidence_of_another_text_is_not_split(idle: Place) -> None:
     go(idle, spec.model_copy(update={"saes": ["1-mlp"]}), "neurons")
     texts = idle.folder / "texts.txt"
     texts.write_text(texts.read_text() + "\nAnd there is more.")
-    assert go(idle, spec.model_copy(update={"saes": ["1-a"]}), "sae")["split"] == []
+    result = go(idle, spec.model_copy(update={"saes": ["1-a"]}), "sae")
+    assert (result["split"], result["not_split"]) == ([], ["1-mlp by 1-a"])
     with pytest.raises(NotFound, match="precompute both on one corpus"):
         neurons.neurons(idle.shelf, "m")
+
+
+def test_of_two_jobs_at_once_the_last_to_end_splits(
+    idle: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = loaded(idle)
+    go(idle, spec, "both")
+    both = found(idle)
+    for sae in ("1-mlp", "1-a"):
+        write.delete_sae(idle.shelf, "m", sae)
+    go(idle, LoadSpec(model="m", sae="1-a", path=str(idle.folder / "1-a")))
+    finish_runs = precompute.finish_runs
+    results: list[dict[str, Any]] = []
+
+    def other_first(*given: Any) -> None:
+        """The other job begins and ends just before this one is served."""
+        monkeypatch.setattr(precompute, "finish_runs", finish_runs)
+        results.append(go(idle, spec.model_copy(update={"saes": ["1-a"]}), "other"))
+        finish_runs(*given)
+
+    monkeypatch.setattr(precompute, "finish_runs", other_first)
+    results.append(go(idle, spec.model_copy(update={"saes": ["1-mlp"]}), "this"))
+    assert [one["split"] for one in results] == [[], ["1-mlp by 1-a"]]
+    assert found(idle) == both
 
 
 def test_a_job_that_was_stopped_goes_on_from_the_blocks_that_are_there(

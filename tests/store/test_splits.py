@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Column, event, func, select
 
 from app.errors import Conflict, Gone, NotFound
 from app.store import garbage, neurons, splits, write
@@ -107,6 +107,27 @@ def test_what_is_collected_takes_its_splits_along(
         splits.put_neurons(shelf, 1, [split_of(0)])
 
 
+def test_a_job_that_writes_what_is_being_collected_is_told(
+    shelf: Shelf, tokens: builders.Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It puts more neurons just when those that were there are deleted."""
+    number = put_split(shelf, "0-mlp.1", "0-b.1")
+    write.delete_sae(shelf, "tiny", "0-b")
+    delete_owned = garbage._delete_owned
+
+    def meanwhile(shelf: Shelf, id: Column[int], owner: int) -> int:
+        deleted = delete_owned(shelf, id, owner)
+        if id is neuron_splits.c.id:
+            splits.put_neurons(shelf, number, [split_of(n) for n in range(NEURONS)])
+        return deleted
+
+    monkeypatch.setattr(garbage, "_delete_owned", meanwhile)
+    garbage.collect_garbage(shelf, tmp_path, timedelta(0))
+    assert _rows(shelf) == (1, NEURONS)
+    with pytest.raises(Conflict, match="is gone"):
+        splits.put_neurons(shelf, number, [split_of(0)])
+
+
 def _rows(shelf: Shelf) -> tuple[int, ...]:
     with shelf.read() as connection:
         counts = [select(func.count()).select_from(one) for one in (splits_table, neuron_splits)]
@@ -131,16 +152,38 @@ def test_pages_add_up_to_the_list(
     assert all(row.polysemanticity == split_of(row.index).polysemanticity for row in seen)
 
 
+@pytest.mark.parametrize("sort", ["index", "density", "max_activation", "polysemanticity"])
+def test_sqlite_walks_the_index_of_the_sort(sqlite_shelf: Shelf, sort: neurons.NeuronSort) -> None:
+    split_builders.fill(sqlite_shelf)
+    listed = []
+    event.listen(
+        sqlite_shelf.reader,
+        "before_cursor_execute",
+        lambda connection, cursor, sql, parameters, *_: listed.append((sql, parameters)),
+    )
+    page = neurons.neurons(sqlite_shelf, "tiny", sort=sort, limit=5).page
+    neurons.neurons(sqlite_shelf, "tiny", sort=sort, limit=5, cursor=page.next_cursor)
+    pages = [one for one in listed if "features.label" in one[0]]
+    assert len(pages) == 2
+    for sql, parameters in pages:
+        with sqlite_shelf.reader.connect() as connection:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", parameters).all()
+        # One walk, a row of the other table for each of its rows, and nothing is sorted.
+        walk, found = (step.detail for step in plan)
+        assert "SEARCH" in walk and (sort == "index" or sort in walk)
+        assert "INTEGER PRIMARY KEY (rowid=?)" in found
+
+
 def test_evidence_is_read_in_any_range_of_any_run(shelf: Shelf, tokens: builders.Tokens) -> None:
     begin(shelf, tokens, "0-a", "0-a.2")
     found = dict(splits.stored_evidence(shelf, "0-a.2", 10, 30))
     assert list(found) == list(range(10, 30))
     served = dict(splits.stored_evidence(shelf, "0-a.1", 10, 30))
     assert found[12].band == served[12].band
-    assert [one.id for one in splits.served_at(shelf, "tiny", HOOK, tokens.record.id)] == [
-        "0-a", "0-b", "0-mlp",
-    ]  # fmt: skip
-    assert splits.served_at(shelf, "tiny", HOOK, "another") == []
+    assert [(one.id, one.corpus) for one in splits.served_at(shelf, "tiny", HOOK)] == [
+        (name, tokens.record.id) for name in ("0-a", "0-b", "0-mlp")
+    ]
+    assert splits.served_at(shelf, "tiny", "blocks.1.mlp.hook_post") == []
 
 
 @pytest.mark.parametrize(("asked", "told"), [

@@ -12,7 +12,9 @@ from sae_lens.training.sae_trainer import SAETrainer
 from app.contract.jobs import TrainSpec
 from app.errors import Invalid
 from tests.train.planted import D_MODEL, Planted, spec
+from worker.activations import capture
 from worker.progress import Cancelled, Progress, silent
+from worker.train import stream
 from worker.train.run import train, train_all
 from worker.train.several import each
 
@@ -151,7 +153,6 @@ def test_one_forward_and_one_window_serve_all(
     """As many forwards as for the deepest SAE alone; SAEs at one hook point read the same memory,
     which batch after batch is a slice of one window."""
     forwards: list[int] = []
-    counting = planted.model.hf.register_forward_pre_hook(lambda *_: forwards.append(1))
     read = defaultdict[SAETrainer, list[int]](list)
     step = SAETrainer.step
 
@@ -159,14 +160,18 @@ def test_one_forward_and_one_window_serve_all(
         read[self].append(batch.data_ptr())
         return step(self, batch)
 
+    def counted(*given: Any) -> Any:
+        forwards.append(1)
+        return capture(*given)
+
     monkeypatch.setattr(SAETrainer, "step", watched)
+    monkeypatch.setattr(stream, "capture", counted)
     with pytest.raises(Cancelled):
         go(planted, tmp_path / "alone", each(wanted_of(ALSO))[2], Until(trained))
     alone = len(forwards)
     read.clear()
     with pytest.raises(Cancelled):
         go(planted, tmp_path / "beside", wanted_of(ALSO), Until(trained))
-    counting.remove()
     assert len(forwards) == 2 * alone > 2
     first, relu, mlp, gated = read.values()
     assert first == relu == gated != mlp

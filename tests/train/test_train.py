@@ -1,6 +1,7 @@
 """What training is for: planted directions are found, and the result is what SAELens reads."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import get_args
@@ -14,7 +15,10 @@ from app.contract.jobs import Architecture
 from app.errors import Conflict, Invalid
 from tests.train.planted import ACTIVE, HOOK, Planted, spec
 from worker.activations import capture
+from worker.evaluate import evaluate
 from worker.saes import load_sae
+from worker.train.loss_score import TOKENS
+from worker.train.order import beginning, hold_out, take
 from worker.train.run import train
 from worker.train.sparsity import L1_ARCHITECTURES
 
@@ -74,12 +78,38 @@ def test_planted_directions_are_found(planted: Planted, trained: Path) -> None:
 def test_the_curve_shows_it(trained: Path) -> None:
     curve = json.loads((trained / "curve.json").read_text())
     metrics = curve["metrics"]
-    assert set(metrics) == {"loss", "mse", "explained_variance", "l0", "dead_fraction"}
+    assert set(metrics) == {
+        "loss", "mse", "explained_variance", "ce_loss_score", "l0", "dead_fraction"
+    }  # fmt: skip
     assert all(len(values) == len(curve["tokens"]) == 200 for values in metrics.values())
     assert curve["tokens"] == [3 * 256 * point for point in range(1, 201)]
     assert metrics["loss"][-1] < 0.5 * metrics["loss"][0]
     assert metrics["mse"][-1] < 0.15 * metrics["mse"][0]
     assert metrics["explained_variance"][-1] > 0.85
+    assert metrics["ce_loss_score"][-1] > 0.8 > metrics["ce_loss_score"][0]
+
+
+@pytest.mark.parametrize(
+    ("hook", "near"),
+    # This model's second attention hardly matters to the loss, so that rounding shows in its share.
+    [(HOOK, 1e-4), ("blocks.1.hook_resid_mid", 1e-4), ("blocks.1.attn.hook_z", 0.02)],
+)
+def test_the_loss_recovered_is_that_of_text_held_out(
+    planted: Planted, tmp_path: Path, hook: str, near: float
+) -> None:
+    """It is measured for a hundredth of what is trained on, at the end in any case, and stays until
+    it is measured again."""
+    trained = run(planted, tmp_path, spec(hook_name=hook, training_tokens=1_000 * 256))
+    told = json.loads((trained / "curve.json").read_text())["metrics"]["ce_loss_score"]
+    lengths = np.diff(planted.sequences.offsets) - 1
+    first = beginning(take(planted.sequences, hold_out(lengths)[1]), TOKENS)
+    dictionary = load_sae("0-test", trained, model=planted.model)
+    expected = evaluate(planted.model, dictionary, first, "").ce_loss_score
+    assert told[-1] == pytest.approx(expected, abs=near)
+    between = math.ceil(len(first.flat) * 100 / (5 * 256))
+    assert [point for point in range(1, 199) if told[point] != told[point - 1]] == list(
+        range(between, 199, between)
+    )
 
 
 def test_held_out_text_is_explained_too(trained: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import Problem
+from worker.text.lines import LONGEST
 from worker.text.read import read_texts
 
 
@@ -74,3 +75,10 @@ def test_missing_file_and_unknown_format_are_refused_at_once(tmp_path: Path) -> 
     assert missing.value.status == 404
     with pytest.raises(Problem, match=r"a\.csv is of no format that can be read; use \.txt"):
         read_texts(write(tmp_path / "a.csv", "x"))
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl.gz"])
+def test_a_line_that_is_too_long_to_hold_is_refused(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name, b'{"text": "a"}\n' + bytes(LONGEST + 1))
+    with pytest.raises(Problem, match=rf"{name}, line 2 is longer than 67,108,864 bytes"):
+        list(read_texts(path))

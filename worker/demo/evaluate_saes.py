@@ -14,11 +14,11 @@ from worker.demo.loss import SHIPPED
 from worker.demo.recovery import recover, with_concepts
 from worker.evaluate import evaluate
 from worker.jobs.corpus import source_of
-from worker.jobs.evaluate import beginning
 from worker.jobs.summary import NAME
 from worker.models import LanguageModel, load_model
 from worker.saes import load_sae
 from worker.tokens import tokenize_corpus
+from worker.train.order import beginning
 
 SAES = SHIPPED.parent / "saes"
 

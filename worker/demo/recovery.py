@@ -31,6 +31,10 @@ from worker.dictionary import Dictionary
 from worker.models import LanguageModel
 from worker.progress import Progress, silent
 from worker.tokens import Sequences
+from worker.train.order import beginning
+
+MAX_TOKENS = 200_000
+"""All neurons of a layer are in memory on so many tokens, and every column is sorted."""
 
 
 @torch.inference_mode()
@@ -43,8 +47,10 @@ def recover(
 ) -> list[ConceptScore]:
     """A row for each concept that occurs in both halves, in the order of `CONCEPTS`.
 
-    `sequences` are the tokens of the first of `documents`. Reports phase `concepts` in columns.
+    `sequences` are the tokens of the first of `documents`; what is beyond `MAX_TOKENS` of them is left
+    out. Reports phase `concepts` in columns.
     """
+    sequences = beginning(sequences, MAX_TOKENS)
     labelled = label(model, sequences, documents)
     x = states(model, sequences, dictionary.hook_name)
     asked = questions(labelled)

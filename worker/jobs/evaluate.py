@@ -4,8 +4,6 @@ true concepts are known how well its features tell them; served with it."""
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from app.contract.evaluation import ConceptScore
 from app.contract.ids import is_neuron_source
 from app.contract.jobs import CorpusBundled, EvaluateSpec
@@ -25,7 +23,7 @@ from worker.models import LanguageModel, load_model
 from worker.sae_folder import check_sae_folder
 from worker.saes import load_sae
 from worker.tokens import Sequences, check_context
-from worker.train.order import take
+from worker.train.order import beginning
 
 
 def check_evaluate(job: Job[EvaluateSpec]) -> None:
@@ -78,9 +76,3 @@ def _concepts(
         return []
     texts = documents(corpus.seed, CORPUS_START, corpus.documents)
     return recover(model, dictionary, measured, texts, job.report)
-
-
-def beginning(sequences: Sequences, tokens: int) -> Sequences:
-    """Sequences from the first on, until they hold so many tokens."""
-    enough = int(np.searchsorted(sequences.offsets, tokens))
-    return take(sequences, np.arange(min(enough, len(sequences))))

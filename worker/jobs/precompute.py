@@ -61,12 +61,14 @@ def precompute_features(job: Job[PrecomputeSpec]) -> dict[str, Any]:
     served = _served(job, opened, corpus, record)
     missing = [one for one in opened if one.id not in served]
     new = _compute(job, model, missing, corpus, settings, record) if missing else {}
-    split = split_neurons(job, model, opened, corpus, new)
+    split_neurons(job, model, opened, corpus, new)
     statistics = {one.run_id: one.statistics for one in new.values()}
     waiting_out(lambda: finish_runs(job.bench.shelf, statistics))
+    # Jobs that ran beside this one have not seen its evidence, nor this one theirs.
+    done = split_neurons(job, model, opened, corpus, {})
     trim(job.bench.settings.spill_dir, job.bench.settings.spill_kept_mb * 10**6)
     runs = served | {sae_id: one.run_id for sae_id, one in new.items()}
-    return _result(job, corpus, runs) | {"split": split}
+    return _result(job, corpus, runs) | {"split": done.split, "not_split": done.not_split}
 
 
 def _compute(
@@ -96,7 +98,9 @@ def _compute(
         done_ranges={sae_id: committed_ranges(shelf, run) for sae_id, run in runs.items()},
     )
     return {
-        one.id: Source(one.id, one.architecture, "", runs[one.id], _statistics(report, one.id))
+        one.id: Source(
+            one.id, one.architecture, "", runs[one.id], corpus.id, _statistics(report, one.id)
+        )
         for one in dictionaries
     }
 

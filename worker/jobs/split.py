@@ -1,13 +1,14 @@
 """The last part of `precompute`: neurons split into the features of SAEs on their hook point.
 
 A pair of neurons and SAE is split where the job names at least one of the two, and the other one is
-on the shelf with evidence from the same text. A split is written before its runs are served, so that
-readers see evidence and split change together.
+on the shelf with evidence from the same text; a pair with evidence from different texts is told. A
+split is written before its runs are served, so that readers see evidence and split change together.
 """
 
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 from app.contract.ids import is_neuron_source
 from app.contract.jobs import PrecomputeSpec
@@ -20,6 +21,17 @@ from worker.models import LanguageModel
 from worker.saes import Dictionary, load_sae
 from worker.split.run import blocks, split_block
 
+Pair = tuple[Source, Source]
+"""A layer's neurons, and an SAE on their hook point."""
+
+
+class Done(NamedTuple):
+    """Pairs, as `NEURONS by SAE`."""
+
+    split: list[str]
+    not_split: list[str]
+    """Their evidence is from different texts."""
+
 
 def split_neurons(
     job: Job[PrecomputeSpec],
@@ -27,16 +39,22 @@ def split_neurons(
     opened: Sequence[Dictionary],
     corpus: StoredCorpus,
     new: Mapping[str, Source],
-) -> list[str]:
-    """Split what is not split yet; all that was to be split, as `NEURONS by SAE`.
+) -> Done:
+    """Split what is not split yet, and say what is.
 
     `opened` are the job's dictionaries, `new` those of them whose runs are not served yet. Raises
     `Conflict` when a run was superseded meanwhile.
     """
     hooks = sorted({one.hook_name for one in opened if one.hook_name.endswith(".mlp.hook_post")})
-    pairs = [pair for hook in hooks for pair in _pairs(job, hook, opened, corpus, new)]
-    for neurons, sae in pairs:
+    pairs = [pair for hook in hooks for pair in _pairs(job, hook, opened, new)]
+    of_text = [pair for pair in pairs if {one.corpus for one in pair} == {corpus.id}]
+    for neurons, sae in of_text:
         _split(job, model, opened, corpus, neurons, sae)
+    apart = [pair for pair in pairs if pair[0].corpus != pair[1].corpus]
+    return Done(_names(of_text), _names(apart))
+
+
+def _names(pairs: list[Pair]) -> list[str]:
     return [f"{neurons.id} by {sae.id}" for neurons, sae in pairs]
 
 
@@ -44,11 +62,10 @@ def _pairs(
     job: Job[PrecomputeSpec],
     hook_name: str,
     opened: Sequence[Dictionary],
-    corpus: StoredCorpus,
     new: Mapping[str, Source],
-) -> list[tuple[Source, Source]]:
-    """Neurons and SAEs at a hook point."""
-    served = splits.served_at(job.bench.shelf, job.spec.model, hook_name, corpus.id)
+) -> list[Pair]:
+    """Neurons and SAEs at a hook point, of which the job names one or both."""
+    served = splits.served_at(job.bench.shelf, job.spec.model, hook_name)
     there = {one.id: one for one in served}
     there |= {one.id: new[one.id] for one in opened if one.hook_name == hook_name and one.id in new}
     neurons = [one for one in there.values() if is_neuron_source(one.id)]

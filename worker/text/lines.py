@@ -13,6 +13,9 @@ from app.errors import BadRequest
 from worker.text.formats import format_of
 from worker.text.record import NoDocument, text_of
 
+LONGEST = 2**26
+"""Bytes of a line, which is read into memory whole."""
+
 
 def read_lines(path: Path, text_field: str) -> Iterator[str]:
     """The text of each line, in order; `text_field` is for `.jsonl`.
@@ -39,8 +42,13 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     number = 0
     with cast(BinaryIO, opener(path, "rb")) as file:
         try:
-            for raw in file:
+            while raw := file.readline(LONGEST + 1):
                 number += 1
+                if len(raw) > LONGEST:
+                    raise BadRequest(
+                        f"{path.name}, line {number} is longer than {LONGEST:,} bytes; a line holds one "
+                        "document."
+                    )
                 yield number, raw
         except (gzip.BadGzipFile, zlib.error, EOFError) as error:
             raise BadRequest(

@@ -5,9 +5,11 @@ global random generators to itself while it is built and stepped, as it left the
 """
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,11 @@ import torch
 from sae_lens.training.sae_trainer import SAETrainer
 from safetensors.torch import load_file, save_file
 
+from worker.train.loss_score import LossScore
 from worker.train.settings import Settings
-from worker.train.trainer import build, metrics
+from worker.train.trainer import build, diverged, metrics, reconstruct
+
+RECOVERED = "ce_loss_score"
 
 
 @dataclass
@@ -61,11 +66,11 @@ class Member:
         """Steps that were taken."""
         return self.trainer.n_training_steps
 
-    def step(self, batch: torch.Tensor) -> None:
-        """Learn from activations [batch, d_in] at its hook point.
+    def step(self, batch: torch.Tensor, loss_score: LossScore) -> None:
+        """Learn from activations [batch, d_in] at its hook point, and measure now and then.
 
         Raises:
-            Invalid: the loss is no longer finite.
+            Invalid: the loss or what the SAE reconstructs is no longer finite.
         """
         trainer = self.trainer
         with self._own_random_numbers():
@@ -73,8 +78,21 @@ class Member:
             output = trainer.step(batch)
         trainer.n_training_steps += 1
         if self.done % self.settings.log_every == 0 or self.done == self.settings.steps:
-            self.metrics = metrics(trainer, output)
+            self.metrics = metrics(trainer, output) | self._recovered(loss_score)
             self.curve.add(trainer.n_training_samples, self.metrics)
+
+    def _recovered(self, loss_score: LossScore) -> dict[str, float]:
+        """The share of the loss, as it was measured last: it costs a forward of the model."""
+        point, before = len(self.curve.tokens), self.curve.metrics.get(RECOVERED)
+        last = self.done == self.settings.steps
+        if last or point % loss_score.points_between(self.settings) == 0:
+            score = loss_score(partial(reconstruct, self.trainer))
+            if score is None:
+                return {}
+            if not math.isfinite(score):
+                raise diverged(self.trainer, "the reconstruction is")
+            return {RECOVERED: score}
+        return {RECOVERED: before[-1]} if before else {}
 
     def save(self, folder: Path) -> None:
         """Write all that goes on into a new folder."""

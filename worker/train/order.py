@@ -51,6 +51,12 @@ def take(sequences: Sequences, rows: Int[np.ndarray, " rows"]) -> Sequences:
     return Sequences(sequences.flat[np.arange(offsets[-1]) + shift], offsets)
 
 
+def beginning(sequences: Sequences, tokens: int) -> Sequences:
+    """Sequences from the first on, until they hold so many tokens."""
+    enough = int(np.searchsorted(sequences.offsets, tokens))
+    return take(sequences, np.arange(min(enough, len(sequences))))
+
+
 class Order:
     """The stream over `rows`, of which row `r` gives `lengths[r]` tokens an epoch."""
 

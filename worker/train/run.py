@@ -32,6 +32,7 @@ from worker.tokens import Sequences, corpus_fingerprint
 from worker.train.check import check
 from worker.train.checkpoint import restore, save
 from worker.train.export import export, provenance_of
+from worker.train.loss_score import LossScore
 from worker.train.member import Member
 from worker.train.settings import Settings, resolve_each
 from worker.train.several import each, naming
@@ -119,6 +120,10 @@ class _Run:
         self._members, self._model, self._checkpoints = members, model, checkpoint_dir
         self._settings = members[0].settings
         self._activations = Activations(model, sequences, [one.settings for one in members])
+        self._scores = {
+            hook: LossScore(model, hook, self._activations.held_out)
+            for hook in {one.settings.hook_name for one in members}
+        }
         self._progress = progress
         self._started, self._from = time.monotonic(), self._done
 
@@ -130,7 +135,8 @@ class _Run:
             for batch in self._activations.batches(self._members[0].done, self._report):
                 for member in self._members:
                     with self._naming(member):
-                        member.step(batch[member.settings.hook_name])
+                        hook = member.settings.hook_name
+                        member.step(batch[hook], self._scores[hook])
                 if time.monotonic() - saved > checkpoint_seconds:
                     save(self._checkpoints, self._members)
                     saved = time.monotonic()

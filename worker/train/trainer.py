@@ -126,7 +126,7 @@ def metrics(trainer: SAETrainer, output: TrainStepOutput) -> dict[str, float]:
     """
     logged = trainer.build_train_step_log_dict(output, trainer.n_training_samples)
     if not math.isfinite(logged["losses/overall_loss"]):
-        raise _diverged(trainer, "the loss is")
+        raise diverged(trainer, "the loss is")
     explained = logged["metrics/explained_variance"]
     return {
         "loss": logged["losses/overall_loss"],
@@ -135,6 +135,14 @@ def metrics(trainer: SAETrainer, output: TrainStepOutput) -> dict[str, float]:
         "l0": logged["metrics/l0"],
         "dead_fraction": logged["sparsity/dead_features"] / trainer.sae.cfg.d_sae,
     }
+
+
+def reconstruct(
+    trainer: SAETrainer, activations: Float[torch.Tensor, "tokens d_in"]
+) -> Float[torch.Tensor, "tokens d_in"]:
+    """What the SAE makes of activations as it is now, in their units."""
+    scaler, sae = trainer.activation_scaler, trainer.sae
+    return scaler.unscale(sae.decode(sae.encode(scaler.scale(activations))))
 
 
 def fold(trainer: SAETrainer) -> None:
@@ -153,11 +161,12 @@ def fold(trainer: SAETrainer) -> None:
     if not isinstance(trainer.sae, MatchingPursuitTrainingSAE):
         trainer.sae.fold_W_dec_norm()
     if not all(bool(weight.isfinite().all()) for weight in trainer.sae.parameters()):
-        raise _diverged(trainer, "the weights are")
+        raise diverged(trainer, "the weights are")
     trainer.set_final_sae_metadata()
 
 
-def _diverged(trainer: SAETrainer, what: str) -> Invalid:
+def diverged(trainer: SAETrainer, what: str) -> Invalid:
+    """A problem that names the step and the learning rate; `what` ends in a verb."""
     return Invalid(
         f"Training diverged at step {trainer.n_training_steps} ({what} not finite); use a learning "
         f"rate below {trainer.cfg.lr:g}."
