@@ -158,7 +158,7 @@ class TrainSpec(_Spec):
     )
 
 
-EVIDENCE = CorpusBundled(documents=2_000)
+EVIDENCE = CorpusBundled(documents=1_000)
 """Neurons are active on half of all tokens, so it is less text than what SAEs are trained on."""
 
 
