@@ -13,13 +13,13 @@ HOOK = "blocks.2.hook_resid_post"
 VOCABULARY, CONTEXT, D_MODEL = 5_000, 128, 256
 
 
-def make_model(folder: Path, d_model: int = D_MODEL) -> LanguageModel:
+def make_model(folder: Path, d_model: int = D_MODEL, device: str = "cpu") -> LanguageModel:
     """A random GPT-2 of four layers whose residual stream depends mostly on the token."""
     torch.manual_seed(0)
     made = GPT2LMHeadModel(_config(VOCABULARY, d_model, 4, CONTEXT))
     torch.nn.init.normal_(made.transformer.wte.weight)
     _save(made, folder)
-    return load_model("bench", folder)
+    return load_model("bench", folder, device=torch.device(device))
 
 
 @torch.no_grad()

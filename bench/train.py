@@ -7,7 +7,7 @@
   settings (`bench.runner`), with what both SAEs are worth on the text that was held out.
 - step: the step in bfloat16 and compiled (`bench.step`).
 
-    python -m bench.train [--quick] [floor] [step]
+    python -m bench.train [--quick] [--device cuda] [floor] [step]
 
 Medians of interleaved repeats. A quick run has a few steps, in which the runner's buffer and the starts
 of everything weigh more: it shows that the bench works, not whether the promises hold.
@@ -59,10 +59,10 @@ class Case:
     folder: Path
 
 
-def main(quick: bool, parts: list[str]) -> None:
+def main(quick: bool, parts: list[str], device: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        model = make_model(folder / "model")
+        model = make_model(folder / "model", device=device)
         if "floor" in parts:
             for name in ARCHITECTURES:
                 case = make_case(name, 2_048, 4_096, 8 if quick else 64, model, folder)
@@ -96,6 +96,7 @@ def resident(case: Case, settings: Settings) -> list[torch.Tensor]:
 def compare(case: Case, repeats: int) -> None:
     """Time floor, our run and the runner's in turn, and record the ratios of the medians."""
     settings, model = resolve(case.spec, case.model), case.model
+    torch.set_float32_matmul_precision(settings.matmul_precision)  # ours sets it, the others do not
     kept = resident(case, settings)
     training, held_out = split(model, case.sequences)
     rows = packed(training, CONTEXT, model.bos_id)
@@ -186,7 +187,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few steps")
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all when none is named")
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=found, help=f"by default {found}")
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
-    main(options.quick, options.parts or list(PARTS))
+    main(options.quick, options.parts or list(PARTS), options.device)

@@ -28,7 +28,7 @@ from jaxtyping import Bool, Float, Int
 
 from app.contract.evaluation import DensityHistogram, Evaluation, MeasuredOn
 from worker.models import LanguageModel
-from worker.predict import Visit, cross_entropy, predict
+from worker.predict import Visit, cross_entropy, divergence, predict
 from worker.progress import Progress, silent
 from worker.resid_mid import find_exact_mid, is_resid_mid
 from worker.saes import Dictionary
@@ -161,17 +161,5 @@ def _losses(
     for change in (swapped.view_as, torch.zeros_like):
         changed = predict(model, ids, predicts, {write: change})
         losses.append(cross_entropy(changed, following))
-        divergences.append(_divergence(original, changed))
+        divergences.append(divergence(original, changed))
     return torch.stack([*losses, *divergences])
-
-
-def _divergence(
-    one: Float[torch.Tensor, "n v"], other: Float[torch.Tensor, "n v"]
-) -> Float[torch.Tensor, ""]:
-    """Summed KL(one || other), a few tokens at a time."""
-    rows = max(1, _BLOCK_ELEMENTS // one.shape[1])
-    parts = [
-        (p.exp() * (p - q)).sum().cpu().double()
-        for p, q in zip(one.split(rows), other.split(rows), strict=True)
-    ]
-    return torch.stack(parts).sum() if parts else torch.zeros((), dtype=torch.float64)

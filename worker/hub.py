@@ -9,6 +9,8 @@ import errno
 import os
 import pickle
 import warnings
+import zipfile
+import zlib
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,7 @@ _AWAY: tuple[type[Exception], ...] = (OSError, HfHubHTTPError.__bases__[0])
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _BROKEN = (
     ValueError, LookupError, TypeError, AttributeError, RuntimeError, pickle.UnpicklingError,
-    SafetensorError,
+    SafetensorError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 _SUGGESTED = 3
 

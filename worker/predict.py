@@ -1,6 +1,6 @@
 """What a model predicts when states within it are replaced."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -9,6 +9,9 @@ from torch.nn.functional import nll_loss
 from worker.models import LanguageModel
 from worker.resid_mid import put
 from worker.sites import Site, add_hook
+
+_BLOCK_ELEMENTS = 2**24
+"""Log probabilities in memory at a time."""
 
 Visit = Callable[[torch.Tensor], torch.Tensor | None]
 """Sees a state, and gives what is put in its place, if anything."""
@@ -20,7 +23,7 @@ def predict(
     predicts: Bool[torch.Tensor, "b s_minus_1"],
     visits: dict[Site, Visit],
 ) -> Float[torch.Tensor, "n v"]:
-    """Log probabilities of the tokens after those that `predicts` marks."""
+    """Logits of the tokens after those that `predicts` marks."""
     handles = [
         add_hook(model.hf.get_submodule(site.module), site.side, _putting(site, visit))
         for site, visit in visits.items()
@@ -30,14 +33,42 @@ def predict(
     finally:
         for handle in handles:
             handle.remove()
-    return logits[predicts].float().log_softmax(-1)
+    return logits[predicts]
 
 
 def cross_entropy(
-    predicted: Float[torch.Tensor, "n v"], following: Int[torch.Tensor, "n"]
+    logits: Float[torch.Tensor, "n v"], following: Int[torch.Tensor, "n"]
 ) -> Float[torch.Tensor, ""]:
     """Summed over the tokens that follow, in float64 on the CPU."""
-    return nll_loss(predicted, following, reduction="sum").cpu().double()
+    parts = [
+        nll_loss(part, some, reduction="sum").cpu().double()
+        for part, some in zip(
+            _log_probabilities(logits), following.split(_rows(logits)), strict=True
+        )
+    ]
+    return torch.stack(parts).sum() if parts else torch.zeros((), dtype=torch.float64)
+
+
+def divergence(
+    one: Float[torch.Tensor, "n v"], other: Float[torch.Tensor, "n v"]
+) -> Float[torch.Tensor, ""]:
+    """Summed KL(one || other) of two sets of logits, in float64 on the CPU."""
+    parts = [
+        (p.exp() * (p - q)).sum().cpu().double()
+        for p, q in zip(_log_probabilities(one), _log_probabilities(other), strict=True)
+    ]
+    return torch.stack(parts).sum() if parts else torch.zeros((), dtype=torch.float64)
+
+
+def _log_probabilities(
+    logits: Float[torch.Tensor, "n v"],
+) -> Iterator[Float[torch.Tensor, "rows v"]]:
+    """In float32, a few tokens at a time: of a long context they are gigabytes."""
+    return (part.float().log_softmax(-1) for part in logits.split(_rows(logits)))
+
+
+def _rows(logits: Float[torch.Tensor, "n v"]) -> int:
+    return max(1, _BLOCK_ELEMENTS // logits.shape[1])
 
 
 def _putting(site: Site, visit: Visit) -> Visit:

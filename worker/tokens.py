@@ -11,7 +11,7 @@ import time
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -25,6 +25,7 @@ from worker.models import LanguageModel
 from worker.progress import Progress, silent
 
 _DOCUMENTS = 512
+_CHARACTERS = 2**22
 """Documents given to the tokenizer at a time."""
 _MACRO_BATCHES = 64
 """Batches' worth of tokens within which sequences are sorted by length."""
@@ -109,7 +110,7 @@ def tokenize_corpus(
     total, documents, started = operator.length_hint(texts), 0.0, time.monotonic()
     stream = iter(texts)
     with TemporaryFile(dir=scratch) as file:
-        while group := list(islice(stream, _DOCUMENTS)):
+        while group := _group(stream):
             whole = _tokenize(model, group)
             cut = [part for ids in whole for part in _cut(model, ids, context_size, prepend_bos)]
             lengths.extend(map(len, cut))
@@ -124,6 +125,17 @@ def tokenize_corpus(
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return Sequences(flat, offsets)
+
+
+def _group(stream: Iterator[str]) -> list[str]:
+    """The next documents, few enough to be in memory as lists of tokens."""
+    group, characters = [], 0
+    for text in stream:
+        group.append(text)
+        characters += len(text)
+        if len(group) == _DOCUMENTS or characters >= _CHARACTERS:
+            break
+    return group
 
 
 def corpus_fingerprint(sequences: Sequences, context_size: int, prepend_bos: bool) -> str:

@@ -1,7 +1,7 @@
 """Splits of a layer's neurons into features of an SAE, as a job writes them.
 
 A split belongs to a run of the neurons and to a run of the SAE. Nobody sees it before it is complete
-and both runs are served, so it is written before its runs are finished, neuron by neuron, and a job
+and both runs are served, so it can be written before its runs are finished, neuron by neuron, and a job
 that was killed goes on from the neurons that are there.
 """
 

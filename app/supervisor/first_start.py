@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from app.console import Bar
-from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES, BUNDLED_SOURCES
+from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES, BUNDLED_SOURCES, BUNDLED_SPLIT
 from app.contract.ids import is_neuron_source
 from app.contract.jobs import FINAL, JobSpec, JobView, LoadSpec, PrecomputeSpec
 from app.errors import NotFound, Problem, from_body
@@ -64,12 +64,15 @@ def _missing_loads(shelf: Shelf) -> Iterator[JobSpec]:
 
 
 def _missing_precompute(shelf: Shelf) -> Iterator[JobSpec]:
-    """One pass for all that has no evidence."""
+    """One pass for all that has no evidence; for neurons and the SAE that splits them when either has
+    none, since a split takes evidence from one text."""
     here = bundled_saes()
     wanted = [one for one in BUNDLED_SOURCES if one in here or is_neuron_source(one)]
-    missing = [one for one in wanted if not _has_evidence(shelf, one)]
+    missing = {one for one in wanted if not _has_evidence(shelf, one)}
+    if missing & set(BUNDLED_SPLIT):
+        missing |= set(BUNDLED_SPLIT)
     if missing:
-        yield PrecomputeSpec(model=BUNDLED_MODEL, saes=missing)
+        yield PrecomputeSpec(model=BUNDLED_MODEL, saes=[one for one in wanted if one in missing])
 
 
 def _has_evidence(shelf: Shelf, sae_id: str) -> bool:

@@ -1,6 +1,7 @@
 """`precompute` splits neurons into the features of SAEs on their hook point."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from sqlalchemy import delete, func, select
 
 from app.contract.jobs import CorpusFile, LoadSpec, PrecomputeSpec
 from app.errors import NotFound
-from app.store import neurons, write
+from app.store import neurons, read, write
 from app.store.neurons import Neuron
 from app.store.tables import neuron_splits, splits
 from tests.jobs.place import Place
@@ -63,7 +64,8 @@ def test_evidence_of_another_text_is_not_split(idle: Place) -> None:
     texts = idle.folder / "texts.txt"
     texts.write_text(texts.read_text() + "\nAnd there is more.")
     result = go(idle, spec.model_copy(update={"saes": ["1-a"]}), "sae")
-    assert (result["split"], result["not_split"]) == ([], ["1-mlp by 1-a"])
+    assert result["split"] == []
+    assert "not from the text of this job" in result["not_split"]["1-mlp by 1-a"]
     with pytest.raises(NotFound, match="precompute both on one corpus"):
         neurons.neurons(idle.shelf, "m")
 
@@ -90,6 +92,17 @@ def test_of_two_jobs_at_once_the_last_to_end_splits(
     results.append(go(idle, spec.model_copy(update={"saes": ["1-mlp"]}), "this"))
     assert [one["split"] for one in results] == [[], ["1-mlp by 1-a"]]
     assert found(idle) == both
+
+
+def test_a_broken_sae_beside_the_neurons_fails_no_job(idle: Place) -> None:
+    spec = loaded(idle)
+    go(idle, spec.model_copy(update={"saes": ["1-a", "1-b"]}), "saes")
+    weights = Path(read.sae(idle.shelf, "m", "1-a").path) / "sae_weights.safetensors"
+    weights.write_bytes(b"no weights")
+    result = go(idle, spec.model_copy(update={"saes": ["1-mlp"]}), "neurons")
+    assert result["split"] == ["1-mlp by 1-b"]
+    assert list(result["not_split"]) == ["1-mlp by 1-a"]
+    assert found(idle, "1-b")
 
 
 def test_a_job_that_was_stopped_goes_on_from_the_blocks_that_are_there(

@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from app.contract.jobs import EVIDENCE
 from app.store.split_records import Group, NeuronSplit
 from tests.split import storyworld
 from tests.split.storyworld import Storyworld, p_value, spearman, windows
@@ -15,7 +16,11 @@ HELD, NOT_HELD, MANY = 0.8, 0.2, 4
 another group's; groups of fewer examples are left out."""
 
 
-@pytest.fixture(scope="module", params=[200, pytest.param(2_000, marks=pytest.mark.slow)])
+SERVED = pytest.param(EVIDENCE.documents, marks=pytest.mark.slow)
+"""As many documents as the first start serves evidence of."""
+
+
+@pytest.fixture(scope="module", params=[200, SERVED])
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Storyworld:
     return storyworld.build(tmp_path_factory.mktemp("spill"), request.param)
 
@@ -32,6 +37,12 @@ def test_neurons_that_do_more_things_fire_on_more_concepts(world: Storyworld) ->
 def test_the_examples_of_a_neuron_part_as_the_concepts_do(world: Storyworld) -> None:
     shown = [one for one in world.splits if _parted(world, one)]
     assert len(shown) >= 10
+
+
+@pytest.mark.parametrize("world", [SERVED], indirect=True)
+def test_the_neuron_of_the_tutorial_is_french_verbs_and_recipes(world: Storyworld) -> None:
+    pairs = _parted(world, world.splits[251])
+    assert ("french_word", "genre.recipe") in pairs, pairs
 
 
 def test_shares_add_up_and_most_is_explained(world: Storyworld) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from app.errors import Invalid
 from tests.worker.tiny import TEXT, bpe_tokenizer, save_model
+from worker import tokens
 from worker.models import LanguageModel, load_model
 from worker.tokens import (
     Sequences,
@@ -93,6 +94,16 @@ def test_tokenizing_streams_and_reports(model: LanguageModel) -> None:
     assert listed(sequences) == 250 * listed(tokenize_corpus(model, TEXT[:4], 64))
     assert isinstance(sequences.flat, np.memmap)
     assert sequences.flat.dtype == np.uint16
+
+
+def test_long_documents_are_tokenized_few_at_a_time(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "_CHARACTERS", len(TEXT[0]) + 1)
+    done: list[float] = []
+    sequences = tokenize_corpus(model, TEXT[:1] * 5, 64, lambda _, now, *__: done.append(now))
+    assert done == [2, 4, 5]
+    assert listed(sequences) == 5 * listed(tokenize_corpus(model, TEXT[:1], 64))
 
 
 def test_what_cannot_work_is_refused(model: LanguageModel) -> None:

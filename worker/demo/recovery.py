@@ -8,7 +8,7 @@
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain
 from statistics import fmean
 
 import numpy as np
@@ -81,9 +81,15 @@ def summary(rows: list[ConceptScore]) -> ConceptRecovery | None:
 def label(model: LanguageModel, sequences: Sequences, documents: Iterable[Document]) -> Labelled:
     """The labels of the tokens of `sequences` that are not special, in the order of the text."""
     ids = sequences.flat[~model.is_special[sequences.flat]]
-    # A document is one sequence or several.
-    labelled = label_tokens(model.tokenizer, list(islice(documents, len(sequences))))
-    found = Labelled(*(column[: len(ids)] for column in labelled))
+    parts, labelled = [], 0
+    for number, document in enumerate(documents):
+        part = label_tokens(model.tokenizer, [document])
+        parts.append(part._replace(document=part.document + number))
+        labelled += len(part.ids)
+        if labelled >= len(ids):
+            break
+    whole = (np.concatenate(column) for column in zip(*parts, strict=True))
+    found = Labelled(*(column[: len(ids)] for column in whole))
     if not np.array_equal(found.ids, ids):
         raise ValueError("The sequences are not the tokens of these documents.")
     return found

@@ -64,9 +64,9 @@ def precompute_features(job: Job[PrecomputeSpec]) -> dict[str, Any]:
     split_neurons(job, model, opened, corpus, new)
     statistics = {one.run_id: one.statistics for one in new.values()}
     waiting_out(lambda: finish_runs(job.bench.shelf, statistics))
+    trim(job.bench.settings.spill_dir, job.bench.settings.spill_kept_mb * 10**6)
     # Jobs that ran beside this one have not seen its evidence, nor this one theirs.
     done = split_neurons(job, model, opened, corpus, {})
-    trim(job.bench.settings.spill_dir, job.bench.settings.spill_kept_mb * 10**6)
     runs = served | {sae_id: one.run_id for sae_id, one in new.items()}
     return _result(job, corpus, runs) | {"split": done.split, "not_split": done.not_split}
 

@@ -1,10 +1,12 @@
 """The last part of `precompute`: neurons split into the features of SAEs on their hook point.
 
 A pair of neurons and SAE is split where the job names at least one of the two, and the other one is
-on the shelf with evidence from the same text; a pair with evidence from different texts is told. A
-split is written before its runs are served, so that readers see evidence and split change together.
+on the shelf with evidence from the same text. A split is written before its runs are served, so that
+readers see evidence and split change together, but for jobs that end at the same time, of which the
+last finds what the other has served and splits then. Why a pair is not split is told, and fails no job.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import NamedTuple
 
 from app.contract.ids import is_neuron_source
 from app.contract.jobs import PrecomputeSpec
+from app.errors import Problem
 from app.store import splits
 from app.store.splits import Source
 from worker.jobs.away import waiting_out
@@ -21,6 +24,8 @@ from worker.models import LanguageModel
 from worker.saes import Dictionary, load_sae
 from worker.split.run import blocks, split_block
 
+log = logging.getLogger("saescope.jobs")
+
 Pair = tuple[Source, Source]
 """A layer's neurons, and an SAE on their hook point."""
 
@@ -29,8 +34,8 @@ class Done(NamedTuple):
     """Pairs, as `NEURONS by SAE`."""
 
     split: list[str]
-    not_split: list[str]
-    """Their evidence is from different texts."""
+    not_split: dict[str, str]
+    """And why."""
 
 
 def split_neurons(
@@ -42,20 +47,23 @@ def split_neurons(
 ) -> Done:
     """Split what is not split yet, and say what is.
 
-    `opened` are the job's dictionaries, `new` those of them whose runs are not served yet. Raises
-    `Conflict` when a run was superseded meanwhile.
+    `opened` are the job's dictionaries, `new` those of them whose runs are not served yet.
     """
     hooks = sorted({one.hook_name for one in opened if one.hook_name.endswith(".mlp.hook_post")})
-    pairs = [pair for hook in hooks for pair in _pairs(job, hook, opened, new)]
-    of_text = [pair for pair in pairs if {one.corpus for one in pair} == {corpus.id}]
-    for neurons, sae in of_text:
-        _split(job, model, opened, corpus, neurons, sae)
-    apart = [pair for pair in pairs if pair[0].corpus != pair[1].corpus]
-    return Done(_names(of_text), _names(apart))
-
-
-def _names(pairs: list[Pair]) -> list[str]:
-    return [f"{neurons.id} by {sae.id}" for neurons, sae in pairs]
+    done = Done([], {})
+    for neurons, sae in (pair for hook in hooks for pair in _pairs(job, hook, opened, new)):
+        name = f"{neurons.id} by {sae.id}"
+        if {neurons.corpus, sae.corpus} != {corpus.id}:
+            done.not_split[name] = "their evidence is not from the text of this job"
+            continue
+        try:
+            _split(job, model, opened, corpus, neurons, sae)
+        except Problem as problem:  # the other one is broken, or was deleted just now
+            log.warning("%s is not split: %s", name, problem.detail)
+            done.not_split[name] = problem.detail
+        else:
+            done.split.append(name)
+    return done
 
 
 def _pairs(

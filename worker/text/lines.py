@@ -13,7 +13,7 @@ from app.errors import BadRequest
 from worker.text.formats import format_of
 from worker.text.record import NoDocument, text_of
 
-LONGEST = 2**26
+LONGEST = 2**28
 """Bytes of a line, which is read into memory whole."""
 
 
@@ -42,9 +42,9 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     number = 0
     with cast(BinaryIO, opener(path, "rb")) as file:
         try:
-            while raw := file.readline(LONGEST + 1):
+            while raw := file.readline(LONGEST + 2):
                 number += 1
-                if len(raw) > LONGEST:
+                if len(raw.rstrip(b"\r\n")) > LONGEST:
                     raise BadRequest(
                         f"{path.name}, line {number} is longer than {LONGEST:,} bytes; a line holds one "
                         "document."

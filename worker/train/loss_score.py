@@ -1,6 +1,7 @@
 """How much of the model's loss an SAE in training recovers, on a little text that it never sees.
 
-The score is `ce_loss_score` of `worker.evaluate`, of a fixed few hundred tokens. What does not change,
+The score is `ce_loss_score` of `worker.evaluate`, of a fixed few hundred tokens and of the SAE as it is
+trained: batchtopk chooses among all of these tokens, where what is saved has a threshold. What does not change,
 the states and the losses with them and with zeros in their place, is computed once; a score is then
 one forward of the model.
 """
@@ -21,7 +22,7 @@ from worker.train.order import beginning
 from worker.train.settings import Settings
 
 TOKENS = 512
-"""Of the text, more when its first sequence is longer."""
+"""Of the text."""
 TRAINED_FOR_EACH = 100
 """Tokens that are trained on between two scores, for each token of the text."""
 
@@ -51,7 +52,9 @@ class LossScore:
     def __init__(self, model: LanguageModel, hook_name: str, held_out: Sequences) -> None:
         self._model, self._site = model, model.site(hook_name)
         exact = not is_resid_mid(hook_name) or hook_name in find_exact_mid(model)
-        self._text = beginning(held_out, TOKENS if exact else 0)
+        text = beginning(held_out, TOKENS if exact else 0)
+        # What follows in the last of them changes nothing before it, and contexts may be long.
+        self._text = Sequences(text.flat[:TOKENS], text.offsets.clip(max=TOKENS))
 
     def points_between(self, settings: Settings) -> int:
         """Points of the metric curve from one score to the next."""

@@ -53,8 +53,9 @@ def take(sequences: Sequences, rows: Int[np.ndarray, " rows"]) -> Sequences:
 
 def beginning(sequences: Sequences, tokens: int) -> Sequences:
     """Sequences from the first on, until they hold so many tokens."""
-    enough = int(np.searchsorted(sequences.offsets, tokens))
-    return take(sequences, np.arange(min(enough, len(sequences))))
+    stop = min(int(np.searchsorted(sequences.offsets, tokens)), len(sequences))
+    offsets = sequences.offsets[: stop + 1]
+    return Sequences(sequences.flat[: offsets[-1]], offsets)
 
 
 class Order:

@@ -28,6 +28,8 @@ from worker.train.settings import Settings
 _WINDOW = 1
 """Keeps the windows' random numbers apart from the epochs'."""
 
+_AT_ONCE = 2**20
+
 ByHook = dict[str, Float[torch.Tensor, "rows _"]]
 """Activations by hook point, of the same tokens at each."""
 
@@ -131,5 +133,9 @@ def _trained_lengths(
     some = lengths > 0
     trained = np.zeros(len(lengths), dtype=np.int64)
     if some.any():
-        trained[some] = np.add.reduceat(~special[sequences.flat], starts[some], dtype=np.int64)
+        plain = np.empty(len(sequences.flat), dtype=bool)
+        for first in range(0, len(plain), _AT_ONCE):  # as indices tokens take eight bytes each
+            part = slice(first, first + _AT_ONCE)
+            plain[part] = ~special[sequences.flat[part]]
+        trained[some] = np.add.reduceat(plain, starts[some], dtype=np.int64)
     return trained

@@ -23,6 +23,7 @@ from jaxtyping import Float
 from sae_lens.config import SAETrainerConfig
 from sae_lens.registry import get_sae_training_class
 from sae_lens.saes.batchtopk_sae import BatchTopKTrainingSAE
+from sae_lens.saes.jumprelu_sae import JumpReLUTrainingSAE
 from sae_lens.saes.matching_pursuit_sae import MatchingPursuitTrainingSAE
 from sae_lens.saes.sae import SAEMetadata, TrainingSAE, TrainStepOutput
 from sae_lens.training.sae_trainer import SAETrainer
@@ -142,7 +143,11 @@ def reconstruct(
 ) -> Float[torch.Tensor, "tokens d_in"]:
     """What the SAE makes of activations as it is now, in their units."""
     scaler, sae = trainer.activation_scaler, trainer.sae
-    return scaler.unscale(sae.decode(sae.encode(scaler.scale(activations))))
+    active = sae.encode(scaler.scale(activations))
+    if isinstance(sae, JumpReLUTrainingSAE):
+        # A step may leave thresholds below 0, which neither the next step nor what is saved has.
+        active = active.relu()
+    return scaler.unscale(sae.decode(active))
 
 
 def fold(trainer: SAETrainer) -> None:
