@@ -17,7 +17,7 @@ help:
 	@echo "make install    make .venv and install saescope into it"
 	@echo "make run        install if needed, then run everything: API, live worker, jobs worker"
 	@echo "make test       the tests (JOBS=n processes, default 2)"
-	@echo "make test-full  also those that take minutes"
+	@echo "make test-full  also those that take minutes, with shapes checked"
 	@echo "make check      lint, format, types, import rules"
 	@echo "make bench      the promises, as ratios"
 
@@ -27,7 +27,7 @@ run: .venv/installed
 test: .venv/installed-dev
 	@$(PYTEST) -m "not slow"
 test-full: .venv/installed-dev
-	@$(PYTEST)
+	@CHECK_SHAPES=1 $(PYTEST) --durations=40
 check: .venv/installed-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .

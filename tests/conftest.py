@@ -19,8 +19,10 @@ from app.store.engine import Shelf, open_shelf
 from app.store.migrate import migrate
 from tests import typecheck
 
-# Before any test imports the worker: its annotations, tensor shapes included, are checked.
-install_import_hook(["worker"], f"{typecheck.__name__}.check")
+if os.environ.get("CHECK_SHAPES"):
+    # Before any test imports the worker: its annotations, tensor shapes included, are checked. That
+    # takes a third of the time of tests of the worker.
+    install_import_hook(["worker"], f"{typecheck.__name__}.check")
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from worker.demo.train_model import PEAK_LEARNING_RATE, learning_rate
 
 
@@ -16,6 +18,7 @@ def _train(out: Path, seed: int) -> dict[str, str]:
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in out.iterdir()}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path):
     first, second = _train(tmp_path / "a", seed=0), _train(tmp_path / "b", seed=0)
     assert first == second

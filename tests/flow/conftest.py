@@ -14,6 +14,13 @@ DATABASES = [
 ]
 on_sqlite = pytest.mark.parametrize("service", DATABASES[:1], indirect=True, scope="package")
 """For what no database has a part in."""
+slow_on_postgres = pytest.mark.parametrize(
+    "service",
+    [DATABASES[0], pytest.param("postgres", marks=[*DATABASES[1].marks, pytest.mark.slow])],
+    indirect=True,
+    scope="package",
+)
+"""For what other tests do on Postgres in parts."""
 
 
 @pytest.fixture(scope="package", params=DATABASES)

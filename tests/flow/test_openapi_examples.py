@@ -10,6 +10,7 @@ import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
+from tests.flow.conftest import slow_on_postgres
 from tests.flow.service import Service
 
 pytestmark = pytest.mark.timeout(900)
@@ -97,6 +98,7 @@ def test_every_live_example(client: httpx.Client, document: dict[str, Any], path
             assert "event: done" in answer.text, name
 
 
+@slow_on_postgres
 def test_every_job_example_ends_well(client: httpx.Client, document: dict[str, Any]) -> None:
     operation = document["paths"]["/v1/jobs"]["post"]
     submitted = {}

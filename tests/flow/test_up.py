@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SOURCES
-from tests.flow.conftest import on_sqlite
+from tests.flow.conftest import on_sqlite, slow_on_postgres
 from tests.flow.service import SAESCOPE, Service
 from tests.jobs.place import pid_exists
 
@@ -77,6 +77,7 @@ def test_a_port_in_use_is_refused(service: Service, tmp_path: Path) -> None:
     assert ran.stderr.count("\n") == 1
 
 
+@slow_on_postgres
 @pytest.mark.parametrize("name", CHILDREN)
 def test_a_killed_process_is_survived_and_healed(service: Service, name: str) -> None:
     before = _children(service)

@@ -46,7 +46,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("saes", ["one", "several"])
+@pytest.mark.parametrize("saes", [pytest.param("one", marks=pytest.mark.slow), "several"])
 def test_killed_twice_equals_uninterrupted(planted: Planted, tmp_path: Path, saes: str) -> None:
     moments = random.Random(saes)
     whole = start(planted, tmp_path / "whole", saes)
