@@ -135,6 +135,15 @@ def test_held_out_text_is_explained_too(trained: Path) -> None:
         assert abs(evaluation["l0"] - ACTIVE) < near * ACTIVE
 
 
+@pytest.mark.parametrize("architecture", ["batchtopk", "matryoshka_batchtopk"])
+def test_a_threshold_fits_after_a_short_run_too(
+    planted: Planted, tmp_path: Path, architecture: str
+) -> None:
+    trained = run(planted, tmp_path, spec(architecture=architecture))
+    evaluation = json.loads((trained / "saescope.json").read_text())["evaluation"]
+    assert evaluation["l0"] == pytest.approx(ACTIVE, rel=0.1)
+
+
 def test_saelens_reads_it_and_encodes_as_we_do(planted: Planted, trained: Path) -> None:
     """Decoder rows have unit length, so SAELens' own activations are in folded units."""
     theirs = SAE.load_from_disk(trained)
