@@ -1,0 +1,178 @@
+"""Several choices for several prompts: requests compiled, answers and events rendered.
+
+As in `app.contract.complete`: choice p x n + i is the i-th for prompt p.
+"""
+
+import math
+from typing import Any
+
+from app.contract.complete import CompleteRequest
+from app.errors import Invalid
+from app.settings import Settings
+from worker.live.answer import Answer, Generation
+from worker.live.detokenize import Detokenizer
+from worker.live.logprobs import Logprob
+from worker.live.prepare import chat_prompt, check_ids, check_room, check_sampling, text_prompt
+from worker.live.resident import Held
+from worker.live.sampling import Sampling
+from worker.live.steering import Edit, compile_edits
+
+
+def prepare_complete(request: CompleteRequest, held: Held, settings: Settings) -> Generation:
+    """The generation of a request: an answer for each choice, named by its place."""
+    check_sampling(request)
+    _check_choices(request)
+    resident = held.resident
+    edits = compile_edits(
+        request.interventions, resident.model, held.dictionaries, resident.exact_mid, resident.order
+    )
+    prompts = _prompts(request, held)
+    choices = [(prompt, seed) for prompt in prompts for seed in request.seeds]
+    return Generation(
+        answers=[
+            _answer(request, f"choices[{place}]", prompt, seed, edits, held)
+            for place, (prompt, seed) in enumerate(choices)
+        ],
+        exact=False,
+        timeout_s=settings.live_timeout_s,
+    )
+
+
+def _check_choices(request: CompleteRequest) -> None:
+    if not request.seeds:
+        raise Invalid("seeds is empty; give one for each choice.")
+    if not all(map(math.isfinite, (request.presence_penalty, request.frequency_penalty))):
+        raise Invalid("presence_penalty and frequency_penalty must be finite numbers.")
+    if request.logprobs is not None and request.logprobs < 0:
+        raise Invalid(f"logprobs is {request.logprobs}; it must be 0 or more, or left out.")
+
+
+def _prompts(request: CompleteRequest, held: Held) -> list[list[int]]:
+    """Token ids of every prompt; ids that are given are taken as they are, without a BOS."""
+    if bool(request.prompts) == (request.messages is not None):
+        raise Invalid("Give either prompts or messages.")
+    model = held.resident.model
+    if request.messages is not None:
+        return [chat_prompt(request.messages, model)]
+    prompts: list[list[int]] = []
+    for place, prompt in enumerate(request.prompts or ()):
+        where = f"prompts[{place}]"
+        if isinstance(prompt, str):
+            prompts.append(text_prompt(where, prompt, model, held.dictionaries))
+        else:
+            check_ids(where, prompt, model)
+            prompts.append(prompt)
+    return prompts
+
+
+def _answer(
+    request: CompleteRequest,
+    name: str,
+    prompt: list[int],
+    seed: int,
+    edits: tuple[Edit, ...],
+    held: Held,
+) -> Answer:
+    new, room = request.max_new_tokens, held.engine.max_len - len(prompt)
+    if request.fit:
+        new = max(1, min(new, room))
+    check_room(len(prompt), new, held)
+    return Answer(
+        name=name,
+        prompt=prompt,
+        edits=edits,
+        sampling=Sampling(
+            request.temperature,
+            request.top_p,
+            request.top_k,
+            seed,
+            request.presence_penalty,
+            request.frequency_penalty,
+        ),
+        max_new_tokens=new,
+        eos_ids=held.resident.model.eos_ids,
+        vocabulary=held.resident.vocabulary,
+        text=Detokenizer(request.stop),
+        top_logprobs=request.logprobs,
+    )
+
+
+def complete_answer(generation: Generation, request: CompleteRequest) -> dict[str, Any]:
+    """A `CompleteAnswer`."""
+    return {
+        "choices": [
+            {"text": answer.text.text, "finish_reason": answer.reason, **_told(answer, 0, None)}
+            for answer in generation.answers
+        ],
+        "usage": _usage(generation, request),
+    }
+
+
+def last_event(generation: Generation, request: CompleteRequest) -> dict[str, Any]:
+    """The `CompleteEvent` that ends a stream."""
+    if generation.problem is not None:
+        return {"event": "error", "problem": generation.problem.body()}
+    return {"event": "done", "usage": _usage(generation, request)}
+
+
+class ChoiceCursor:
+    """How much of a choice a stream has sent."""
+
+    def __init__(self, place: int, answer: Answer) -> None:
+        self._place = place
+        self._answer = answer
+        self._characters = 0
+        self._tokens = 0
+        self._ended = False
+
+    def advance(self) -> dict[str, Any] | None:
+        """A `CompleteEvent` with what is new, None when nothing is."""
+        answer = self._answer
+        # Read before the text: what has a reason now has its whole text already.
+        reason = answer.reason if answer.reason != "cancelled" else None
+        end = len(answer.tokens)
+        text = answer.text.text[self._characters :]
+        if self._ended or not (text or reason or self._tokens < end):
+            return None
+        told = _told(answer, self._tokens, end)
+        self._characters += len(text)
+        self._tokens, self._ended = end, reason is not None
+        return {
+            "event": "delta",
+            "choice": self._place,
+            "text": text,
+            "finish_reason": reason,
+            **told,
+        }
+
+
+def _told(answer: Answer, start: int, end: int | None) -> dict[str, Any]:
+    """Log probabilities of some tokens, where they are asked for."""
+    if answer.top_logprobs is None:
+        return {}
+    part = slice(start, end)
+    drawn = zip(answer.tokens[part], answer.logprobs[part], strict=False)
+    return {"logprobs": [_chosen(token, logprob, answer) for token, logprob in drawn]}
+
+
+def _chosen(token: int, logprob: Logprob, answer: Answer) -> dict[str, Any]:
+    top = [_likely(other, value, answer) for other, value in logprob.top]
+    return {**_likely(token, logprob.value, answer), "top": top}
+
+
+def _likely(token: int, value: float, answer: Answer) -> dict[str, Any]:
+    vocabulary = answer.vocabulary
+    return {
+        "token": vocabulary.display[token],
+        "bytes": list(vocabulary.raw[token]),
+        "logprob": value,
+    }
+
+
+def _usage(generation: Generation, request: CompleteRequest) -> dict[str, int]:
+    """A prompt counts once, however many choices it has."""
+    own = generation.answers[:: len(request.seeds)]
+    return {
+        "prompt_tokens": sum(len(answer.prompt) for answer in own),
+        "completion_tokens": sum(len(answer.tokens) for answer in generation.answers),
+    }
