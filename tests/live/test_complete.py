@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import orjson
 import pytest
 import torch
 
 from app.contract.complete import CompleteAnswer, CompleteEvent, CompleteRequest
 from app.contract.steering import Intervention
-from app.errors import Invalid, from_body
+from app.errors import Invalid, TooLarge, from_body
 from app.settings import Settings
 from tests.live.process import LiveProcess
 from tests.live.reference import NEAR, by_bridge
@@ -80,7 +81,7 @@ def test_choices_equal_single_answers(world: World) -> None:
                                  max_new_tokens=10, **DRAWN)  # fmt: skip
         run(held, alone)
         assert answer.tokens == alone.answers[0].tokens
-    told = complete_answer(many, request(world, seeds=[1, 2, 3]))
+    told = orjson.loads(b"".join(complete_answer(many, request(world, seeds=[1, 2, 3]))))
     lengths = [len(encode_text(world.model, prompt)) for prompt in prompts]
     assert told["usage"] == {"prompt_tokens": sum(lengths), "completion_tokens": 60}
 
@@ -108,6 +109,13 @@ def test_what_fits_is_as_much_as_there_is_room_for(world: World) -> None:
     assert [len(one.prompt) + one.max_new_tokens for one in answers] == [64, 64]
     with pytest.raises(Invalid, match="together they may be 64"):
         prepare_complete(request(world, prompts=[[3] * 64], fit=True), held, Settings())
+
+
+def test_prompts_have_a_limit_together(world: World) -> None:
+    settings = Settings(max_request_tokens=20)
+    asked = request(world, prompts=[[3] * 12, [3] * 12])
+    with pytest.raises(TooLarge, match=r"up to prompts\[1\] have more tokens together than the 20"):
+        prepare_complete(asked, world.held(), settings)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,13 @@ As in `app.contract.complete`: choice p x n + i is the i-th for prompt p.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
+import orjson
+
 from app.contract.complete import CompleteRequest
-from app.errors import Invalid
+from app.errors import Invalid, TooLarge
 from app.settings import Settings
 from worker.live.answer import Answer, Generation
 from worker.live.detokenize import Detokenizer
@@ -26,7 +29,7 @@ def prepare_complete(request: CompleteRequest, held: Held, settings: Settings) -
     edits = compile_edits(
         request.interventions, resident.model, held.dictionaries, resident.exact_mid, resident.order
     )
-    prompts = _prompts(request, held)
+    prompts = _prompts(request, held, settings.max_request_tokens)
     choices = [(prompt, seed) for prompt in prompts for seed in request.seeds]
     return Generation(
         answers=[
@@ -47,8 +50,9 @@ def _check_choices(request: CompleteRequest) -> None:
         raise Invalid(f"logprobs is {request.logprobs}; it must be 0 or more, or left out.")
 
 
-def _prompts(request: CompleteRequest, held: Held) -> list[list[int]]:
-    """Token ids of every prompt; ids that are given are taken as they are, without a BOS."""
+def _prompts(request: CompleteRequest, held: Held, limit: int) -> list[list[int]]:
+    """Token ids of every prompt; ids that are given are taken as they are, without a BOS. Those behind
+    the limit are not looked at: others wait meanwhile."""
     if bool(request.prompts) == (request.messages is not None):
         raise Invalid("Give either prompts or messages.")
     model = held.resident.model
@@ -62,6 +66,11 @@ def _prompts(request: CompleteRequest, held: Held) -> list[list[int]]:
         else:
             check_ids(where, prompt, model)
             prompts.append(prompt)
+        if sum(map(len, prompts)) > limit:
+            raise TooLarge(
+                f"The prompts up to {where} have more tokens together than the {limit} that one "
+                "request may have; send them in several requests."
+            )
     return prompts
 
 
@@ -97,15 +106,14 @@ def _answer(
     )
 
 
-def complete_answer(generation: Generation, request: CompleteRequest) -> dict[str, Any]:
-    """A `CompleteAnswer`."""
-    return {
-        "choices": [
-            {"text": answer.text.text, "finish_reason": answer.reason, **_told(answer, 0, None)}
-            for answer in generation.answers
-        ],
-        "usage": _usage(generation, request),
-    }
+def complete_answer(generation: Generation, request: CompleteRequest) -> Iterator[bytes]:
+    """JSON of a `CompleteAnswer`, a choice at a time: log probabilities can be a million."""
+    yield b'{"choices":['
+    for place, answer in enumerate(generation.answers):
+        told = _told(answer, 0, None)
+        choice = {"text": answer.text.text, "finish_reason": answer.reason, **told}
+        yield (b"," if place else b"") + orjson.dumps(choice)
+    yield b'],"usage":%b}' % orjson.dumps(_usage(generation, request))
 
 
 def last_event(generation: Generation, request: CompleteRequest) -> dict[str, Any]:

@@ -100,7 +100,7 @@ class Routes:
         if body.stream:
             return EventStream(self._service.complete_events(held, generation, body))
         answer = self._service.complete(held, generation, body)
-        return _json(await _while_connected(request.receive, answer))
+        return _raw(await _while_connected(request.receive, answer))
 
     async def search(self, request: Request) -> Response:
         """Features found by a text, a contrast or a vector."""

@@ -184,12 +184,10 @@ class LiveService:
         work = partial(prepare_complete, request, settings=self._settings)
         return await self._prepared(request.model, _saes(request.interventions), work, engine=True)
 
-    async def complete(
-        self, held: Held, generation: Generation, request: CompleteRequest
-    ) -> dict[str, Any]:
-        """Run choices; a `CompleteAnswer`. Leaving early cancels them."""
+    async def complete(self, held: Held, generation: Generation, request: CompleteRequest) -> bytes:
+        """Run choices; JSON of a `CompleteAnswer`. Leaving early cancels them."""
         await self._run(held, generation)
-        return await self._at_desk(lambda: complete_answer(generation, request))
+        return await self._joined(complete_answer(generation, request))
 
     def complete_events(
         self, held: Held, generation: Generation, request: CompleteRequest

@@ -42,7 +42,8 @@ _MEANING: dict[int | str, str] = {
     "not allowed.",
     403: "A web page of a foreign origin may not change anything here.",
     404: "There is no such model (`model_not_found`) or SAE.",
-    413: "The body is larger than SAESCOPE_MAX_BODY_BYTES.",
+    413: "The body is larger than SAESCOPE_MAX_BODY_BYTES, or its prompts have more tokens than "
+    "SAESCOPE_MAX_REQUEST_TOKENS.",
     415: "The body is not declared as `application/json`.",
     503: "The database or the live worker does not answer; `message` says what to do.",
     "default": "Any other error.",

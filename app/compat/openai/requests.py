@@ -118,8 +118,8 @@ class CompletionRequest(Asked):
     def prompts(self) -> list[str] | list[list[int]]:
         """As a list of prompts."""
         given: Any = self.prompt
-        one = isinstance(given, str) or isinstance(given[0], int)
-        return [given] if one else given
+        several = isinstance(given, list) and not isinstance(given[0], int)
+        return given if several else [given]
 
 
 class TextPart(BaseModel):

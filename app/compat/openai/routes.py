@@ -115,7 +115,9 @@ async def _answered(
     answer = Answer(form, model)
     if not wanted.stream:
         told = await unless_disconnected(request, services.live.complete(wanted))
-        return Response(answer.whole(told), media_type="application/json")
+        # On a thread: log probabilities can be a million.
+        whole = await asyncio.to_thread(answer.whole, told)
+        return Response(whole, media_type="application/json")
     events = services.live.complete_events(wanted)
     first = await first_event(request, events)
     with_usage = bool(body.stream_options and body.stream_options.include_usage)

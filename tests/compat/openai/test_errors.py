@@ -244,7 +244,7 @@ def test_the_client_knows_the_errors(client: OpenAI, world: World) -> None:
     assert long.value.code == "context_length_exceeded"
     with pytest.raises(BadRequestError, match="no embedding"):
         client.completions.create(model=world.id, prompt=[100_000])
-    with pytest.raises(BadRequestError, match="32 "):
+    with pytest.raises(BadRequestError, match="has 32"):
         vector: Any = {"hook": "blocks.1.hook_resid_post", "vector": [1.0]}
         client.completions.create(model=world.id, prompt="x", extra_body={"steering": [vector]})
     with pytest.raises(NotFoundError, match="9-res"):
