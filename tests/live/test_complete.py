@@ -14,7 +14,8 @@ from tests.live.process import LiveProcess
 from tests.live.reference import NEAR, by_bridge
 from tests.live.world import TEXTS, World, entry, run
 from worker.live.answer import Generation
-from worker.live.complete import complete_answer, prepare_complete
+from worker.live.choices import complete_answer
+from worker.live.complete import prepare_complete
 from worker.live.logprobs import LEAST, logprobs_of
 from worker.live.resident import Held
 from worker.tokens import encode_text

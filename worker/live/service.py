@@ -33,12 +33,8 @@ from app.settings import Settings
 from app.store.activity import Activity
 from worker.live import render
 from worker.live.answer import Answer, Generation
-from worker.live.complete import (
-    ChoiceCursor,
-    complete_answer,
-    last_event,
-    prepare_complete,
-)
+from worker.live.choices import ChoiceCursor, complete_answer, last_event
+from worker.live.complete import prepare_complete
 from worker.live.library import Library, Wanted
 from worker.live.prepare import prepare_capture, prepare_generation, prepare_sweep, tokenize
 from worker.live.resident import Held

@@ -2,47 +2,16 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from app.compat.openai.fields import MOST_STOPS, PROMPT_FORMS, Content, Prompt, Stop
 from app.contract.steering import SteeringEntry
 
 MOST_CHOICES = 64
 """Choices of one request, of all its prompts."""
 DEFAULT_TOKENS = 16
 """Of a completion that does not say how many it wants, as of OpenAI's."""
-MOST_STOPS = 4
 MOST_TOP = 20
-
-_PROMPTS = "a string, a list of strings, a list of token ids, or a list of such lists; none empty"
-
-
-def _checked_prompt(value: object) -> object:
-    """Said here in one sentence: of a union, pydantic tells what is wrong for each member."""
-    if isinstance(value, str) or (
-        isinstance(value, list)
-        and value
-        and (_all_strings(value) or _all_ids(value) or all(map(_all_ids, value)))
-    ):
-        return value
-    raise ValueError(f"give {_PROMPTS}")
-
-
-def _all_strings(value: list[Any]) -> bool:
-    return all(isinstance(one, str) for one in value)
-
-
-def _all_ids(value: object) -> bool:
-    ids = value if isinstance(value, list) else []
-    return bool(ids) and all(type(one) is int and 0 <= one < 2**31 for one in ids)
-
-
-def _checked_stop(value: object) -> list[str]:
-    stops = [value] if isinstance(value, str) else value or []
-    if not isinstance(stops, list) or len(stops) > MOST_STOPS or not _all_strings(stops):
-        raise ValueError(f"give a string or a list of at most {MOST_STOPS} strings")
-    if not all(0 < len(one) <= 256 for one in stops):
-        raise ValueError("a stop string has 1 to 256 characters")
-    return stops
 
 
 class StreamOptions(BaseModel):
@@ -78,10 +47,7 @@ class Asked(BaseModel):
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = Field(
         default=None, description="Same seed, same text; a new one each time when left out."
     )
-    stop: Annotated[
-        list[str],
-        BeforeValidator(_checked_stop, json_schema_input_type=str | list[str] | None),
-    ] = Field(
+    stop: Stop = Field(
         default_factory=list,
         description=f"The text ends before any of these: a string, or at most {MOST_STOPS}.",
     )
@@ -99,10 +65,8 @@ class Asked(BaseModel):
 class CompletionRequest(Asked):
     """Texts to go on with."""
 
-    prompt: Annotated[
-        str | list[str] | list[int] | list[list[int]], BeforeValidator(_checked_prompt)
-    ] = Field(
-        description=f"What to go on with: {_PROMPTS}. Texts get a BOS where the model wants one, token "
+    prompt: Prompt = Field(
+        description=f"What to go on with: {PROMPT_FORMS}. Texts get a BOS where the model wants one, token "
         "ids are taken as they are.",
     )
     max_tokens: Annotated[int, Field(ge=1)] | None = Field(
@@ -122,24 +86,6 @@ class CompletionRequest(Asked):
         return given if several else [given]
 
 
-class TextPart(BaseModel):
-    """A part of a message."""
-
-    type: Literal["text"]
-    text: str
-
-
-def _joined(value: object) -> object:
-    """The text of a list of parts."""
-    if not isinstance(value, list):
-        return value
-    parts = [one if isinstance(one, dict) else {} for one in value]
-    texts = [part.get("text") for part in parts if part.get("type") == "text"]
-    if len(texts) < len(value) or not _all_strings(texts):
-        raise ValueError('only parts {"type": "text", "text": ...} are read here')
-    return "".join(map(str, texts))
-
-
 class ChatMessage(BaseModel):
     """One message: text only."""
 
@@ -148,9 +94,7 @@ class ChatMessage(BaseModel):
     role: Literal["system", "developer", "user", "assistant"] = Field(
         description="`developer` is the same as `system`."
     )
-    content: Annotated[
-        str, BeforeValidator(_joined, json_schema_input_type=str | list[TextPart])
-    ] = Field(description="A text, or parts of one.")
+    content: Content = Field(description="A text, or parts of one.")
 
 
 class ChatRequest(Asked):
