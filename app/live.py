@@ -13,6 +13,7 @@ import aiohttp
 import orjson
 from pydantic import BaseModel, ValidationError
 
+from app.contract.complete import CompleteRequest
 from app.contract.live import ActivationsRequest, LiveHealth, SteerRequest, SweepRequest
 from app.contract.search import SearchRequest
 from app.errors import Problem, Unavailable, from_body
@@ -78,9 +79,21 @@ class Live:
         async with self._send("POST", "/sweep", request) as response:
             return await response.read()
 
-    async def steer_events(self, request: SteerRequest) -> AsyncGenerator[dict[str, Any], None]:
-        """The events of a stream, as they come. A break of the connection is `Unavailable`."""
-        async with self._send("POST", "/steer", request, media_type=EVENTS) as response:
+    async def complete(self, request: CompleteRequest) -> bytes:
+        """JSON of a `CompleteAnswer`, as the worker wrote it."""
+        async with self._send("POST", "/complete", request) as response:
+            return await response.read()
+
+    def steer_events(self, request: SteerRequest) -> AsyncGenerator[dict[str, Any], None]:
+        """`SteerEvent`s, as they come. A break of the connection is `Unavailable`."""
+        return self._events("/steer", request)
+
+    def complete_events(self, request: CompleteRequest) -> AsyncGenerator[dict[str, Any], None]:
+        """`CompleteEvent`s, as they come. A break of the connection is `Unavailable`."""
+        return self._events("/complete", request)
+
+    async def _events(self, path: str, request: BaseModel) -> AsyncGenerator[dict[str, Any], None]:
+        async with self._send("POST", path, request, media_type=EVENTS) as response:
             async for line in _lines(response):
                 event = orjson.loads(line)
                 if not isinstance(event, dict) or "event" not in event:

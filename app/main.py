@@ -1,6 +1,6 @@
 """The API process: routes, guards and services put together.
 
-A request passes HEAD -> gzip -> metrics -> CORS -> guards -> its route. All of it is plain ASGI.
+A request passes HEAD -> gzip -> metrics -> CORS -> errors for OpenAI's clients -> guards -> its route. All of it is plain ASGI.
 """
 
 from collections.abc import AsyncIterator
@@ -35,6 +35,8 @@ from app.api.gzip import FROM_BYTES, Gzip
 from app.api.head import HeadAsGet
 from app.api.metrics import Metrics, Observe
 from app.api.state import Services
+from app.compat.openai import routes as openai
+from app.compat.openai.errors import OpenAIErrors
 from app.live import Live
 from app.secret import shared_token
 from app.settings import Settings
@@ -57,6 +59,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     steer.router,
     sweep.router,
     calibrate.router,
+    openai.router,
     catalog.router,
     jobs.router,
     curve.router,
@@ -111,6 +114,7 @@ def _middleware(settings: Settings, observed: Metrics) -> list[Middleware]:
         Middleware(Gzip, minimum_size=FROM_BYTES),
         Middleware(Observe, metrics=observed),
         *([cors] if settings.cors_origins else []),
+        Middleware(OpenAIErrors),
         Middleware(Guards, settings=settings),
     ]
 

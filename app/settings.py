@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     max_text_chars: int = 50_000
     """Characters of one text or prompt."""
     max_request_tokens: int = 16_384
-    """Tokens of one activations request, all texts together."""
+    """Tokens of one activations request, all texts together, or of all prompts of completions."""
     max_values: int = 2**22
     """Values in one activations answer: tokens times features, of all SAEs together."""
     max_new_tokens: int = 1_024

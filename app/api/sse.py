@@ -25,6 +25,11 @@ def frame(event: str, data: object, id: str | None = None) -> bytes:
     return b"%b\ndata: %b\n\n" % (name.encode(), body)
 
 
+def data_frame(data: object) -> bytes:
+    """One event without a name; `data` is what orjson takes."""
+    return b"data: %b\n\n" % orjson.dumps(data)
+
+
 def event_stream(
     source: AsyncGenerator[bytes, None], stopping: Callable[[], bool]
 ) -> StreamingResponse:

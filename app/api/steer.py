@@ -11,12 +11,13 @@ from pydantic import Field
 from app.api import sse
 from app.api.disconnect import unless_disconnected
 from app.api.interventions import resolve
+from app.api.opening import first_event
 from app.api.problems import documented
 from app.api.prompted import Prompted, check_limits
 from app.api.state import Services, Use
 from app.contract import live as wire
 from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
-from app.errors import Problem, Unavailable, from_body
+from app.errors import Problem, Unavailable
 
 router = APIRouter(tags=["live"])
 
@@ -131,9 +132,7 @@ async def steer(
 
 async def _stream(request: Request, services: Services, wanted: wire.SteerRequest) -> Response:
     events = services.live.steer_events(wanted)
-    first = await unless_disconnected(request, anext(events, None))
-    if first and first["event"] == "error":
-        raise from_body(first.get("problem") or {})
+    first = await first_event(request, events)
     return sse.event_stream(_frames(first, events), services.stopping)
 
 

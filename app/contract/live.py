@@ -8,6 +8,7 @@ Every request carries `Authorization: Bearer <token>`. Problems cross as `Proble
 | POST /activations | ActivationsRequest | ActivationsAnswer |
 | POST /steer | SteerRequest | SteerAnswer, or with `stream` newline-delimited SteerEvent lines |
 | POST /sweep | SweepRequest | SweepAnswer |
+| POST /complete | CompleteRequest | CompleteAnswer, or CompleteEvent lines (`app.contract.complete`) |
 | POST /tokenize | TokenizeRequest | TokenizeAnswer |
 | POST /search | SearchRequest | SearchAnswer (`app.contract.search`) |
 """
@@ -91,19 +92,24 @@ class Message(Wire):
     content: str
 
 
-class Prompted(Wire):
-    """What to go on with, and how the next token is drawn."""
+class Drawn(Wire):
+    """A model that goes on with something, and how the next token is drawn."""
 
     model: str
-    prompt: str | None = None
     messages: list[Message] | None = None
-    """Rendered by the model's chat template; exactly one of `prompt` and `messages`."""
+    """A conversation, rendered by the model's chat template."""
     max_new_tokens: int = 64
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int | None = None
     seed: int = 0
     stop: list[str] = Field(default_factory=list)
+
+
+class Prompted(Drawn):
+    """One text to go on with: exactly one of `prompt` and `messages`."""
+
+    prompt: str | None = None
 
 
 class SteerRequest(Prompted):

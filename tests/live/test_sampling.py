@@ -54,6 +54,29 @@ def test_the_distribution_is_the_model_s() -> None:
     assert torch.allclose(share, logits.softmax(-1), atol=0.015)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_penalties_are_taken_once_a_token(temperature: float) -> None:
+    """Row by row, leaving the logits and the rows beside as they are."""
+    penalties = {"presence_penalty": 0.5, "frequency_penalty": 0.25}
+    rows = [Sampling(temperature, seed=1), Sampling(temperature, seed=2, **penalties)]
+    plain = [Sampling(temperature, seed=1), Sampling(temperature, seed=2)]
+    logits = torch.randn(2, 30, generator=torch.Generator().manual_seed(4))
+    drawn: list[int] = []
+    for _ in range(25):
+        lowered = logits.clone()
+        for token in set(drawn):
+            lowered[1, token] -= 0.5 + 0.25 * drawn.count(token)
+        kept = logits.clone()
+        tokens = next_tokens(logits, rows).tolist()
+        assert torch.equal(kept, logits)
+        assert tokens == next_tokens(lowered, plain).tolist()
+        for row, token in zip(rows, tokens, strict=True):
+            row.note(token)
+        drawn.append(tokens[1])
+    assert not rows[0].drawn and sum(rows[1].drawn.values()) == 25
+    assert len(set(drawn)) > 3
+
+
 def test_a_temperature_near_zero_is_greedy() -> None:
     logits = 100 * torch.randn(6, 50, generator=torch.Generator().manual_seed(2))
     rows = [Sampling(1e-30, top_p, seed=i) for i, top_p in enumerate((1.0, 0.5) * 3)]

@@ -7,6 +7,7 @@ from app.contract.live import FinishReason
 from app.errors import Problem, Unavailable
 from app.store.records import Vocabulary
 from worker.live.detokenize import Detokenizer
+from worker.live.logprobs import Logprob
 from worker.live.receipt import Receipt
 from worker.live.sampling import Sampling
 from worker.live.steering import Edit
@@ -14,10 +15,10 @@ from worker.live.steering import Edit
 
 @dataclass(eq=False)
 class Answer:
-    """One text that grows by a token a step: steered, or the baseline."""
+    """One text that grows by a token a step: steered, the baseline, or one of several choices."""
 
     name: str
-    """`steered` or `baseline`."""
+    """`steered` or `baseline`, or the place in a request's list."""
     prompt: list[int]
     edits: tuple[Edit, ...]
     sampling: Sampling
@@ -26,8 +27,12 @@ class Answer:
     vocabulary: Vocabulary
     text: Detokenizer
     wants_receipt: bool = False
+    top_logprobs: int | None = None
+    """How many of the most probable tokens are told beside every drawn one; None tells nothing."""
     tokens: list[int] = field(default_factory=list)
     """Ids so far, a final EOS included."""
+    logprobs: list[Logprob] = field(default_factory=list)
+    """Of these tokens, where they are asked for."""
     reason: FinishReason | None = None
     receipt: Receipt | None = None
     """Made once the text is complete, if it is wanted."""
@@ -44,9 +49,13 @@ class Answer:
         """Tokens of prompt and answer so far; the last one is not yet in the cache."""
         return len(self.prompt) + len(self.tokens)
 
-    def take(self, token: int) -> None:
+    def take(self, token: int, logprob: Logprob | None = None) -> None:
         """Append a sampled token; sets `reason` when it is the last one."""
+        # First, as who streams an answer takes the log probabilities of the tokens that it sees.
+        if logprob is not None:
+            self.logprobs.append(logprob)
         self.tokens.append(token)
+        self.sampling.note(token)
         self.text.push(self.vocabulary.raw[token])
         if token in self.eos_ids or self.text.stopped:
             self.finish("stop")

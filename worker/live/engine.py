@@ -26,6 +26,7 @@ from jaxtyping import Float
 from app.errors import Invalid, Problem
 from worker.live.answer import Answer, Generation
 from worker.live.forward import BatchForward
+from worker.live.logprobs import logprobs_of
 from worker.live.receipts import Receipts
 from worker.live.sampling import next_tokens
 from worker.live.steering import PREFILL
@@ -260,11 +261,14 @@ class BatchEngine:
 
     def _take(self, first: int, logits: Float[torch.Tensor, "n v"]) -> None:
         """Sample a token for each row from `first` on and hand it to its answer."""
-        tokens = next_tokens(logits, [answer.sampling for _, answer in self._rows[first:]])
+        answers = [answer for _, answer in self._rows[first:]]
+        tokens = next_tokens(logits, [answer.sampling for answer in answers])
         self._forward.append(first, tokens)
+        logprobs = logprobs_of(logits, tokens, [answer.top_logprobs for answer in answers])
         finite = logits.amax(-1).isfinite().tolist()
         now = time.monotonic()
-        for row, (token, usable) in enumerate(zip(tokens.tolist(), finite, strict=True), first):
+        taken = zip(tokens.tolist(), logprobs, finite, strict=True)
+        for row, (token, logprob, usable) in enumerate(taken, first):
             generation, answer = self._rows[row]
             if row in self._forward.failed:
                 generation.fail(_problem(self._forward.failed[row]))
@@ -272,7 +276,7 @@ class BatchEngine:
                 generation.fail(_not_finite(answer))
             else:
                 generation.first_token = generation.first_token or now
-                answer.take(token)
+                answer.take(token, logprob)
                 self._generated += 1
 
 

@@ -9,6 +9,8 @@ from jinja2 import TemplateError
 
 from app.contract.live import (
     ActivationsRequest,
+    Drawn,
+    Message,
     Prompted,
     SteerRequest,
     SweepRequest,
@@ -88,12 +90,8 @@ def _generation(
     settings: Settings,
     exact: bool,
 ) -> Generation:
-    """Answers to one prompt, by name, each with its interventions.
-
-    BOS is put in front of a prompt as the SAEs were trained, or as the model says when they do
-    not, or when they differ: it is one prompt for all of them.
-    """
-    _check_sampling(request)
+    """Answers to one prompt, by name, each with its interventions."""
+    check_sampling(request)
     resident = held.resident
     edits = {
         name: compile_edits(
@@ -102,7 +100,7 @@ def _generation(
         for name, own in answers.items()
     }
     prompt = _prompt(request, resident.model, held.dictionaries)
-    _check_room(len(prompt), request.max_new_tokens, held)
+    check_room(len(prompt), request.max_new_tokens, held)
     return Generation(
         answers=[
             Answer(
@@ -140,7 +138,7 @@ def encode_texts(
     total = 0
     for where, text in texts.items():
         ids = encode_text(model, text, prepend_bos)
-        _check_ids(where, ids, model)
+        check_ids(where, ids, model)
         if len(ids) > model.context_size:
             raise Invalid(
                 f"{where} has {len(ids)} tokens; {model.id} reads {model.context_size} at most."
@@ -168,7 +166,8 @@ def _check_values(tokens: int, readings: list[Reading], limit: int) -> None:
         )
 
 
-def _check_ids(where: str, ids: list[int], model: LanguageModel) -> None:
+def check_ids(where: str, ids: list[int], model: LanguageModel) -> None:
+    """Raise `Invalid` unless these are tokens of the model, at least one."""
     if not ids:
         raise Invalid(f"{where} has no tokens; give some text.")
     if max(ids) >= model.vocab_size:
@@ -181,33 +180,46 @@ def _check_ids(where: str, ids: list[int], model: LanguageModel) -> None:
 def _prompt(
     request: Prompted, model: LanguageModel, dictionaries: dict[str, Dictionary]
 ) -> list[int]:
-    if (request.prompt is None) == (request.messages is None):
-        raise Invalid("Give either prompt or messages.")
-    if request.prompt is not None:
-        told = {one.prepend_bos for one in dictionaries.values()} - {None}
-        ids = encode_text(model, request.prompt, told.pop() if len(told) == 1 else None)
-    else:
-        # The template itself says where BOS goes.
-        ids = encode_text(model, _render(request, model), prepend_bos=False)
-    _check_ids("The prompt", ids, model)
+    if request.prompt is not None and request.messages is None:
+        return text_prompt("The prompt", request.prompt, model, dictionaries)
+    if request.messages is not None and request.prompt is None:
+        return chat_prompt(request.messages, model)
+    raise Invalid("Give either prompt or messages.")
+
+
+def text_prompt(
+    where: str, text: str, model: LanguageModel, dictionaries: dict[str, Dictionary]
+) -> list[int]:
+    """Token ids of a prompt. BOS is put in front as the SAEs were trained, or as the model says when
+    they do not, or when they differ."""
+    told = {one.prepend_bos for one in dictionaries.values()} - {None}
+    ids = encode_text(model, text, told.pop() if len(told) == 1 else None)
+    check_ids(where, ids, model)
     return ids
 
 
-def _render(request: Prompted, model: LanguageModel) -> str:
+def chat_prompt(messages: list[Message], model: LanguageModel) -> list[int]:
+    """Token ids of a conversation in the form of the model's chat template."""
+    # The template itself says where BOS goes.
+    ids = encode_text(model, _render(messages, model), prepend_bos=False)
+    check_ids("The prompt", ids, model)
+    return ids
+
+
+def _render(messages: list[Message], model: LanguageModel) -> str:
     if not model.has_chat_template:
         raise Invalid(f"{model.id} has no chat template; give a prompt instead of messages.")
-    messages = [message.model_dump() for message in request.messages or ()]
+    told = [message.model_dump() for message in messages]
     try:
         return str(
-            model.tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, tokenize=False
-            )
+            model.tokenizer.apply_chat_template(told, add_generation_prompt=True, tokenize=False)
         )
     except TemplateError as error:
         raise Invalid(f"The chat template of {model.id} refuses these messages: {error}") from error
 
 
-def _check_sampling(request: Prompted) -> None:
+def check_sampling(request: Drawn) -> None:
+    """Raise `Invalid` for what no row can be drawn with: it must not reach the batch."""
     if not (math.isfinite(request.temperature) and request.temperature >= 0):
         raise Invalid(f"temperature is {request.temperature}; it must be 0 (greedy) or more.")
     if not 0 < request.top_p <= 1:
@@ -220,7 +232,8 @@ def _check_sampling(request: Prompted) -> None:
         raise Invalid("stop holds an empty string, which would stop every answer; leave it out.")
 
 
-def _check_room(prompt: int, new: int, held: Held) -> None:
+def check_room(prompt: int, new: int, held: Held) -> None:
+    """Raise `Invalid` unless a row holds so many tokens of a prompt and so many new ones."""
     limit = held.engine.max_len
     if prompt + new > limit:
         raise Invalid(

@@ -1,14 +1,17 @@
 """The next token of every row: greedy, or drawn by temperature, top-k and top-p.
 
-Per row: (1) divide logits by the temperature; (2) keep the `top_k` most probable tokens;
-(3) of these keep the fewest whose renormalised probability reaches `top_p`; (4) take one uniform
-number from the row's own generator and invert the cumulative distribution in token-id order.
+Per row: (1) take from the logit of a token that was drawn c times before
+`presence_penalty` + c x `frequency_penalty`, for greedy rows too; (2) divide logits by the
+temperature; (3) keep the `top_k` most probable tokens; (4) of these keep the fewest whose
+renormalised probability reaches `top_p`; (5) take one uniform number from the row's own generator
+and invert the cumulative distribution in token-id order.
 In that order rounding noise cannot swap near-equal tokens, as it would in sorted order, so a seed
-gives the same text alone and in a crowd. Step 2 and 3 look at the `SHORTLIST` largest logits and
+gives the same text alone and in a crowd. Steps 3 and 4 look at the `SHORTLIST` largest logits and
 sort the whole vocabulary only where that does not suffice.
 """
 
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 
 import torch
@@ -25,15 +28,29 @@ class Sampling:
     top_p: float = 1.0
     top_k: int | None = None
     seed: int = 0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
     generator: random.Random = field(init=False, repr=False)
     """One uniform a token, the same stream on every device and in every batch."""
+    drawn: Counter[int] = field(init=False, repr=False, default_factory=Counter)
+    """How often each token was drawn, where that is penalised."""
 
     def __post_init__(self) -> None:
         self.generator = random.Random(self.seed)
 
+    def note(self, token: int) -> None:
+        """Remember a token that was drawn."""
+        if self.presence_penalty or self.frequency_penalty:
+            self.drawn[token] += 1
+
+    def penalty(self, token: int) -> float:
+        """What is taken from the logit of a token that was drawn before."""
+        return self.presence_penalty + self.drawn[token] * self.frequency_penalty
+
 
 def next_tokens(logits: Float[torch.Tensor, "n v"], rows: list[Sampling]) -> Int[torch.Tensor, "n"]:
-    """One token id a row."""
+    """One token id a row. The logits stay as they are."""
+    logits = _penalised(logits, rows)
     tokens = logits.argmax(-1)
     full = [i for i, row in enumerate(rows) if row.temperature > 0 and not _truncates(row)]
     cut = [i for i, row in enumerate(rows) if row.temperature > 0 and _truncates(row)]
@@ -43,6 +60,20 @@ def next_tokens(logits: Float[torch.Tensor, "n v"], rows: list[Sampling]) -> Int
     if cut:
         tokens[cut] = _draw_truncated(logits[cut], [rows[i] for i in cut])
     return tokens
+
+
+def _penalised(
+    logits: Float[torch.Tensor, "n v"], rows: list[Sampling]
+) -> Float[torch.Tensor, "n v"]:
+    """Logits less the penalties, each token of a row once."""
+    places = [(place, token) for place, row in enumerate(rows) for token in row.drawn]
+    if not places:
+        return logits
+    row, token = torch.tensor(places, device=logits.device).T
+    taken = [rows[place].penalty(token) for place, token in places]
+    logits = logits.clone()
+    logits[row, token] -= torch.tensor(taken, dtype=logits.dtype, device=logits.device)
+    return logits
 
 
 def _truncates(row: Sampling) -> bool:

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from app.contract.complete import CompleteRequest
 from app.contract.live import ActivationsRequest, SteerRequest, SweepRequest, TokenizeRequest
 from app.contract.search import SearchRequest
 from app.errors import BadRequest, Invalid, Problem
@@ -50,6 +51,7 @@ def create_server(service: LiveService, token: str) -> Starlette:
                 ("POST", "/activations", routes.activations),
                 ("POST", "/steer", routes.steer),
                 ("POST", "/sweep", routes.sweep),
+                ("POST", "/complete", routes.complete),
                 ("POST", "/search", routes.search),
             )
         ],
@@ -90,6 +92,15 @@ class Routes:
         """Answers to one prompt under several strengths."""
         body = await _parse(request, SweepRequest)
         return _raw(await _while_connected(request.receive, self._service.sweep(body)))
+
+    async def complete(self, request: Request) -> Response:
+        """Choices for prompts, whole or as a stream."""
+        body = await _parse(request, CompleteRequest)
+        held, generation = await self._service.prepare_complete(body)
+        if body.stream:
+            return EventStream(self._service.complete_events(held, generation, body))
+        answer = self._service.complete(held, generation, body)
+        return _raw(await _while_connected(request.receive, answer))
 
     async def search(self, request: Request) -> Response:
         """Features found by a text, a contrast or a vector."""

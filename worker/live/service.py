@@ -9,7 +9,7 @@ gets what came together since its last line, so it holds nobody up and nothing p
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from app.contract.complete import CompleteRequest
 from app.contract.live import (
     ActivationsRequest,
     LiveHealth,
@@ -32,6 +33,8 @@ from app.settings import Settings
 from app.store.activity import Activity
 from worker.live import render
 from worker.live.answer import Answer, Generation
+from worker.live.choices import ChoiceCursor, complete_answer, last_event
+from worker.live.complete import prepare_complete
 from worker.live.library import Library, Wanted
 from worker.live.prepare import prepare_capture, prepare_generation, prepare_sweep, tokenize
 from worker.live.resident import Held
@@ -167,9 +170,36 @@ class LiveService:
         await self._run(held, generation)
         return await self._at_desk(lambda: render.sweep_answer(generation, request.strengths))
 
-    async def events(self, held: Held, generation: Generation) -> AsyncGenerator[dict[str, Any]]:
+    def events(self, held: Held, generation: Generation) -> AsyncGenerator[dict[str, Any]]:
         """Run a generation; `SteerEvent`s as they come. Leaving early cancels it."""
         cursors = [Cursor(answer) for answer in generation.answers]
+        return self._events(held, generation, cursors, lambda: render.last_event(generation))
+
+    async def prepare_complete(self, request: CompleteRequest) -> tuple[Held, Generation]:
+        """Choices, checked and ready to run."""
+        work = partial(prepare_complete, request, settings=self._settings)
+        return await self._prepared(request.model, _saes(request.interventions), work, engine=True)
+
+    async def complete(self, held: Held, generation: Generation, request: CompleteRequest) -> bytes:
+        """Run choices; JSON of a `CompleteAnswer`. Leaving early cancels them."""
+        await self._run(held, generation)
+        return await self._joined(complete_answer(generation, request))
+
+    def complete_events(
+        self, held: Held, generation: Generation, request: CompleteRequest
+    ) -> AsyncGenerator[dict[str, Any]]:
+        """Run choices; `CompleteEvent`s as they come. Leaving early cancels them."""
+        cursors = [ChoiceCursor(place, answer) for place, answer in enumerate(generation.answers)]
+        return self._events(held, generation, cursors, lambda: last_event(generation, request))
+
+    async def _events(
+        self,
+        held: Held,
+        generation: Generation,
+        cursors: Sequence["Cursor | ChoiceCursor"],
+        last: Callable[[], dict[str, Any]],
+    ) -> AsyncGenerator[dict[str, Any]]:
+        """Run a generation; what is new of its answers, then the last event."""
         generation.streamed = True
         with self._running(held, generation) as news:
             ended = False
@@ -181,7 +211,7 @@ class LiveService:
                 for cursor in cursors:
                     if delta := cursor.advance():
                         yield delta
-        yield render.last_event(generation)
+        yield last()
 
     async def _run(self, held: Held, generation: Generation) -> None:
         with self._running(held, generation) as news:

@@ -1,0 +1,1 @@
+"""Other services' interfaces, for clients that speak them."""

@@ -1,0 +1,65 @@
+"""Fields that take several forms, checked here in one sentence each: of a union, pydantic would tell
+what is wrong for every member."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator
+
+MOST_STOPS = 4
+
+PROMPT_FORMS = (
+    "a string, a list of strings, a list of token ids, or a list of such lists; none empty"
+)
+
+
+def _checked_prompt(value: object) -> object:
+    if isinstance(value, str) or (
+        isinstance(value, list)
+        and value
+        and (_all_strings(value) or _all_ids(value) or all(map(_all_ids, value)))
+    ):
+        return value
+    raise ValueError(f"give {PROMPT_FORMS}")
+
+
+def _all_strings(value: list[Any]) -> bool:
+    return all(isinstance(one, str) for one in value)
+
+
+def _all_ids(value: object) -> bool:
+    ids = value if isinstance(value, list) else []
+    return bool(ids) and all(type(one) is int and 0 <= one < 2**31 for one in ids)
+
+
+def _checked_stop(value: object) -> list[str]:
+    stops = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(stops, list) or len(stops) > MOST_STOPS or not _all_strings(stops):
+        raise ValueError(f"give a string or a list of at most {MOST_STOPS} strings")
+    if not all(0 < len(one) <= 256 for one in stops):
+        raise ValueError("a stop string has 1 to 256 characters")
+    return stops
+
+
+class TextPart(BaseModel):
+    """A part of a message."""
+
+    type: Literal["text"]
+    text: str
+
+
+def _joined(value: object) -> object:
+    """The text of a list of parts."""
+    if not isinstance(value, list):
+        return value
+    parts = [one if isinstance(one, dict) else {} for one in value]
+    texts = [part.get("text") for part in parts if part.get("type") == "text"]
+    if len(texts) < len(value) or not _all_strings(texts):
+        raise ValueError('only parts {"type": "text", "text": ...} are read here')
+    return "".join(map(str, texts))
+
+
+Prompt = Annotated[str | list[str] | list[int] | list[list[int]], BeforeValidator(_checked_prompt)]
+Stop = Annotated[
+    list[str], BeforeValidator(_checked_stop, json_schema_input_type=str | list[str] | None)
+]
+Content = Annotated[str, BeforeValidator(_joined, json_schema_input_type=str | list[TextPart])]
