@@ -31,7 +31,7 @@ def logprobs_of(
     found: list[Logprob | None] = [None] * len(tops)
     if not asking:
         return found
-    logprobs = logits[asking].log_softmax(-1).clamp(min=LEAST)
+    logprobs = logits[asking].float().log_softmax(-1).clamp(min=LEAST)
     own = logprobs.gather(1, tokens[asking][:, None])[:, 0].tolist()
     most = min(max(tops[row] or 0 for row in asking), logits.shape[-1])
     values, ids = (part.tolist() for part in logprobs.topk(most))
