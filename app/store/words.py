@@ -32,6 +32,11 @@ def cut(string: str) -> list[str]:
     return _WORD.findall(string.lower())
 
 
+def of_strings(label: str, tokens: list[str]) -> str:
+    """The words of a feature whose tokens are at hand: those promoted most, then those it fires on."""
+    return " ".join(dict.fromkeys(word for string in [label, *tokens] for word in cut(string)))
+
+
 def of_features(shelf: Shelf, connection: Connection, run: Row, batch: FeatureBatch) -> list[str]:
     """Each feature's words, once each, separated by spaces."""
     by_token = _of_tokens(shelf, connection, run.model_id)
