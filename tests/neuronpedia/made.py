@@ -8,6 +8,8 @@ from typing import Any
 
 Row = dict[str, Any]
 MODEL, SOURCE = "gpt2-small", "7-res-jb"
+LABELS = {4: "nul\u0000nul", 7: "x" * 5_000 + " " + " ".join(map(str, range(200_000)))}
+"""Of features whose explanations are not as others."""
 BY = "clkht01d40000jv08hvalcvly"
 WHEN = "2025-03-02T10:11:12.345"
 
@@ -109,7 +111,7 @@ def explanations(index: int) -> list[Row]:
             "index": str(index),
             "authorId": BY,
             "triggeredByUserId": None,
-            "description": f"words about thing {index} ({n})" if index != 3 else "nul\u0000nul",
+            "description": LABELS.get(index, f"words about thing {index} ({n})"),
             "notes": None,
             "embedding": [0.001 * index, -1.25],
             "typeName": "oai_token-act-pair",

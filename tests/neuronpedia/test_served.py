@@ -4,21 +4,26 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import torch
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
 from app.api.features import body_of
 from app.contract.jobs import ExportSpec, ImportSpec
+from app.contract.search import SearchRequest
+from app.errors import Conflict
 from app.main import create_app
 from app.settings import Settings
-from app.store import lookup, read
+from app.store import lookup, read, served
 from app.store.engine import Shelf
 from app.store.garbage import collect_garbage
 from app.store.tables import corpora, corpus_chunks, corpus_vocabularies, features, kept_columns
 from app.store.write import delete_sae
 from tests.neuronpedia import made
-from tests.neuronpedia.conftest import Run
+from tests.neuronpedia.conftest import Run, runner
 from tests.store import builders
+from worker.live.library import Library
+from worker.live.search.sources import Sources
 
 ADDRESS = f"/v1/models/{made.MODEL}/saes/{made.SOURCE}/features"
 
@@ -51,7 +56,10 @@ def test_lookups_answer_with_what_the_files_said(
         dead = client.get(f"{ADDRESS}/6").json()
         assert (dead["max_activation"], dead["bands"], dead["label"]) == (0, [], "")
         assert client.get(f"{ADDRESS}/4").status_code == 404
-        assert "feature 4" in client.get(f"{ADDRESS}/4").json()["detail"]
+        assert (
+            "what was imported for SAE '7-res-jb' leaves it out"
+            in client.get(f"{ADDRESS}/4").json()["detail"]
+        )
         steered = {
             "model": made.MODEL, "prompt": "x",
             "steering": [{"sae": made.SOURCE, "feature": 2, "strength": 1}],
@@ -129,3 +137,23 @@ def test_what_is_deleted_is_collected(run: Run, shelf: Shelf, tmp_path: Path) ->
     with shelf.read() as connection:
         for table in (features, kept_columns, corpora, corpus_chunks, corpus_vocabularies):
             assert connection.execute(select(func.count()).select_from(table)).scalar() == 0
+
+
+def test_live_requests_say_that_only_evidence_is_there(sqlite_shelf: Shelf, tmp_path: Path) -> None:
+    given = made.write(tmp_path / "given", [0, 1])
+    run = runner(sqlite_shelf, tmp_path)
+    builders.fill(sqlite_shelf)
+    run(ImportSpec(path=str(given)))
+    run(ImportSpec(path=str(given), model="tiny"), id="another")
+    library = Library(sqlite_shelf, torch.device("cpu"), torch.float32)
+    with pytest.raises(Conflict, match="is known only from imported evidence"):
+        library.look_up(made.MODEL, [], engine=True)
+    with pytest.raises(Conflict, match="only evidence was imported"):
+        library.look_up("tiny", [made.SOURCE], engine=False)
+    assert library.look_up("tiny", ["0-res"], engine=False).saes.keys() == {"0-res"}
+    sources = Sources(library)
+    assert sources.choose(SearchRequest(model="tiny", text="x")).keys() == {"0-res"}
+    with pytest.raises(Conflict):
+        sources.choose(SearchRequest(model=made.MODEL, text="x"))
+    with pytest.raises(Conflict, match="was imported: its text is not here"):
+        served.run(sqlite_shelf, "tiny", made.SOURCE)

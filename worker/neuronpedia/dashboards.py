@@ -82,7 +82,7 @@ def features_of(path: Path, name: str) -> Iterator[tuple[Kind, str, bytes, Row]]
         if type(activations) is not list or not all(type(one) is dict for one in activations):
             raise Invalid(f"{place}: `activations` is no list of JSON objects.", place=place)
         for n, one in enumerate(activations, 1):
-            row = {_NAMES.get(key, key): value for key, value in one.items()}
+            row: Row = {_NAMES.get(key, key): value for key, value in one.items()}
             yield _row("activations", f"{place}, activation {n}", {**row, **of})
 
 

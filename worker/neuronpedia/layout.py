@@ -22,7 +22,7 @@ ABOUT = (
 )  # fmt: skip
 """Files about the source as a whole, `.jsonl`; all but `model` and `source` may be missing."""
 _KINDS: tuple[Kind, ...] = ("features", "activations", "explanations")
-ABOUT_BYTES = 2**20
+ABOUT_BYTES = 2**17
 """Size of such a file, which goes into every answer about the SAE."""
 _BATCH = re.compile(r"batch-(0|[1-9][0-9]{0,8})\.(json|jsonl|jsonl\.gz)")
 

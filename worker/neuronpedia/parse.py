@@ -8,6 +8,7 @@ more, each goes to the fifth of the way to the maximum in which its interval end
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -87,7 +88,7 @@ def _example(placed: Placed) -> np.ndarray:
 
 def _window(row: Row, found: np.ndarray, band: int) -> Window:
     """`maxValueTokenIndex` says which of equal maxima is meant, where it says one of them."""
-    told = row.get("maxValueTokenIndex")
+    told: Any = row.get("maxValueTokenIndex")
     right = type(told) is int and 0 <= told < len(found) and found[told] == found.max()
     return Window(band, told if right else int(found.argmax()), row["tokens"], found)
 

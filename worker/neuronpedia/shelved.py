@@ -34,7 +34,7 @@ def _windows(feature: Feature, vocabulary: Vocabulary) -> list[Window]:
     tokens = windows.cut(vocabulary.shown[windows.token_ids].tolist())
     found = windows.cut(list(windows.values))
     columns = zip(windows.band, windows.peak, tokens, found, strict=True)
-    return [Window(BANDS.index(band), *others) for band, *others in columns]
+    return [Window(BANDS.index(band), peak, strings, some) for band, peak, strings, some in columns]
 
 
 def _weights(
