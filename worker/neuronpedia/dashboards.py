@@ -82,8 +82,11 @@ def features_of(path: Path, name: str) -> Iterator[tuple[Kind, str, bytes, Row]]
         if type(activations) is not list or not all(type(one) is dict for one in activations):
             raise Invalid(f"{place}: `activations` is no list of JSON objects.", place=place)
         for n, one in enumerate(activations, 1):
-            row: Row = {_NAMES.get(key, key): value for key, value in one.items()}
-            yield _row("activations", f"{place}, activation {n}", {**row, **of})
+            yield _row("activations", f"{place}, activation {n}", _renamed(one) | of)
+
+
+def _renamed(row: Row) -> Row:
+    return {_NAMES.get(key, key): value for key, value in row.items()}
 
 
 def _row(kind: Kind, place: str, row: Row) -> tuple[Kind, str, bytes, Row]:
