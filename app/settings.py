@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     allowed_hosts: CommaList = ["localhost", "127.0.0.1", "[::1]"]
     """Host headers that are answered, the bound host always among them; `*` allows all."""
     model_roots: CommaList = ["."]
-    """Folders that jobs may read models, SAEs and text from, besides `data_dir`.
+    """Folders that jobs may read models, SAEs, text and evidence from, and export to, besides `data_dir`.
     By default the folder that the process was started in."""
     hub: bool = False
     """Whether jobs may download pretrained SAEs and datasets from the Hugging Face hub."""

@@ -1,4 +1,4 @@
 """Alembic migrations of the shelf, applied by `app.store.migrate`."""
 
-NEWEST = "0005"
+NEWEST = "0006"
 """The last revision of `versions`."""

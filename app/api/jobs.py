@@ -65,6 +65,14 @@ EXAMPLES: dict[str, Example] = {
         "summary": "Audit the stored evidence of an SAE",
         "value": {"kind": "verify", "model": BUNDLED_MODEL, "sae": BUNDLED_SAES[0]},
     },
+    "export": {
+        "summary": "Write the evidence of an SAE in Neuronpedia's layout",
+        "value": {"kind": "export", "model": BUNDLED_MODEL, "sae": BUNDLED_SAES[0]},
+    },
+    "import": {
+        "summary": "Take over evidence in Neuronpedia's layout, of a few features",
+        "value": {"kind": "import", "path": "bundled:evidence", "sae": "2-imported"},
+    },
 }
 _EVENTS = {
     sse.MEDIA_TYPE: {
@@ -112,7 +120,8 @@ async def submit_job(
     """Queue a job: `load` registers a model or an SAE from a folder, `train` trains an SAE,
     `precompute` computes the evidence of every feature of some SAEs, `verify` computes a random
     sample of it anew and tells the largest difference, `evaluate` measures how well an SAE stands
-    for its hook point.
+    for its hook point, `import` takes over evidence that Neuronpedia or SAEDashboard wrote, `export`
+    writes it in Neuronpedia's layout.
 
     The answer is the job as it stands; `Location` is its address, and `/events` under it tells
     how it goes on. Files, hook points and widths are checked within seconds after the job begins.

@@ -1,5 +1,5 @@
 """Commands that submit a job and watch it: `load`, `train`, `precompute`, `evaluate`,
-`verify`.
+`verify`, `import`, `export`.
 
 Defaults and help texts are the specification's own (`app.contract.jobs`).
 """
@@ -20,6 +20,8 @@ from app.contract.jobs import (
     CorpusBundled,
     CorpusFile,
     EvaluateSpec,
+    ExportSpec,
+    ImportSpec,
     JobSpec,
     LoadSpec,
     PrecomputeSpec,
@@ -180,6 +182,27 @@ def verify(
 
     spec = VerifySpec(model=model, sae=sae, examples=examples, seed=seed)
     _submit(spec, detach, tell_verified)
+
+
+def import_(
+    path: str = typer.Argument(help=ImportSpec.model_fields["path"].description, metavar="FOLDER"),
+    model: str | None = _option(ImportSpec, "model"),
+    sae: str | None = _option(ImportSpec, "sae"),
+    detach: bool = _DETACH,
+) -> None:
+    """Take over the evidence that Neuronpedia or SAEDashboard wrote for an SAE."""
+    path = path if path.startswith("bundled:") else _absolute(path)
+    _submit(ImportSpec(path=path, model=model, sae=sae), detach)
+
+
+def export(
+    model: str = _MODEL,
+    sae: str = typer.Argument(help=ExportSpec.model_fields["sae"].description, metavar="SAE"),
+    path: str | None = _option(ExportSpec, "path"),
+    detach: bool = _DETACH,
+) -> None:
+    """Write the evidence of an SAE in Neuronpedia's layout."""
+    _submit(ExportSpec(model=model, sae=sae, path=path and _absolute(path)), detach)
 
 
 def _more(text: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from app.contract.ids import Id
 
-JobKind = Literal["load", "train", "precompute", "evaluate", "verify"]
+JobKind = Literal["load", "train", "precompute", "evaluate", "verify", "import", "export"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 FINAL: frozenset[JobState] = frozenset({"done", "failed", "cancelled"})
 """States of jobs that have ended."""
@@ -211,8 +211,43 @@ class VerifySpec(_Spec):
     )
 
 
+class ImportSpec(_Spec):
+    """Take over the evidence that Neuronpedia or SAEDashboard wrote for an SAE."""
+
+    kind: Literal["import"] = "import"
+    path: str = Field(
+        description="A folder inside the allowed roots: Neuronpedia's (`source.jsonl`, "
+        "`features/batch-0.jsonl.gz` and so on) or SAEDashboard's (`batch-0.json` and so on). Or "
+        "`bundled:evidence`, a few features that come with the project.",
+        examples=["exports/gpt2-small/7-res-jb"],
+    )
+    model: Id | None = Field(
+        default=None, description="Id of the model; as the files say when absent."
+    )
+    sae: Id | None = Field(
+        default=None, description="Id that the SAE gets; as the files say when absent."
+    )
+
+
+class ExportSpec(_Spec):
+    """Write the evidence of an SAE in Neuronpedia's layout."""
+
+    kind: Literal["export"] = "export"
+    model: Id = Field(examples=["storyworld"])
+    sae: Id = Field(
+        description="An SAE with evidence, or `{layer}-mlp` for the neurons of a layer.",
+        examples=["2-res-topk"],
+    )
+    path: str | None = Field(
+        default=None,
+        description="A folder inside the allowed roots that is not there yet; a folder of its own under "
+        "`exports` in the data folder when absent.",
+    )
+
+
 JobSpec = Annotated[
-    LoadSpec | TrainSpec | PrecomputeSpec | EvaluateSpec | VerifySpec, Field(discriminator="kind")
+    LoadSpec | TrainSpec | PrecomputeSpec | EvaluateSpec | VerifySpec | ImportSpec | ExportSpec,
+    Field(discriminator="kind"),
 ]
 
 

@@ -6,6 +6,7 @@ VERSION = "1"
 
 QUEUE_OF_KIND = {
     "load": "light", "train": "heavy", "precompute": "heavy", "evaluate": "light", "verify": "light",
+    "import": "light", "export": "light",
 }  # fmt: skip
 """Each queue runs one job at a time in a worker, so a load never waits behind a training."""
 

@@ -1,6 +1,6 @@
 """The packed evidence of one feature: all of a `FeatureBatch` row but its statistics and label.
 
-Format 2, little-endian, no padding: a header of ten numbers (`HEADER`), then
+Formats 2 and 3, little-endian, no padding: a header of ten numbers (`HEADER`), then
     int64    histogram counts [bins]
     float32  histogram edges [bins + 1]; values of top logits, of bottom logits; cosines of
              neighbors; weights of neurons; lowest and highest logit, where they are counted
@@ -10,7 +10,8 @@ Format 2, little-endian, no padding: a header of ten numbers (`HEADER`), then
     uint16   per example its length; its peak; its number of active values
     int8     per example its band
     float32  active values, example by example
-    uint8    their positions in their windows
+    uint8    their positions in their windows; uint16 in format 3, which imported examples of more
+             than 256 tokens need
 Values are exact. Tokens are not in it: a window is (sequence, offset, length) in the corpus.
 
 Packing turns each column of a batch into bytes once and joins slices of them per feature;
@@ -27,6 +28,10 @@ import numpy as np
 from app.store.records import BANDS, FeatureBatch
 
 FORMAT = 2
+WIDE = 3
+"""Format with positions of two bytes."""
+
+_POSITION = {FORMAT: "u1", WIDE: "<u2"}
 
 HEADER = struct.Struct("<B7H2I")
 """Format; histogram bins; top logits, bottom logits, neighbors, neurons, bins of logits, co-active
@@ -67,6 +72,7 @@ def pack(batch: FeatureBatch) -> list[bytes]:
     first_example = np.searchsorted(examples.feature, rows)
     first_value = examples.values_start[first_example]
     fixed = _fixed_part(batch)
+    kind = WIDE if examples.value_position.itemsize > 1 else FORMAT
     per_example = (
         (examples.sequence, "<i4"),
         (examples.offset, "<i4"),
@@ -75,7 +81,7 @@ def pack(batch: FeatureBatch) -> list[bytes]:
         (np.diff(examples.values_start), "<u2"),
         (examples.band, "i1"),
     )
-    per_value = ((examples.value, "<f4"), (examples.value_position, "u1"))
+    per_value = ((examples.value, "<f4"), (examples.value_position, _POSITION[kind]))
     sections = [
         (fixed.tobytes(), rows * fixed.shape[1]),
         *(_section(column, dtype, first_example) for column, dtype in per_example),
@@ -85,7 +91,7 @@ def pack(batch: FeatureBatch) -> list[bytes]:
     widths = _widths(batch)
     sizes = zip(np.diff(first_example).tolist(), np.diff(first_value).tolist(), strict=True)
     return [
-        HEADER.pack(FORMAT, *widths, *size)
+        HEADER.pack(kind, *widths, *size)
         + b"".join([data[starts[row] : starts[row + 1]] for data, starts in slices])
         for row, size in enumerate(sizes)
     ]
@@ -141,9 +147,9 @@ def _bytes_of(column: np.ndarray, dtype: str) -> np.ndarray:
 
 def unpack(blob: bytes) -> Evidence:
     """Unpack one feature. ValueError names a format that this version does not know."""
-    if blob[0] != FORMAT:
+    if blob[0] not in _POSITION:
         raise ValueError(
-            f"Evidence is packed in format {blob[0]}; this version reads format {FORMAT}. "
+            f"Evidence is packed in format {blob[0]}; this version reads formats {FORMAT} and {WIDE}. "
             "Use the version that wrote it, or precompute again."
         )
     _, *widths, n_examples, n_values = HEADER.unpack_from(blob)
@@ -159,7 +165,7 @@ def unpack(blob: bytes) -> Evidence:
     at += 6 * n_examples
     band = blob[at : at + n_examples]
     value = np.frombuffer(blob, "<f4", n_values, at + n_examples)
-    position = np.frombuffer(blob, "u1", n_values, at + n_examples + value.nbytes)
+    position = np.frombuffer(blob, _POSITION[blob[0]], n_values, at + n_examples + value.nbytes)
     return Evidence(
         histogram_edges=edges,
         histogram_counts=counts,

@@ -11,7 +11,7 @@ from app.store import codec
 from app.store.records import LABEL_KINDS, FeatureBatch
 from app.store.tables import features, packed_id
 
-_SHOWN_NUL = "\N{SYMBOL FOR NULL}"
+SHOWN_NUL = "\N{SYMBOL FOR NULL}"
 """In place of a NUL in a label, which Postgres cannot store in text."""
 
 
@@ -26,7 +26,7 @@ def make(run: int, batch: FeatureBatch, found_by: list[str]) -> list[tuple]:
         batch.mean_activation.tolist(),
         batch.min_activation.tolist(),
         batch.count.tolist(),
-        [label.replace("\0", _SHOWN_NUL) for label in batch.labels],
+        [label.replace("\0", SHOWN_NUL) for label in batch.labels],
         found_by,
         codec.pack(batch),
         [LABEL_KINDS[kind] for kind in batch.label_kind.tolist()],

@@ -107,6 +107,11 @@ def _locked(query: Select, lock: bool) -> Select:
 def no_feature(connection: Connection, model_id: str, sae_id: str, index: int) -> NotFound:
     """What to raise when an SAE's served run has no such feature."""
     sae = evidence(connection, model_id, sae_id)
+    if 0 <= index < sae.d_sae:
+        return NotFound(
+            f"There is no evidence of feature {index}: what was imported for SAE '{sae_id}' leaves "
+            "it out."
+        )
     return NotFound(
         f"There is no feature {index}: SAE '{sae_id}' has features 0 to {sae.d_sae - 1}."
     )

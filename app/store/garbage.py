@@ -28,6 +28,7 @@ from app.store.tables import (
     corpus_chunks,
     features,
     job_progress,
+    kept_columns,
     models,
     neuron_splits,
     packed_id,
@@ -86,6 +87,7 @@ def _collect_run(shelf: Shelf, number: int) -> int:
         connection.execute(delete(run_ranges).where(run_ranges.c.run == number))
     _collect_splits(shelf, number)
     deleted = _delete_owned(shelf, features.c.id, number)
+    _delete_owned(shelf, kept_columns.c.id, number)
     with shelf.write() as connection:
         connection.execute(delete(runs).where(runs.c.number == number))
     return deleted

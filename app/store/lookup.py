@@ -36,6 +36,7 @@ class _Stored(NamedTuple):
     number: int
     chunk_sequences: int
     token_bytes: int
+    vocabulary: str | None
     label: str
     label_kind: str
     label_score: float | None
@@ -54,6 +55,7 @@ _FEATURE = HotStatement(
         t.corpora.c.number,
         t.corpora.c.chunk_sequences,
         t.corpora.c.token_bytes,
+        t.corpora.c.vocabulary,
         t.features.c.label,
         t.features.c.label_kind,
         t.features.c.label_score,
@@ -119,11 +121,16 @@ def _async_reader(shelf: Shelf) -> "AsyncReader":
 
 def feature(shelf: Shelf, model_id: str, sae_id: str, index: int) -> Feature:
     """The same for callers that may wait."""
+    return with_tokens(shelf, model_id, sae_id, index)[0]
+
+
+def with_tokens(shelf: Shelf, model_id: str, sae_id: str, index: int) -> tuple[Feature, Vocabulary]:
+    """The same, and the vocabulary that the feature's token ids are from."""
     key = _key(model_id, sae_id, index)
     row = _FEATURE.first(shelf.reader, **key) if key else None
     if row is None:
         raise _missing(shelf, model_id, sae_id, index)
-    return _Make(shelf, model_id, index, _Stored(*row))(shelf.read)[0]
+    return _Make(shelf, model_id, index, _Stored(*row))(shelf.read)
 
 
 def _key(model_id: str, sae_id: str, index: int) -> dict[str, Any] | None:
@@ -179,8 +186,13 @@ class _Make:
             coactive=evidence.coactive,
             calibration=row.calibration,
         )
-        known = vocabulary.of_model(self.shelf, connect, self.model_id, row.fingerprint)
-        return feature, known
+        return feature, self._vocabulary(connect)
+
+    def _vocabulary(self, connect: Connect) -> Vocabulary:
+        row = self.row
+        if row.vocabulary:
+            return vocabulary.of_corpus(self.shelf, connect, row.number, row.vocabulary)
+        return vocabulary.of_model(self.shelf, connect, self.model_id, row.fingerprint)
 
     def _windows(self, evidence: codec.Evidence, connect: Connect) -> Windows:
         corpus = self.shelf.corpus(StoredCorpus(*self.row[2:5]))

@@ -8,6 +8,8 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 T = TypeVar("T", list[Any], np.ndarray)
+IMPORTED = "imported"
+"""Architecture of SAEs of which only evidence is here."""
 SaeStatus = Literal["registered", "ready"]
 """`ready` once a run is complete and its evidence is served."""
 
@@ -135,7 +137,7 @@ class Examples:
     values_start: np.ndarray
     """int64 [E + 1]: where the active values of each example begin in the next two arrays."""
     value_position: np.ndarray
-    """uint8 [V]: position in the window, counted from `offset`."""
+    """uint8 or uint16 [V]: position in the window, counted from `offset`."""
     value: np.ndarray
     """float32 [V]: activation there, folded units; positions not listed are 0."""
 

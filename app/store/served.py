@@ -34,11 +34,18 @@ class ServedRun:
 
 
 def run(shelf: Shelf, model_id: str, sae_id: str) -> ServedRun:
-    """The served run. NotFound when there is no such SAE or no run of it is complete."""
+    """The served run. NotFound when there is no such SAE or no run of it is complete; Conflict when
+    it was imported, so that there is no corpus to compute anything on."""
     with shelf.snapshot() as connection:
         stored = find.run(connection, find.evidence(connection, model_id, sae_id).run_id)
-        query = select(corpora.c.id, corpora.c.n_sequences).where(corpora.c.number == stored.corpus)
-        corpus_id, n_sequences = connection.execute(query).one()
+        columns = corpora.c.id, corpora.c.n_sequences, corpora.c.vocabulary
+        query = select(*columns).where(corpora.c.number == stored.corpus)
+        corpus_id, n_sequences, own_vocabulary = connection.execute(query).one()
+        if own_vocabulary:
+            raise Conflict(
+                f"The evidence of SAE '{sae_id}' was imported: its text is not here. Precompute it "
+                "under another id."
+            )
         tokens = shelf.corpus(find.corpus_of(connection, stored))
     return ServedRun(
         stored.id,

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, delete, func, select, update
 from app.errors import Conflict
 from app.store import codec, find
 from app.store.engine import Shelf
+from app.store.records import IMPORTED
 from app.store.split_records import Explained, Group, NeuronSplit, Part
 from app.store.tables import (
     ROW_MASK,
@@ -32,8 +33,9 @@ _ROWS_AT_ONCE = 1_000
 
 
 def can_split(architecture: str) -> bool:
-    """Whether dictionaries of an architecture write where they read, and are not the neurons."""
-    return architecture != "neurons" and "transcoder" not in architecture
+    """Whether dictionaries of an architecture write where they read, are not the neurons, and are
+    here."""
+    return architecture not in ("neurons", IMPORTED) and "transcoder" not in architecture
 
 
 class Source(NamedTuple):

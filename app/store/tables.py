@@ -112,7 +112,17 @@ corpora = Table(
     Column("chunk_sequences", Integer, nullable=False),
     Column("complete", Boolean, nullable=False),
     Column("used_at", UtcTime, nullable=False),
+    # Of the vocabulary in `corpus_vocabularies`; null where token ids are the model's own.
+    Column("vocabulary", String),
     sqlite_autoincrement=True,
+)
+
+# Token strings of imported examples, once a source.
+corpus_vocabularies = Table(
+    "corpus_vocabularies",
+    metadata,
+    Column("corpus", ForeignKey("corpora.number", ondelete="CASCADE"), primary_key=True),
+    Column("packed", LargeBinary, nullable=False),
 )
 
 corpus_chunks = Table(
@@ -190,6 +200,14 @@ features = Table(
     Index("ix_features_index", "run", "id", "density", "max_activation"),
     Index("ix_features_density", "run", "density", "id", "max_activation"),
     Index("ix_features_max_activation", "run", "max_activation", "id", "density"),
+)
+
+# What an imported feature's source says of it beyond the columns of `features`; same keys.
+kept_columns = Table(
+    "kept_columns",
+    metadata,
+    Column("id", _RowId, primary_key=True, autoincrement=False),
+    Column("packed", LargeBinary, nullable=False),
 )
 
 # Seen by readers when it is complete and both of its runs are served.

@@ -1,4 +1,5 @@
-"""A model's vocabulary as one blob: token strings once per model, never per feature.
+"""A vocabulary as one blob: token strings once per model, never per feature; or once per source of
+imported evidence.
 
 Format 1, little-endian: uint8 format, uint32 tokens, uint32 special tokens, then uint32 lengths of
 the display strings (UTF-8), uint32 lengths of the exact bytes, int32 special ids, all display
@@ -8,16 +9,17 @@ strings, all exact bytes.
 import struct
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import Select, select
 
 from app.errors import Gone
 from app.store.corpus import Connect
 from app.store.engine import Shelf
 from app.store.records import Vocabulary
-from app.store.tables import vocabularies
+from app.store.tables import corpus_vocabularies, vocabularies
 
 FORMAT = 1
-MODELS_CACHED = 4
+KEPT = 4
+"""Vocabularies that a process keeps."""
 _HEAD = struct.Struct("<BII")
 
 
@@ -60,13 +62,25 @@ def unpack(blob: bytes) -> Vocabulary:
 def of_model(shelf: Shelf, connect: Connect, model_id: str, fingerprint: str) -> Vocabulary:
     """The vocabulary of a registered model, kept in memory by the model's fingerprint; `connect`
     is called when it is not there yet."""
+    query = select(vocabularies.c.packed).where(vocabularies.c.model_id == model_id)
+    return _kept(shelf, connect, query, fingerprint, f"Model '{model_id}' was deleted meanwhile.")
+
+
+def of_corpus(shelf: Shelf, connect: Connect, number: int, fingerprint: str) -> Vocabulary:
+    """The token strings that imported examples came with, kept as those of models are."""
+    query = select(corpus_vocabularies.c.packed).where(corpus_vocabularies.c.corpus == number)
+    return _kept(shelf, connect, query, fingerprint, "This evidence was deleted meanwhile.")
+
+
+def _kept(shelf: Shelf, connect: Connect, query: Select, fingerprint: str, gone: str) -> Vocabulary:
     if fingerprint not in shelf.vocabularies:
-        query = select(vocabularies.c.packed).where(vocabularies.c.model_id == model_id)
         with connect() as connection:
             packed = connection.execute(query).scalar()
         if packed is None:
-            raise Gone(f"Model '{model_id}' was deleted meanwhile.")
-        if len(shelf.vocabularies) >= MODELS_CACHED:
+            raise Gone(gone)
+        found = unpack(packed)
+        if len(shelf.vocabularies) >= KEPT:
             shelf.vocabularies.clear()
-        shelf.vocabularies[fingerprint] = unpack(packed)
+        shelf.vocabularies[fingerprint] = found
+        return found
     return shelf.vocabularies[fingerprint]

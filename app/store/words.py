@@ -6,6 +6,7 @@ and of the tokens on which it fires most.
 """
 
 import re
+from itertools import islice
 
 import numpy as np
 from sqlalchemy import Connection, Row
@@ -21,6 +22,12 @@ PROMOTED = 10
 PEAKS = 5
 """Strongest examples whose peak tokens a feature is found by."""
 
+LONGEST = 200
+"""Characters by which a word of an imported feature is found; queries are no longer."""
+
+MOST = 500
+"""Words of an imported feature."""
+
 _AT_ONCE = 1_000
 """Sequences asked for at once: a corpus of long ones must not be kept whole."""
 
@@ -30,6 +37,13 @@ _WORD = re.compile(r"[^\W_]+")
 def cut(string: str) -> list[str]:
     """Lower-case runs of letters and digits, in order."""
     return _WORD.findall(string.lower())
+
+
+def of_strings(label: str, tokens: list[str]) -> str:
+    """The words of a feature whose tokens are at hand: those promoted most, then those it fires on.
+    Anybody may have written them: Postgres indexes no endless words, nor endlessly many."""
+    found = (word[:LONGEST] for string in [label, *tokens] for word in cut(string))
+    return " ".join(islice(dict.fromkeys(found), MOST))
 
 
 def of_features(shelf: Shelf, connection: Connection, run: Row, batch: FeatureBatch) -> list[str]:

@@ -187,30 +187,40 @@ def put_features(shelf: Shelf, run_id: str, batch: FeatureBatch) -> None:
     """Commit a range of features in one transaction, replacing what the run had there."""
     stop = batch.first + len(batch.labels)
     with shelf.read() as connection:
-        run = _building(connection, run_id)
+        run = building(connection, run_id)
         found_by = words.of_features(shelf, connection, run, batch)
     rows = feature_rows.make(run.number, batch, found_by)
     bounds = packed_id(run.number, batch.first), packed_id(run.number, stop)
     with shelf.write() as connection:
-        _building(connection, run_id, lock=True)
-        search.forget(connection, *bounds)
-        connection.execute(
-            delete(features).where(features.c.id >= bounds[0], features.c.id < bounds[1])
-        )
-        if rows:
-            feature_rows.insert(connection, rows)
-        search.add(connection, *bounds)
-        connection.execute(
-            shelf.insert(run_ranges)
-            .values(run=run.number, first=batch.first, stop=stop)
-            .on_conflict_do_update(index_elements=["run", "first"], set_={"stop": stop})
-        )
-        connection.execute(
-            update(runs).where(runs.c.number == run.number).values(updated_at=_now())
-        )
+        building(connection, run_id, lock=True)
+        replace_rows(connection, bounds, rows)
+        note_range(shelf, connection, run.number, batch.first, stop)
 
 
-def _building(connection: Connection, run_id: str, *, lock: bool = False) -> Row:
+def replace_rows(connection: Connection, bounds: tuple[int, int], rows: list[tuple]) -> None:
+    """Put rows of `feature_rows.make` in the place of those with ids from the first bound to below
+    the second, with what they are found by."""
+    search.forget(connection, *bounds)
+    connection.execute(
+        delete(features).where(features.c.id >= bounds[0], features.c.id < bounds[1])
+    )
+    if rows:
+        feature_rows.insert(connection, rows)
+    search.add(connection, *bounds)
+
+
+def note_range(shelf: Shelf, connection: Connection, run: int, first: int, stop: int) -> None:
+    """Remember that a run has its features from `first` to below `stop`."""
+    connection.execute(
+        shelf.insert(run_ranges)
+        .values(run=run, first=first, stop=stop)
+        .on_conflict_do_update(index_elements=["run", "first"], set_={"stop": stop})
+    )
+    connection.execute(update(runs).where(runs.c.number == run).values(updated_at=_now()))
+
+
+def building(connection: Connection, run_id: str, *, lock: bool = False) -> Row:
+    """The run's row. Conflict when it takes no more features."""
     run = find.run(connection, run_id, lock=lock)
     if run.state != "building":
         raise Conflict(
@@ -237,7 +247,7 @@ def _finish(connection: Connection, run_id: str, statistics: dict[str, Any]) -> 
     run = find.run(connection, run_id, lock=True)
     if run.state == "complete":
         return
-    _building(connection, run_id)
+    building(connection, run_id)
     sae = find.sae(connection, run.model_id, run.sae_id, lock=True)
     _same_fingerprint(f"SAE id '{sae.id}'", sae.fingerprint, run.sae_fingerprint)
     _covered(run_id, find.ranges(connection, run.number), sae.d_sae)

@@ -59,7 +59,7 @@ GETS = [
     (
         "/v1/jobs?kind=dance",
         422,
-        "query.kind: input should be 'load', 'train', 'precompute', 'evaluate' or 'verify'",
+        "query.kind: input should be 'load', 'train', 'precompute', 'evaluate', 'verify', 'import' or 'export'",
     ),
     ("/v1/jobs?cursor=abc", 400, "`cursor` was not given out for this list"),
     ("/v1/jobs/none", 404, "There is no job none"),
@@ -253,7 +253,7 @@ POSTS = [
         "/v1/jobs",
         {"kind": "dance"},
         422,
-        "allowed: 'load', 'train', 'precompute', 'evaluate', 'verify'",
+        "allowed: 'load', 'train', 'precompute', 'evaluate', 'verify', 'import', 'export'",
     ),
     ("/v1/jobs", TRAIN | {"sae": "a b"}, 422, "body.train.sae: string should match pattern"),
     ("/v1/jobs", TRAIN | {"k": 0}, 422, "body.train.k: input should be greater than or equal"),

@@ -1,7 +1,6 @@
 """`evaluate`: measure how well an SAE stands for its hook point, on some text, and where the text's
 true concepts are known how well its features tell them; served with it."""
 
-from pathlib import Path
 from typing import Any
 
 from app.contract.evaluation import ConceptScore
@@ -15,6 +14,7 @@ from worker.demo.loss import SHIPPED
 from worker.demo.recovery import recover, with_concepts
 from worker.dictionary import Dictionary
 from worker.evaluate import evaluate
+from worker.evidence_only import folder_of
 from worker.fingerprint import fingerprint_model
 from worker.jobs.corpus import check_corpus, open_corpus
 from worker.jobs.job import Job
@@ -34,8 +34,8 @@ def check_evaluate(job: Job[EvaluateSpec]) -> None:
         raise Invalid(
             f"{spec.sae} are the model's own neurons, which reconstruct themselves; name an SAE."
         )
-    check_model_folder(Path(model.path))
-    check_sae_folder(Path(read.sae(bench.shelf, spec.model, spec.sae).path))
+    check_model_folder(folder_of(model))
+    check_sae_folder(folder_of(read.sae(bench.shelf, spec.model, spec.sae)))
     check_context(spec.context_size, model.context_size, model.id)
     check_corpus(bench.settings, spec.corpus)
 
@@ -45,8 +45,8 @@ def evaluate_sae(job: Job[EvaluateSpec]) -> dict[str, Any]:
     spec, bench = job.spec, job.bench
     job.report("open", 0, 1)
     record = read.model(bench.shelf, spec.model)
-    model = load_model(record.id, Path(record.path), device=bench.device, dtype=bench.dtype)
-    folder = Path(read.sae(bench.shelf, spec.model, spec.sae).path)
+    model = load_model(record.id, folder_of(record), device=bench.device, dtype=bench.dtype)
+    folder = folder_of(read.sae(bench.shelf, spec.model, spec.sae))
     dictionary = load_sae(spec.sae, folder, device=bench.device, model=model)
     corpus = open_corpus(job, spec.corpus, model, dictionary.prepend_bos)
     measured = beginning(corpus.sequences, spec.tokens)

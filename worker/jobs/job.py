@@ -6,14 +6,24 @@ from typing import Generic, TypeVar
 
 import torch
 
-from app.contract.jobs import EvaluateSpec, LoadSpec, PrecomputeSpec, TrainSpec, VerifySpec
+from app.contract.jobs import (
+    EvaluateSpec,
+    ExportSpec,
+    ImportSpec,
+    LoadSpec,
+    PrecomputeSpec,
+    TrainSpec,
+    VerifySpec,
+)
 from app.errors import Invalid
 from app.settings import Settings
 from app.store.engine import Shelf
 from worker.models import resolve_device
 from worker.progress import Progress
 
-SpecT = TypeVar("SpecT", LoadSpec, TrainSpec, PrecomputeSpec, EvaluateSpec, VerifySpec)
+SpecT = TypeVar(
+    "SpecT", LoadSpec, TrainSpec, PrecomputeSpec, EvaluateSpec, VerifySpec, ImportSpec, ExportSpec
+)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from app.errors import Invalid
 from app.store import read
 from app.store.records import ModelRecord, SaeRecord
 from app.store.write import put_model, put_sae
+from worker.evidence_only import folder_of
 from worker.fingerprint import SAE_FILES, fingerprint_model, fingerprint_sae, model_files
 from worker.foreign.parts import Foreign
 from worker.jobs.folders import copy_in
@@ -43,6 +44,7 @@ def check_load(job: Job[LoadSpec]) -> None:
         return
     refuse_reserved(spec.sae)
     model = read.model(bench.shelf, spec.model)
+    folder_of(model)
     found = look_at(job)
     if isinstance(found, Path):
         _check_sae(job, spec.sae, found)
@@ -125,7 +127,7 @@ def _load_sae(job: Job[LoadSpec], sae_id: str) -> dict[str, Any]:
     _check_copy(fingerprint_sae(target), fingerprint)
     job.report("open", 0, 1)
     record = read.model(bench.shelf, job.spec.model)
-    model = load_model(record.id, Path(record.path), device=bench.device, dtype=bench.dtype)
+    model = load_model(record.id, folder_of(record), device=bench.device, dtype=bench.dtype)
     dictionary = load_sae(sae_id, target, device=bench.device, model=model)
     register_sae(bench, record.id, target, dictionary)
     return {"model": record.id, "sae": sae_id, "fingerprint": fingerprint}

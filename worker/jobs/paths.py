@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 
 from app.contract.ids import ID_PATTERN
-from app.errors import Forbidden, Invalid
+from app.errors import Conflict, Forbidden, Invalid
 from app.settings import Settings
 
 BUNDLED = "bundled:"
+BUNDLED_EVIDENCE = "bundled:evidence"
+"""A few features in Neuronpedia's layout."""
 DEMO = Path(__file__).parents[1] / "demo"
 
 
@@ -52,6 +54,25 @@ def sae_folder(settings: Settings, raw: str) -> Path:
         names = ", ".join(f"bundled:storyworld/{name}" for name in bundled) or "none"
         raise Invalid(f"{raw} is not a bundled SAE; bundled are: {names}.", path=raw)
     return DEMO / "saes" / sae
+
+
+def evidence_folder(settings: Settings, raw: str) -> Path:
+    """Folder of evidence to import."""
+    if not raw.startswith(BUNDLED):
+        return _own_folder(settings, raw)
+    if raw != BUNDLED_EVIDENCE:
+        raise Invalid(f"{raw} is not bundled; bundled is {BUNDLED_EVIDENCE}.", path=raw)
+    return DEMO / "evidence"
+
+
+def new_folder(settings: Settings, raw: str) -> Path:
+    """Where a folder may be made: inside the allowed folders. Raises Conflict when there is something
+    already."""
+    path = _resolved(raw)
+    _refuse_outside(settings, path, raw)
+    if os.path.lexists(path):
+        raise Conflict(f"{raw} is there already; give another path, or remove it.", path=raw)
+    return path
 
 
 def _own_folder(settings: Settings, raw: str) -> Path:

@@ -10,7 +10,6 @@ of live requests do.
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 from app.contract.ids import is_neuron_source
@@ -20,6 +19,7 @@ from app.store import read
 from app.store.records import CorpusRecord, FeatureBatch
 from app.store.splits import Source
 from app.store.write import begin_run, committed_ranges, finish_runs, put_corpus, put_features
+from worker.evidence_only import folder_of
 from worker.jobs.away import waiting_out
 from worker.jobs.corpus import StoredCorpus, check_corpus, open_corpus
 from worker.jobs.job import Job
@@ -39,6 +39,7 @@ def check_precompute(job: Job[PrecomputeSpec]) -> None:
     """All that can be known without loading the model."""
     spec, bench = job.spec, job.bench
     model = read.model(bench.shelf, spec.model)
+    folder_of(model)
     if len(set(spec.saes)) < len(spec.saes):
         raise Invalid("An SAE is named twice in `saes`; name each once.")
     facts = [_facts(job, sae_id) for sae_id in spec.saes if not is_neuron_source(sae_id)]
@@ -134,14 +135,14 @@ def _served(
 
 def _facts(job: Job[PrecomputeSpec], sae_id: str) -> SaeFacts:
     record = read.sae(job.bench.shelf, job.spec.model, sae_id)
-    return check_sae_folder(Path(record.path))
+    return check_sae_folder(folder_of(record))
 
 
 def _open_model(job: Job[PrecomputeSpec]) -> LanguageModel:
     bench = job.bench
     job.report("open", 0, 1)
     record = read.model(bench.shelf, job.spec.model)
-    return load_model(record.id, Path(record.path), device=bench.device, dtype=bench.dtype)
+    return load_model(record.id, folder_of(record), device=bench.device, dtype=bench.dtype)
 
 
 def _open(job: Job[PrecomputeSpec], model: LanguageModel, sae_id: str) -> Dictionary:
@@ -152,7 +153,7 @@ def _open(job: Job[PrecomputeSpec], model: LanguageModel, sae_id: str) -> Dictio
         register_sae(bench, model.id, None, dictionary)
         return dictionary
     record = read.sae(bench.shelf, model.id, sae_id)
-    return load_sae(sae_id, Path(record.path), device=bench.device, model=model)
+    return load_sae(sae_id, folder_of(record), device=bench.device, model=model)
 
 
 def _put_corpus(job: Job[PrecomputeSpec], corpus: StoredCorpus) -> None:

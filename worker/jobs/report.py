@@ -40,6 +40,8 @@ SHARES: dict[str, dict[str, tuple[float, float]]] = {
         "concepts": (0.7, 1.0),
     },
     "verify": {"open": (0.0, 0.1), "verify": (0.1, 1.0)},
+    "import": {"read": (0.0, 0.4), "features": (0.4, 1.0)},
+    "export": {"features": (0.0, 1.0)},
 }
 """Where each phase begins and ends on the bar of a job, by kind."""
 

@@ -7,6 +7,7 @@ from app.contract.jobs import TrainSpec
 from app.errors import Conflict, Invalid
 from app.store import read
 from app.store.records import ModelRecord
+from worker.evidence_only import folder_of
 from worker.fingerprint import fingerprint_sae
 from worker.jobs.corpus import check_corpus, open_corpus
 from worker.jobs.folders import copy_in
@@ -27,6 +28,7 @@ from worker.train.sparsity import check_sparsity
 def check_train(job: Job[TrainSpec]) -> None:
     """All that can be known without loading the model."""
     model = read.model(job.bench.shelf, job.spec.model)
+    folder_of(model)
     specs = each(job.spec)
     for spec, trained in zip(specs, _folders(job), strict=True):
         refuse_reserved(spec.sae)
@@ -42,7 +44,7 @@ def train_sae(job: Job[TrainSpec]) -> dict[str, Any]:
     spec, bench = job.spec, job.bench
     record = read.model(bench.shelf, spec.model)
     job.report("open", 0, 1)
-    model = load_model(record.id, Path(record.path), device=bench.device, dtype=bench.dtype)
+    model = load_model(record.id, folder_of(record), device=bench.device, dtype=bench.dtype)
     check(spec, model)
     corpus = open_corpus(job, spec.corpus, model, model.prepend_bos)
     train_all(

@@ -6,7 +6,6 @@ bfloat16 a batch of other texts changes the third digit: differences are told, a
 """
 
 import math
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from app.errors import Conflict
 from app.store import read, served
 from app.store.records import ModelRecord, SaeRecord
 from app.store.served import ServedRun
+from worker.evidence_only import folder_of
 from worker.fingerprint import fingerprint_model, fingerprint_neurons, fingerprint_sae
 from worker.jobs.job import Job
 from worker.jobs.registered import find_sae
@@ -48,7 +48,7 @@ def verify_evidence(job: Job[VerifySpec]) -> dict[str, Any]:
     job.report("open", 0, 1)
     model = load_model(
         model_record.id,
-        Path(model_record.path),
+        folder_of(model_record),
         device=job.bench.device,
         dtype=getattr(torch, dtype),
     )
@@ -81,12 +81,12 @@ def _look_up(job: Job[VerifySpec]) -> tuple[ModelRecord, SaeRecord, ServedRun]:
     spec, shelf = job.spec, job.bench.shelf
     model, sae = read.model(shelf, spec.model), _with_evidence(job)
     run = served.run(shelf, spec.model, spec.sae)
-    check_model_folder(Path(model.path))
-    now = fingerprint_model(Path(model.path))
+    check_model_folder(folder_of(model))
+    now = fingerprint_model(folder_of(model))
     _refuse_changed("model", model, run.settings.get("model", model.fingerprint), now)
     if not is_neuron_source(sae.id):
-        check_sae_folder(Path(sae.path))
-        now = fingerprint_sae(Path(sae.path))
+        check_sae_folder(folder_of(sae))
+        now = fingerprint_sae(folder_of(sae))
     else:
         now = fingerprint_neurons(now, sae.layer)
     _refuse_changed("SAE", sae, run.sae_fingerprint, now)
@@ -120,7 +120,7 @@ def _refuse_changed(what: str, record: ModelRecord | SaeRecord, then: str, now: 
 def _open(job: Job[VerifySpec], model: LanguageModel, sae: SaeRecord) -> Dictionary:
     if is_neuron_source(sae.id):
         return neuron_dictionary(model, sae.layer)
-    return load_sae(sae.id, Path(sae.path), device=job.bench.device, model=model)
+    return load_sae(sae.id, folder_of(sae), device=job.bench.device, model=model)
 
 
 def _result(

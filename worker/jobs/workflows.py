@@ -21,6 +21,8 @@ from app.contract.queues import MAX_STARTS
 from app.errors import Problem
 from worker.jobs.away import told
 from worker.jobs.evaluate import check_evaluate, evaluate_sae
+from worker.jobs.export_job import check_export, export_evidence
+from worker.jobs.import_job import check_import, import_evidence
 from worker.jobs.job import Bench, Job
 from worker.jobs.load import check_load, load
 from worker.jobs.precompute import check_precompute, precompute_features
@@ -40,6 +42,8 @@ KINDS: dict[str, tuple[Check, Work]] = {
     "precompute": (check_precompute, precompute_features),
     "evaluate": (check_evaluate, evaluate_sae),
     "verify": (check_verify, verify_evidence),
+    "import": (check_import, import_evidence),
+    "export": (check_export, export_evidence),
 }
 
 

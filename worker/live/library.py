@@ -14,10 +14,11 @@ from pathlib import Path
 import torch
 
 from app.contract.ids import is_neuron_source
-from app.errors import NotFound
+from app.errors import Conflict, NotFound
 from app.store import fingerprints, read
 from app.store.engine import Shelf
 from app.store.records import ModelRecord, SaeRecord
+from worker.evidence_only import folder_of
 from worker.folders import tensor_shapes
 from worker.live.capture import CaptureQueue
 from worker.live.engine import BatchEngine
@@ -65,8 +66,10 @@ class Library:
         return dict(self._residents)
 
     def look_up(self, model_id: str, sae_ids: list[str], engine: bool) -> Wanted:
-        """Find a request's model and SAEs on the shelf; raises NotFound."""
+        """Find a request's model and SAEs on the shelf. Raises NotFound, and Conflict for what was
+        imported without its files."""
         record = read.model(self.shelf, model_id)
+        folder_of(record)
         saes = {sae_id: self._find_sae(record, sae_id) for sae_id in sae_ids}
         return Wanted(record, saes, engine)
 
@@ -119,9 +122,9 @@ class Library:
 
     def _load_model(self, wanted: Wanted) -> Held:
         record = wanted.model
-        n_bytes = _weights(Path(record.path)) * self._dtype.itemsize
+        n_bytes = _weights(folder_of(record)) * self._dtype.itemsize
         self._make_room(n_bytes)
-        model = load_model(record.id, Path(record.path), device=self.device, dtype=self._dtype)
+        model = load_model(record.id, folder_of(record), device=self.device, dtype=self._dtype)
         resident = Resident(
             fingerprint=record.fingerprint,
             model=model,
@@ -144,7 +147,7 @@ class Library:
     def _load_sae(self, wanted: Wanted, held: Held, sae_id: str) -> Held:
         """Load one more; what is held then, with it."""
         record = wanted.saes[sae_id]
-        n_bytes = 0 if record is None else _weights(Path(record.path)) * torch.float32.itemsize
+        n_bytes = 0 if record is None else _weights(folder_of(record)) * torch.float32.itemsize
         self._make_room(n_bytes)
         dictionary = self._open_sae(held.resident.model, sae_id, record)
         loaded = Loaded(_fingerprint(record), dictionary, n_bytes)
@@ -157,7 +160,7 @@ class Library:
     def _open_sae(self, model: LanguageModel, sae_id: str, record: SaeRecord | None) -> Dictionary:
         if record is None:
             return neuron_dictionary(model, int(sae_id.removesuffix("-mlp")))
-        return load_sae(sae_id, Path(record.path), device=self.device, model=model)
+        return load_sae(sae_id, folder_of(record), device=self.device, model=model)
 
     def _make_room(self, n_bytes: int) -> None:
         with self._lock:
@@ -167,7 +170,9 @@ class Library:
 
     def _find_sae(self, model: ModelRecord, sae_id: str) -> SaeRecord | None:
         if not is_neuron_source(sae_id):
-            return read.sae(self.shelf, model.id, sae_id)
+            found = read.sae(self.shelf, model.id, sae_id)
+            folder_of(found)
+            return found
         if int(sae_id.removesuffix("-mlp")) >= model.n_layers:
             raise NotFound(
                 f"Model '{model.id}' has no neurons '{sae_id}'; it has {model.n_layers} layers, "
@@ -194,7 +199,7 @@ class Library:
         """Whether a model, or one of its SAEs, is on the shelf as it is in memory."""
         try:
             wanted = self.look_up(model_id, [sae_id] if sae_id else [], engine=False)
-        except NotFound:
+        except (NotFound, Conflict):
             return False
         if not sae_id:
             return wanted.model.fingerprint == resident.fingerprint

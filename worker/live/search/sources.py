@@ -33,6 +33,7 @@ class Sources:
             Invalid: none fits, or one that was named does not, or there are too many.
         """
         ready = {one.id: one for one in self._records(request.model) if one.run_id}
+        self._library.look_up(request.model, [], engine=False)
         chosen = _all(request.model, ready) if request.saes is None else self._named(request, ready)
         if request.vector is not None:
             chosen = fitting(request, chosen)
@@ -63,8 +64,9 @@ class Sources:
 
 
 def _all(model: str, ready: dict[str, SaeRecord]) -> list[SaeRecord]:
-    """All but neurons, of which there are so many that they would crowd the features out."""
-    chosen = [one for one in ready.values() if not is_neuron_source(one.id)]
+    """All but neurons, of which there are so many that they would crowd the features out, and SAEs
+    whose weights are not here."""
+    chosen = [one for one in ready.values() if one.path and not is_neuron_source(one.id)]
     if not chosen:
         raise NotFound(
             f"No SAE of {model} has evidence yet; submit a precompute job (POST /v1/jobs) and wait "

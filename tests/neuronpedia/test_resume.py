@@ -1,0 +1,83 @@
+"""Jobs that were stopped go on where they were, and end as if they had not been."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.contract.jobs import ExportSpec, ImportSpec
+from app.errors import NotFound
+from app.store import read
+from app.store.engine import Shelf
+from tests.neuronpedia import made
+from tests.neuronpedia.conftest import Run
+from tests.store import builders
+from worker.neuronpedia import export
+from worker.progress import Cancelled
+
+MANY = list(range(300))
+
+
+def stopping_at(phase: str, done: float) -> Callable[..., None]:
+    """A report that cancels the job once that much is done."""
+
+    def report(name: str, at: float, total: float, *_: Any, **__: Any) -> None:
+        if name == phase and at >= done:
+            raise Cancelled
+
+    return report
+
+
+@pytest.mark.parametrize(
+    ("phase", "done"), [("read", 1.0), ("read", 30_000.0), ("features", 128.0)]
+)
+def test_an_import_goes_on(run: Run, shelf: Shelf, tmp_path: Path, phase: str, done: float) -> None:
+    given = made.write(tmp_path / "given", MANY, per_batch=100)
+    spec = ImportSpec(path=str(given))
+    with pytest.raises(Cancelled):
+        run(spec, report=stopping_at(phase, done))
+    with pytest.raises(NotFound):
+        assert read.features(shelf, made.MODEL, made.SOURCE)
+    heard: list[tuple[str, float]] = []
+    run(spec, report=lambda name, at, *_, **__: heard.append((name, at)))
+    if phase == "features":  # all batches were read
+        assert not any(name == "read" for name, _ in heard)
+    run(ExportSpec(model=made.MODEL, sae=made.SOURCE, path=str(tmp_path / "out")))
+    assert made.contents(tmp_path / "out") == made.contents(given)
+
+
+def test_files_that_changed_are_read_anew(run: Run, shelf: Shelf, tmp_path: Path) -> None:
+    spec = ImportSpec(path=str(made.write(tmp_path / "given", MANY, per_batch=100)))
+    with pytest.raises(Cancelled):
+        run(spec, report=stopping_at("features", 128.0))
+    given = made.write(tmp_path / "given", MANY[:250], per_batch=100)
+    (given / "features/batch-2.jsonl.gz").touch()
+    for kind in ("explanations",):
+        for path in (given / kind).glob("*"):
+            path.unlink()
+    assert run(spec)["features"] == 250
+    assert read.sae(shelf, made.MODEL, made.SOURCE).d_sae == 250
+
+
+def test_an_export_goes_on(
+    run: Run, shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "BATCH_FEATURES", 32)
+    builders.fill(shelf, d_sae=100)
+    whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
+    run(ExportSpec(model="tiny", sae="0-res", path=whole), id="a")
+    spec = ExportSpec(model="tiny", sae="0-res", path=parts)
+    with pytest.raises(Cancelled):
+        run(spec, id="b", report=stopping_at("features", 64.0))
+    assert not Path(parts).exists()
+    partial = next(tmp_path.glob(".parts.*"))
+    kept = {path: path.stat().st_ino for path in (partial / "features").glob("batch-[01]*")}
+    assert len(kept) == 2
+    run(spec, id="b")
+    assert made.contents(Path(parts)) == made.contents(Path(whole))
+    assert {(Path(parts) / "features" / path.name).stat().st_ino for path in kept} == {
+        *kept.values()
+    }
+    assert not list(tmp_path.glob(".parts.*"))
+    assert len(list((Path(parts) / "features").glob("*"))) == 4

@@ -1,0 +1,89 @@
+"""Batches of files → spool, one batch at a time."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from app.store.imports import MAX_FEATURES
+from worker.neuronpedia.dashboards import features_of
+from worker.neuronpedia.layout import Batch, Kind
+from worker.neuronpedia.lines import rows_of
+from worker.neuronpedia.page import Names
+from worker.neuronpedia.spool import Spool
+from worker.neuronpedia.values import Refused, Row, at, index_of
+
+
+class _Read(NamedTuple):
+    """One row of a batch."""
+
+    kind: Kind
+    place: str
+    data: bytes
+    row: Row
+
+
+def read_batch(spool: Spool, batch: Batch, names: Names, tick: Callable[[], None]) -> None:
+    """Bring a batch's rows into the spool, unless they are there.
+
+    Raises:
+        Invalid: a row is no JSON, of another source, out of order or there twice.
+    """
+    if spool.has(batch):
+        return
+    digest, tokens, order = hashlib.sha256(), 0, _Order()
+    with spool.reading():
+        for one in _rows(batch):
+            digest.update(one.data)
+            with at(one.place):
+                _refuse_other(one.row, names)
+                feature = index_of(one.row, "index", MAX_FEATURES)
+                if one.kind == "features":
+                    order.next(feature)
+            if one.kind == "features":
+                spool.add_neuron(feature, one.place, one.data)
+            else:
+                spool.add_other(one.kind, feature, one.place, one.data)
+            if one.kind == "activations":
+                tokens += _length(one.row.get("tokens"))
+            tick()
+        spool.end_batch(batch, digest.hexdigest(), tokens)
+
+
+def _rows(batch: Batch) -> Iterator[_Read]:
+    if batch.kind == "dashboards":
+        for kind, place, data, row in features_of(batch.path, batch.name):
+            yield _Read(kind, place, data, row)
+    else:
+        for place, data, row in rows_of(batch.path, batch.name):
+            yield _Read(batch.kind, place, data, row)
+
+
+def _length(tokens: object) -> int:
+    return len(tokens) if isinstance(tokens, list) else 0
+
+
+def _refuse_other(row: Row, names: Names) -> None:
+    for name, known in (("modelId", names.model), ("layer", names.sae)):
+        if name in row and row[name] != known:
+            raise Refused(f"`{name}` is {str(row[name])[:60]!r}, but this source is of {known!r}")
+
+
+@dataclass
+class _Order:
+    """Features of a file come by number, or as Neuronpedia's export has them: by their digits, 10
+    before 2."""
+
+    before: int = -1
+    by_number: bool = True
+    by_digits: bool = True
+
+    def next(self, feature: int) -> None:
+        if self.before >= 0:
+            self.by_number &= feature > self.before
+            self.by_digits &= str(feature) > str(self.before)
+            if not (self.by_number or self.by_digits) and feature != self.before:
+                raise Refused(
+                    f"feature {feature} comes behind feature {self.before}; features go up"
+                )
+        self.before = feature

@@ -1,0 +1,172 @@
+"""A feature's page → its rows, and what of a source's own rows these do not say.
+
+`lacking` of a source's rows, given to `complete`, makes the source's rows again: by construction,
+since it is the difference between them and what is written without it. Names of model and source
+are those under which the feature is on the shelf.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import orjson
+
+from worker.neuronpedia.dashboards import OTHER
+from worker.neuronpedia.page import CREATOR, Names, Page, Window
+from worker.neuronpedia.parse import Rows
+from worker.neuronpedia.values import Row
+
+_OF_NAMES = ("modelId", "layer")
+_STRONGEST = -1
+_SHARE_OF_BAND = 0.2
+"""A band holds a fifth of the active sequences."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """Rows to write; arrays are written as lists."""
+
+    neuron: Row
+    activations: list[Row]
+    explanations: list[Row]
+
+
+def write(names: Names, page: Page) -> Written:
+    """Rows of a page, without what only its source said."""
+    of = {"modelId": names.model, "layer": names.sae, "index": str(page.index)}
+    return Written(
+        _neuron(names, of, page),
+        list(_activations(of, page)),
+        [_explanation(of, page)] if page.label else [],
+    )
+
+
+def complete(written: Written, kept: dict[str, Any]) -> Written:
+    """The rows with what their source said; all that it said where it said more."""
+    return Written(
+        _with(written.neuron, kept["neuron"]),
+        [_with(*pair) for pair in zip(written.activations, kept["activations"], strict=True)],
+        [
+            _with(written.explanations[i] if i < len(written.explanations) else {}, own)
+            for i, own in enumerate(kept["explanations"])
+        ],
+    )
+
+
+def lacking(names: Names, page: Page, rows: Rows, whole: bool) -> dict[str, Any]:
+    """What a source's rows say that written ones do not, JSON. `rows` are in the order of the page.
+
+    With `whole`, also what they do not say: columns that would be written are not.
+    """
+    written = orjson.loads(dump(vars(write(names, page))))
+    explanations = written["explanations"]
+    neuron = {key: value for key, value in rows.neuron.row.items() if key != OTHER}
+    return {
+        "neuron": _difference(neuron, written["neuron"], whole),
+        "other": rows.neuron.row.get(OTHER),
+        "activations": [
+            _difference(own.row, ours, whole)
+            for own, ours in zip(rows.activations, written["activations"], strict=True)
+        ],
+        "explanations": [
+            _difference(own.row, explanations[i] if i < len(explanations) else {}, whole)
+            for i, own in enumerate(rows.explanations)
+        ],
+    }
+
+
+def dump(value: Any) -> bytes:
+    """JSON; numbers of 32 bits with no more digits than they have."""
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _difference(own: Row, ours: Row, whole: bool) -> list[Any]:
+    """[columns that differ, names of columns that it has not]"""
+    more = {
+        name: value
+        for name, value in own.items()
+        if name not in ours or (ours[name] != value and name not in _OF_NAMES)
+    }
+    return [more, [name for name in ours if name not in own] if whole else []]
+
+
+def _with(ours: Row, difference: list[Any]) -> Row:
+    more, without = difference
+    return {name: value for name, value in ours.items() if name not in without} | more
+
+
+def _neuron(names: Names, of: Row, page: Page) -> Row:
+    return {
+        **of,
+        "sourceSetName": set_name(names.sae),
+        "creatorId": CREATOR,
+        "hookName": names.hook_name or None,
+        "maxActApprox": page.max_activation,
+        "frac_nonzero": page.density,
+        "freq_hist_data_bar_heights": page.histogram_counts,
+        "freq_hist_data_bar_values": _middles(page.histogram_edges),
+        "logits_hist_data_bar_heights": page.logit_counts,
+        "logits_hist_data_bar_values": _middles(_spread(page.logit_range, len(page.logit_counts))),
+        "pos_str": page.top[0],
+        "pos_values": page.top[1],
+        "neg_str": page.bottom[0],
+        "neg_values": page.bottom[1],
+        "topkCosSimIndices": page.neighbors[0],
+        "topkCosSimValues": page.neighbors[1],
+    }
+
+
+def _activations(of: Row, page: Page) -> Iterator[Row]:
+    number = 0
+    for band, windows in groupby(page.windows, key=lambda window: window.band):
+        some = list(windows)
+        maxima = np.array([window.values[window.peak] for window in some])
+        bounds = (np.float32(_STRONGEST) if band == 0 else maxima.min(), maxima.max())
+        for window in some:
+            yield _activation(of, window, number, bounds)
+            number += 1
+
+
+def _activation(of: Row, window: Window, number: int, bounds: tuple[np.float32, np.float32]) -> Row:
+    return {
+        "id": f"{of['modelId']}.{of['layer']}.{of['index']}.{number}",
+        **of,
+        "creatorId": CREATOR,
+        "tokens": window.tokens,
+        "values": window.values,
+        "maxValue": window.values.max(),
+        "maxValueTokenIndex": window.peak,
+        "minValue": window.values.min(),
+        "binMin": bounds[0],
+        "binMax": bounds[1],
+        "binContains": _STRONGEST if window.band == 0 else _SHARE_OF_BAND,
+    }
+
+
+def _explanation(of: Row, page: Page) -> Row:
+    return {
+        "id": f"{of['modelId']}.{of['layer']}.{of['index']}",
+        **of,
+        "authorId": CREATOR,
+        "description": page.label,
+        "typeName": None,
+        "explanationModelName": None,
+    }
+
+
+def set_name(sae: str) -> str:
+    """A source's name without its layer: `res-jb` of `7-res-jb`."""
+    layer, dash, name = sae.partition("-")
+    return name if dash and name and layer.isdigit() else sae
+
+
+def _spread(bounds: np.ndarray, bins: int) -> np.ndarray:
+    """float32 [bins + 1] edges of bins of equal width."""
+    return np.linspace(bounds[0], bounds[1], bins + 1).astype(np.float32)
+
+
+def _middles(edges: np.ndarray) -> np.ndarray:
+    """float32 [bins]"""
+    return ((edges[:-1].astype(np.float64) + edges[1:]) / 2).astype(np.float32)

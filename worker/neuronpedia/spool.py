@@ -1,0 +1,171 @@
+"""Rows of all files, brought together by feature: a file of the job's own, on disk.
+
+Neuronpedia's exports name features in one order in one file and in another in the next, so that the
+rows of a feature may be anywhere. A batch of rows is committed as a whole: a job that was killed
+goes on behind the batches that are there, and begins anew when a file was changed meanwhile.
+"""
+
+import secrets
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import orjson
+from isal import isal_zlib
+
+from app.errors import Invalid
+from worker.neuronpedia.layout import Batch, Kind
+from worker.neuronpedia.parse import Placed, Rows
+from worker.neuronpedia.values import Row
+
+_TABLES = """
+CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT);
+CREATE TABLE batches (name TEXT PRIMARY KEY, digest TEXT, tokens INTEGER);
+CREATE TABLE neurons (feature INTEGER PRIMARY KEY, place TEXT, row BLOB);
+CREATE TABLE others (feature INTEGER, kind TEXT, place TEXT, row BLOB);
+CREATE INDEX others_feature ON others (feature);
+CREATE TABLE strings (number INTEGER PRIMARY KEY, string TEXT);
+"""
+
+
+class Spool:
+    """The rows that were read so far."""
+
+    def __init__(self, path: Path, batches: list[Batch]) -> None:
+        """Open the file at `path`, made anew unless it is of `batches` as they are now."""
+        files = orjson.dumps([(one.name, *_version(one.path)) for one in batches]).decode()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and _files_of(path) != files:
+            path.unlink()
+        known = path.exists()
+        self._db = sqlite3.connect(path, isolation_level=None)
+        # It lasts as long as its job: after a power cut it may be damaged, and is made anew.
+        self._db.execute("PRAGMA synchronous=OFF")
+        self._db.execute("PRAGMA cache_size=-32768")
+        if not known:
+            self._db.executescript(f"BEGIN; {_TABLES}")
+            told = [("files", files), ("id", secrets.token_hex(8))]
+            self._db.executemany("INSERT INTO about VALUES (?, ?)", told)
+            self._db.execute("COMMIT")
+
+    @property
+    def id(self) -> str:
+        """Another for each file that was made: the numbers of strings are its own."""
+        return self._db.execute("SELECT value FROM about WHERE key = 'id'").fetchone()[0]
+
+    def has(self, batch: Batch) -> bool:
+        """Whether a batch was read."""
+        query = "SELECT 1 FROM batches WHERE name = ?"
+        return self._db.execute(query, [batch.name]).fetchone() is not None
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """All or nothing of a batch."""
+        self._db.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def add_neuron(self, feature: int, place: str, row: bytes) -> None:
+        """Raises Invalid when the feature is there already."""
+        try:
+            values = [feature, place, isal_zlib.compress(row, 1)]
+            self._db.execute("INSERT INTO neurons VALUES (?, ?, ?)", values)
+        except sqlite3.IntegrityError:
+            query = "SELECT place FROM neurons WHERE feature = ?"
+            (before,) = self._db.execute(query, [feature]).fetchone()
+            raise Invalid(
+                f"{place}: feature {feature} is here a second time; it was at {before}.",
+                place=place,
+            ) from None
+
+    def add_other(self, kind: Kind, feature: int, place: str, row: bytes) -> None:
+        """An activation or an explanation."""
+        values = [feature, kind, place, isal_zlib.compress(row, 1)]
+        self._db.execute("INSERT INTO others VALUES (?, ?, ?, ?)", values)
+
+    def end_batch(self, batch: Batch, digest: str, tokens: int) -> None:
+        """Remember that all of a batch is there; `digest` is sha256 over its rows."""
+        values = [batch.name, digest, tokens]
+        self._db.execute("INSERT INTO batches VALUES (?, ?, ?)", values)
+
+    def refuse_strangers(self) -> None:
+        """Raises Invalid when an activation or an explanation is of a feature that is not there."""
+        found = self._db.execute(
+            "SELECT kind, feature, place FROM others WHERE NOT EXISTS "
+            "(SELECT 1 FROM neurons WHERE neurons.feature = others.feature) ORDER BY rowid LIMIT 1"
+        ).fetchone()
+        if found:
+            kind, feature, place = found
+            raise Invalid(
+                f"{place}: this is one of the {kind} of feature {feature}, which is not there.",
+                place=place,
+            )
+
+    def digests(self) -> list[tuple[str, str]]:
+        """Name and digest of each batch, by name."""
+        return self._db.execute("SELECT name, digest FROM batches ORDER BY name").fetchall()
+
+    def size(self) -> tuple[int, int, int]:
+        """One more than the largest index of a feature; activations; their tokens."""
+        (beyond,) = self._db.execute("SELECT COALESCE(MAX(feature) + 1, 0) FROM neurons").fetchone()
+        query = "SELECT COUNT(*) FROM others WHERE kind = 'activations'"
+        (activations,) = self._db.execute(query).fetchone()
+        (tokens,) = self._db.execute("SELECT COALESCE(SUM(tokens), 0) FROM batches").fetchone()
+        return beyond, activations, tokens
+
+    def indices(self, after: int, limit: int) -> list[int]:
+        """At most `limit` features behind `after` (-1: from the first), ascending."""
+        query = "SELECT feature FROM neurons WHERE feature > ? ORDER BY feature LIMIT ?"
+        return [feature for (feature,) in self._db.execute(query, [after, limit])]
+
+    def rows(self, feature: int) -> Rows:
+        """All rows of a feature that is there."""
+        query = "SELECT place, row FROM neurons WHERE feature = ?"
+        found = Rows(feature, _placed(*self._db.execute(query, [feature]).fetchone()))
+        query = "SELECT kind, place, row FROM others WHERE feature = ? ORDER BY rowid"
+        for kind, place, row in self._db.execute(query, [feature]):
+            into = found.activations if kind == "activations" else found.explanations
+            into.append(_placed(place, row))
+        return found
+
+    def strings(self) -> list[str]:
+        """The strings that have numbers, in their order."""
+        query = "SELECT string FROM strings ORDER BY number"
+        return [string for (string,) in self._db.execute(query)]
+
+    def put_strings(self, some: Iterable[tuple[int, str]]) -> None:
+        """Remember numbers of strings, before evidence with them is on the shelf."""
+        with self.reading():
+            self._db.executemany("INSERT INTO strings VALUES (?, ?)", some)
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def _placed(place: str, row: bytes) -> Placed:
+    return Placed(place, _row(isal_zlib.decompress(row)))
+
+
+def _row(data: bytes) -> Row:
+    return orjson.loads(data)
+
+
+def _version(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _files_of(path: Path) -> str | None:
+    """The files that a spool is of; None when it cannot be read."""
+    with suppress(sqlite3.Error):
+        db = sqlite3.connect(path)
+        try:
+            return db.execute("SELECT value FROM about WHERE key = 'files'").fetchone()[0]
+        finally:
+            db.close()
+    return None

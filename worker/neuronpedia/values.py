@@ -1,0 +1,131 @@
+"""Columns of a row of JSON that anybody may have written, or a sentence that says what is wrong.
+
+A column that is absent or null is empty.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from app.errors import Invalid
+
+INT32_MAX = 2**31 - 1
+LONGEST = 65_535
+"""Entries of one column: what the shelf packs in 16 bits."""
+
+Row = dict[str, Any]
+
+
+class Refused(Exception):
+    """What is wrong with a row; who reads it says where the row is."""
+
+
+def floats(row: Row, name: str) -> np.ndarray:
+    """float32 [n]"""
+    return _float32(_numbers(row, name, (int, float)), name)
+
+
+def counts(row: Row, name: str) -> np.ndarray:
+    """int64 [n] from 0 to the largest int32; fractions are cut off."""
+    found = _numbers(row, name, (int, float))
+    if len(found) and not (found.min() >= 0 and found.max() <= INT32_MAX):
+        raise Refused(f"`{name}` holds a number that is no count from 0 to {INT32_MAX}")
+    return found.astype(np.int64)
+
+
+def indices(row: Row, name: str) -> np.ndarray:
+    """int64 [n] from 0 to the largest int32."""
+    found = _numbers(row, name, (int,))
+    if len(found) and not (found.min() >= 0 and found.max() <= INT32_MAX):
+        raise Refused(f"`{name}` holds a number that is no index from 0 to {INT32_MAX}")
+    return found.astype(np.int64)
+
+
+def strings(row: Row, name: str) -> list[str]:
+    """Any strings."""
+    found = _column(row, name)
+    if not all(type(one) is str for one in found):
+        raise Refused(f"`{name}` holds something that is no string")
+    return found
+
+
+def number(row: Row, name: str) -> float | None:
+    """A number; None when it is absent."""
+    found = row.get(name)
+    if found is None:
+        return None
+    if type(found) not in (int, float):
+        raise Refused(f"`{name}` is {str(found)[:40]!r}, which is no number")
+    return float(found)
+
+
+def single(value: float, name: str) -> np.float32:
+    """A number as float32."""
+    return _float32(np.array([value]), name)[0]
+
+
+def text(row: Row, name: str) -> str:
+    """A string, empty when it is absent."""
+    found = row.get(name)
+    if found is not None and type(found) is not str:
+        raise Refused(f"`{name}` is {str(found)[:40]!r}, which is no string")
+    return found or ""
+
+
+def index_of(row: Row, name: str, below: int) -> int:
+    """The index of a feature: a whole number, or one in digits, as Neuronpedia has it."""
+    found = row.get(name)
+    if type(found) is str and found.isascii() and found.isdigit() and len(found) < 12:
+        found = int(found)
+    if type(found) is not int or not 0 <= found < below:
+        raise Refused(
+            f"`{name}` is {str(found)[:40]!r}; the index of a feature is a whole number from 0 to "
+            f"{below - 1}"
+        )
+    return found
+
+
+def equally_many(columns: dict[str, Any]) -> None:
+    """Raises Refused when columns that belong together differ in length."""
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        told = " and ".join(f"`{name}` has {length}" for name, length in lengths.items())
+        raise Refused(f"{told} entries; they belong together, one by one")
+
+
+def _numbers(row: Row, name: str, kinds: tuple[type, ...]) -> np.ndarray:
+    found = _column(row, name)
+    if not set(map(type, found)) <= set(kinds):
+        what = "number" if float in kinds else "whole number"
+        raise Refused(f"`{name}` holds something that is no {what}")
+    return np.array(found, np.float64)
+
+
+def _column(row: Row, name: str) -> list[Any]:
+    found = row.get(name)
+    if found is None:
+        return []
+    if type(found) is not list:
+        raise Refused(f"`{name}` is no list")
+    if len(found) > LONGEST:
+        raise Refused(f"`{name}` has {len(found)} entries; at most {LONGEST} are taken")
+    return found
+
+
+def _float32(found: np.ndarray, name: str) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        narrow = found.astype(np.float32)
+    if not np.isfinite(narrow).all():
+        raise Refused(f"`{name}` holds a number beyond 3.4e38, the largest that is stored")
+    return narrow
+
+
+@contextmanager
+def at(place: str) -> Iterator[None]:
+    """Turns what is wrong with a row into a problem that names its place."""
+    try:
+        yield
+    except Refused as refused:
+        raise Invalid(f"{place}: {refused}.", place=place) from None
