@@ -52,11 +52,12 @@ class Shelf:
 
     def corpus(self, stored: StoredCorpus) -> Corpus:
         """Windows of a corpus."""
-        if stored.number not in self.corpora:
+        found = self.corpora.get(stored.number)  # another thread may make room meanwhile
+        if found is None:
             if len(self.corpora) >= CORPORA_KEPT:
                 self.corpora.clear()
-            self.corpora[stored.number] = Corpus(stored)
-        return self.corpora[stored.number]
+            found = self.corpora[stored.number] = Corpus(stored)
+        return found
 
     @property
     def is_sqlite(self) -> bool:

@@ -18,7 +18,7 @@ from app.store.records import Vocabulary
 from app.store.tables import corpus_vocabularies, vocabularies
 
 FORMAT = 1
-KEPT = 4
+KEPT = 8
 """Vocabularies that a process keeps."""
 _HEAD = struct.Struct("<BII")
 
@@ -73,14 +73,14 @@ def of_corpus(shelf: Shelf, connect: Connect, number: int, fingerprint: str) -> 
 
 
 def _kept(shelf: Shelf, connect: Connect, query: Select, fingerprint: str, gone: str) -> Vocabulary:
-    if fingerprint not in shelf.vocabularies:
+    found = shelf.vocabularies.get(fingerprint)  # another thread may make room meanwhile
+    if found is None:
         with connect() as connection:
             packed = connection.execute(query).scalar()
         if packed is None:
             raise Gone(gone)
         found = unpack(packed)
-        if len(shelf.vocabularies) >= KEPT:
-            shelf.vocabularies.clear()
+        for oldest in list(shelf.vocabularies)[: 1 - KEPT]:
+            shelf.vocabularies.pop(oldest, None)
         shelf.vocabularies[fingerprint] = found
-        return found
-    return shelf.vocabularies[fingerprint]
+    return found

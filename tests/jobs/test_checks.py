@@ -244,8 +244,10 @@ def test_paths_outside_the_roots_are_refused(check: Check, root: Path, tmp_path:
     inside_out = save_model(root / "inside-out")
     (inside_out / "tokenizer.json").unlink()
     (inside_out / "tokenizer.json").symlink_to(outside / "tokenizer.json")
+    linked = save_model(root / "linked")
+    (linked / "more").symlink_to(inside_out)
     dotted = root / ".." / tmp_path.name / "model"
-    for path in (outside, link, inside_out, dotted, tmp_path / "nothing", Path("/etc")):
+    for path in (outside, link, inside_out, linked, dotted, tmp_path / "nothing", Path("/etc")):
         _refused(check, LoadSpec(model="o", path=str(path)), Forbidden, "outside the folders")
     corpus = CorpusFile(path=str(tmp_path / "secret.txt"))
     _refused(check, _train(corpus=corpus), Forbidden, "outside")

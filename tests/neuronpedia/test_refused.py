@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +59,29 @@ def _cut(folder: Path) -> None:
     path.unlink()
 
 
+def _more(folder: Path, rows: list[dict]) -> None:
+    """Activations of the feature that the first of a batch is of."""
+    path = folder / "activations/batch-1.jsonl"
+    first = json.loads(path.read_text().splitlines()[0])
+    made = [json.dumps({**first, **row}) for row in rows]
+    path.write_text("\n".join([path.read_text().rstrip("\n"), *made]))
+
+
+def _many(folder: Path) -> None:
+    _more(folder, [{"tokens": ["x"], "values": [1]}] * 1_024)
+
+
+def _wide(folder: Path) -> None:
+    long = {"tokens": ["x"] * 16_384, "values": [1] * 16_384}
+    _more(folder, [long, *[{"tokens": ["x"], "values": [1]}] * 16])
+
+
+def _pipe(folder: Path) -> None:
+    path = folder / "features/batch-0.jsonl"
+    path.unlink()
+    os.mkfifo(path)
+
+
 F, A, E, DEEP = (
     "features/batch-0.jsonl",
     "activations/batch-1.jsonl",
@@ -111,6 +135,10 @@ CASES: dict[str, tuple[Break, str]] = {
     "histogram": (_edit(F, 1, freq_hist_data_bar_values=[1]), "has 1 and `freq_hist_data_bar_heig"),
     "bars": (_edit(F, 1, logits_hist_data_bar_heights=[1, -2, 3]), "that is no count from 0"),
     "neighbors": (_edit(F, 1, topkCosSimIndices=[1, 2, 2**31]), "is no index from 0 to 2147483647"),
+    "long token": (_edit(A, 1, tokens=["x" * 1_025], values=[1]), "a string of over 1024 characters"),
+    "many examples": (_many, "one more than the 1024 activations of feature"),
+    "a table too large": (_wide, "activations of up to 16384 tokens; at most 262,144 values"),
+    "no file": (_pipe, "batch-0.jsonl is not a regular file"),
     "label": (_edit(E, 1, description=5), f"{E}, line 1: `description` is '5', which is no string"),
 }  # fmt: skip
 

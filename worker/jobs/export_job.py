@@ -35,10 +35,12 @@ def export_evidence(job: Job[ExportSpec]) -> dict[str, Any]:
     note = job.checkpoints / "export.json"
     sae, state = _served(job), export.load(note)
     path = _path(job, sae)
-    if Path(path).is_dir() and (job.spec.path is None or (state and state.whole)):
-        return _result(job, sae, path)
-    target = new_folder(job.bench.settings, path)
+    target = Path(path).expanduser().resolve()
     partial = target.with_name(f".{target.name}.{job.id}.partial")
+    renamed = state and state.whole and state.run == sae.run_id and not partial.exists()
+    if target.is_dir() and (job.spec.path is None or renamed):
+        return _result(job, sae, path)
+    new_folder(job.bench.settings, path)
     if state is None or state.run != sae.run_id or not partial.is_dir():
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)

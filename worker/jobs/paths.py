@@ -28,11 +28,14 @@ def allowed_path(settings: Settings, raw: str) -> Path:
     return path
 
 
-def check_inside(settings: Settings, folder: Path) -> None:
-    """Refuse a folder with a link that leads out of the allowed folders."""
+def check_inside(settings: Settings, folder: Path, seen: frozenset[Path] = frozenset()) -> None:
+    """Refuse a folder with a link that leads out of the allowed folders, or from which one does."""
     for path in folder.rglob("*"):
         if path.is_symlink():
-            _refuse_outside(settings, _resolved(str(path)), str(path))
+            target = _resolved(str(path))
+            _refuse_outside(settings, target, str(path))
+            if target.is_dir() and target not in seen:
+                check_inside(settings, target, seen | {target})
 
 
 def model_folder(settings: Settings, raw: str) -> Path:

@@ -14,6 +14,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 
@@ -43,9 +44,10 @@ class Sampling:
         if self.presence_penalty or self.frequency_penalty:
             self.drawn[token] += 1
 
-    def penalty(self, token: int) -> float:
-        """What is taken from the logit of a token that was drawn before."""
-        return self.presence_penalty + self.drawn[token] * self.frequency_penalty
+    def penalties(self) -> Float[np.ndarray, " drawn"]:
+        """What is taken from the logit of each token that was drawn, in their order."""
+        times = np.fromiter(self.drawn.values(), np.float32)
+        return np.float32(self.presence_penalty) + times * np.float32(self.frequency_penalty)
 
 
 def next_tokens(logits: Float[torch.Tensor, "n v"], rows: list[Sampling]) -> Int[torch.Tensor, "n"]:
@@ -66,13 +68,16 @@ def _penalised(
     logits: Float[torch.Tensor, "n v"], rows: list[Sampling]
 ) -> Float[torch.Tensor, "n v"]:
     """Logits less the penalties, each token of a row once."""
-    places = [(place, token) for place, row in enumerate(rows) for token in row.drawn]
-    if not places:
+    penalised = [(place, row) for place, row in enumerate(rows) if row.drawn]
+    if not penalised:
         return logits
-    row, token = torch.tensor(places, device=logits.device).T
-    taken = [rows[place].penalty(token) for place, token in places]
+    place = np.repeat([place for place, _ in penalised], [len(row.drawn) for _, row in penalised])
+    token = np.concatenate([np.fromiter(row.drawn, np.int64) for _, row in penalised])
+    taken = np.concatenate([row.penalties() for _, row in penalised])
+    at, values = torch.from_numpy(np.stack([place, token])), torch.from_numpy(taken)
     logits = logits.clone()
-    logits[row, token] -= torch.tensor(taken, dtype=logits.dtype, device=logits.device)
+    row, column = at.to(logits.device)
+    logits[row, column] -= values.to(logits.device, logits.dtype)
     return logits
 
 

@@ -79,7 +79,7 @@ def _batches(folder: Path, kind: Kind, prefix: str) -> list[Batch]:
         match = _BATCH.fullmatch(path.name)
         if match is None or (match[2] == "json") != (kind == "dashboards"):
             continue
-        one = Batch(kind, int(match[1]), path, prefix + path.name)
+        one = Batch(kind, int(match[1]), _regular(path), prefix + path.name)
         if one.number in found:
             raise Invalid(
                 f"{found[one.number].name} and {one.name} are the same batch; keep one of them."
@@ -106,10 +106,17 @@ def _about(folder: Path) -> dict[str, list[Row]]:
     for name in ABOUT:
         path = folder / f"{name}.jsonl"
         if path.exists():
-            found[name] = _small(path)
+            found[name] = _small(_regular(path))
         elif name in ("model", "source"):
             raise Invalid(f"{path.name} is missing from {folder}; it names the {name}.")
     return found
+
+
+def _regular(path: Path) -> Path:
+    """Raises Invalid for what may be waited for without end."""
+    if not path.is_file():
+        raise Invalid(f"{path.name} is not a regular file.")
+    return path
 
 
 def _small(path: Path) -> list[Row]:

@@ -20,6 +20,10 @@ from worker.neuronpedia.values import Refused, Row, at
 
 TOKENS_MAX = 16_384
 """Tokens of an example."""
+MAX_CELLS = 2**18
+"""Examples of a feature times tokens of the longest: a page holds them as a table."""
+TOKEN_MAX = 1_024
+"""Characters of a token."""
 _FIFTHS = 5
 
 
@@ -52,6 +56,12 @@ def parse(rows: Rows) -> Page:
     with at(rows.neuron.place):
         if len(examples) > MAX_EXAMPLES:
             raise Refused(f"it has {len(examples)} activations; at most {MAX_EXAMPLES} are taken")
+        longest = max(map(len, examples), default=0)
+        if len(examples) * longest > MAX_CELLS:
+            raise Refused(
+                f"it has {len(examples)} activations of up to {longest} tokens; at most {MAX_CELLS:,} "
+                "values a feature are taken"
+            )
         largest = values.number(neuron, "maxActApprox")
         if largest is None:
             largest = max((float(one.max()) for one in examples), default=0.0)
@@ -81,6 +91,8 @@ def _example(placed: Placed) -> np.ndarray:
         tokens = values.strings(placed.row, "tokens")
         found = values.floats(placed.row, "values")
         values.equally_many({"tokens": tokens, "values": found})
+        if max(map(len, tokens), default=0) > TOKEN_MAX:
+            raise Refused(f"`tokens` holds a string of over {TOKEN_MAX} characters")
         if not 0 < len(found) <= TOKENS_MAX:
             raise Refused(f"`tokens` has {len(found)} entries; 1 to {TOKENS_MAX} are taken")
         return found

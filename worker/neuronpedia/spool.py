@@ -7,6 +7,7 @@ goes on behind the batches that are there, and begins anew when a file was chang
 
 import secrets
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ import orjson
 from isal import isal_zlib
 
 from app.errors import Invalid
+from app.store.imports import MAX_EXAMPLES
 from worker.neuronpedia.layout import Batch, Kind
 from worker.neuronpedia.parse import Placed, Rows
 from worker.neuronpedia.values import Row
@@ -40,14 +42,16 @@ class Spool:
             path.unlink()
         known = path.exists()
         self._db = sqlite3.connect(path, isolation_level=None)
-        # It lasts as long as its job: after a power cut it may be damaged, and is made anew.
-        self._db.execute("PRAGMA synchronous=OFF")
+        # What the shelf holds names strings by the numbers that are here, after a power cut too.
+        self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("PRAGMA cache_size=-32768")
         if not known:
             self._db.executescript(f"BEGIN; {_TABLES}")
             told = [("files", files), ("id", secrets.token_hex(8))]
             self._db.executemany("INSERT INTO about VALUES (?, ?)", told)
             self._db.execute("COMMIT")
+        query = "SELECT kind, feature, COUNT(*) FROM others GROUP BY kind, feature"
+        self._counts = Counter({(kind, at): n for kind, at, n in self._db.execute(query)})
 
     @property
     def id(self) -> str:
@@ -84,7 +88,15 @@ class Spool:
             ) from None
 
     def add_other(self, kind: Kind, feature: int, place: str, row: bytes) -> None:
-        """An activation or an explanation."""
+        """An activation or an explanation. Raises Invalid for one more than a feature may have: they are
+        in memory together."""
+        self._counts[kind, feature] += 1
+        if self._counts[kind, feature] > MAX_EXAMPLES:
+            raise Invalid(
+                f"{place}: this is one more than the {MAX_EXAMPLES} {kind} of feature {feature} that are "
+                "taken.",
+                place=place,
+            )
         values = [feature, kind, place, isal_zlib.compress(row, 1)]
         self._db.execute("INSERT INTO others VALUES (?, ?, ?, ?)", values)
 

@@ -3,9 +3,11 @@ what is wrong for every member."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel, BeforeValidator, WithJsonSchema
 
 MOST_STOPS = 4
+MOST_IDS = 2**17
+"""Of a prompt, and prompts of a list: more are no context that a model has."""
 
 PROMPT_FORMS = (
     "a string, a list of strings, a list of token ids, or a list of such lists; none empty"
@@ -15,7 +17,7 @@ PROMPT_FORMS = (
 def _checked_prompt(value: object) -> object:
     if isinstance(value, str) or (
         isinstance(value, list)
-        and value
+        and 0 < len(value) <= MOST_IDS
         and (_all_strings(value) or _all_ids(value) or all(map(_all_ids, value)))
     ):
         return value
@@ -28,7 +30,7 @@ def _all_strings(value: list[Any]) -> bool:
 
 def _all_ids(value: object) -> bool:
     ids = value if isinstance(value, list) else []
-    return bool(ids) and all(type(one) is int and 0 <= one < 2**31 for one in ids)
+    return 0 < len(ids) <= MOST_IDS and all(type(one) is int and 0 <= one < 2**31 for one in ids)
 
 
 def _checked_stop(value: object) -> list[str]:
@@ -58,7 +60,22 @@ def _joined(value: object) -> object:
     return "".join(map(str, texts))
 
 
-Prompt = Annotated[str | list[str] | list[int] | list[list[int]], BeforeValidator(_checked_prompt)]
+_IDS = {"type": "array", "items": {"type": "integer"}}
+# Checked above in all its forms: pydantic would look at every id of a long list once for each form.
+Prompt = Annotated[
+    Any,
+    BeforeValidator(_checked_prompt),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": "string"}},
+                _IDS,
+                {"type": "array", "items": _IDS},
+            ]
+        }
+    ),
+]
 Stop = Annotated[
     list[str], BeforeValidator(_checked_stop, json_schema_input_type=str | list[str] | None)
 ]

@@ -26,6 +26,9 @@ from app.store import read
 from app.store.engine import Shelf
 from app.store.records import ModelRecord
 
+MOST_LOGPROBS = 2**17
+"""In one answer, which is in memory as a whole."""
+
 
 def find_model(shelf: Shelf, model_id: str) -> ModelRecord:
     """The model; `NotFound` as OpenAI's clients know it, also for what can be no id here."""
@@ -97,6 +100,14 @@ def _wanted(
             "body.n",
             f"times {n_prompts} prompts makes {n * n_prompts} choices",
             f"{MOST_CHOICES} in all",
+        )
+    told = own["logprobs"]
+    values = n * n_prompts * own["max_new_tokens"] * (1 + (told or 0))
+    if told is not None and values > MOST_LOGPROBS:
+        raise invalid(
+            "body.logprobs",
+            f"of all choices and tokens would be {values} log probabilities",
+            f"{MOST_LOGPROBS} in all",
         )
     limit = settings.max_steering
     at_most("body.steering", len(entries), "entries", limit, "SAESCOPE_MAX_STEERING")

@@ -57,6 +57,7 @@ REFUSED: list[tuple[str, dict[str, Any], str | None, str]] = [
     (TEXT, {"max_tokens": 0}, "max_tokens", "at least 1"),
     (TEXT, {"logprobs": 21}, "logprobs", "at most 20"),
     (TEXT, {"logprobs": -1}, "logprobs", "at least 0"),
+    (TEXT, {"logprobs": 20, "n": 64, "max_tokens": 200}, "logprobs", "131072 in all"),
     (TEXT, {"seed": 2**63}, "seed", "at most"),
     (TEXT, {"stop": ["a"] * 5}, "stop", "at most 4 strings"),
     (TEXT, {"stop": ""}, "stop", "1 to 256 characters"),
