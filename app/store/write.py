@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import orjson
-from sqlalchemy import Connection, Row, delete, update
+from sqlalchemy import Connection, Row, delete, select, update
 
 from app.errors import Conflict
 from app.store import corpus, feature_rows, find, search, vocabulary, words
@@ -168,7 +168,9 @@ def begin_run(
             "created_at": _now(),
             "updated_at": _now(),
         }
-        connection.execute(shelf.insert(runs).values(row).on_conflict_do_nothing())
+        # Even where a row is there already, an insert would use up a number.
+        if connection.execute(select(runs.c.number).filter_by(id=run_id)).first() is None:
+            connection.execute(shelf.insert(runs).values(row).on_conflict_do_nothing())
         run = find.run(connection, run_id)
     identity = ("model_id", "sae_id", "sae_fingerprint", "corpus", "settings")
     if any(getattr(run, name) != row[name] for name in identity):

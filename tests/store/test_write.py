@@ -10,7 +10,7 @@ from app.errors import Conflict, NotFound
 from app.store import lookup, read, write
 from app.store.engine import Shelf
 from app.store.records import CorpusRecord
-from app.store.tables import corpus_chunks, features, run_ranges
+from app.store.tables import corpus_chunks, features, run_ranges, runs
 from tests.store import builders
 
 
@@ -226,3 +226,12 @@ def test_corpora_of_equal_tokens_are_stored_once(shelf: Shelf) -> None:
     other = CorpusRecord(**{**dataclasses.asdict(tokens.record), "source": "another file"})
     write.put_corpus(shelf, other, tokens.flat, tokens.offsets)
     assert count(shelf, corpus_chunks) == stored
+
+
+def test_a_run_that_is_begun_again_uses_no_number_up(shelf: Shelf) -> None:
+    tokens = builders.fill(shelf)
+    for run_id in ("run-2", "run-2", "run-3"):
+        write.begin_run(shelf, "tiny", "0-res", tokens.record.id, {}, run_id)
+    with shelf.read() as connection:
+        numbers = connection.execute(select(runs.c.number).order_by(runs.c.number)).scalars().all()
+    assert numbers == [1, 2, 3]
