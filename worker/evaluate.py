@@ -24,13 +24,13 @@ import math
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 
 from app.contract.evaluation import DensityHistogram, Evaluation, MeasuredOn
 from worker.models import LanguageModel
-from worker.predict import Visit, cross_entropy, divergence, predict
+from worker.predict import Counted, Visit, counted, cross_entropy, divergence, predict
 from worker.progress import Progress, silent
-from worker.resid_mid import find_exact_mid, is_resid_mid
+from worker.resid_mid import is_replaceable
 from worker.saes import Dictionary
 from worker.sites import Site
 from worker.tokens import Sequences, batches
@@ -54,18 +54,12 @@ def evaluate(
     """The numbers of the module's formulas; None where one is undefined (no variance, zeros
     cost nothing, or a resid_mid at which the stream cannot be replaced). `source` says what text
     the sequences are. Three forwards a batch; reports phase `evaluate` in tokens."""
-    replaceable = not is_resid_mid(dictionary.hook_out) or (
-        dictionary.hook_out in find_exact_mid(model)
-    )
-    special = torch.tensor(sorted(model.special_ids), dtype=torch.long, device=model.device)
+    replaceable = is_replaceable(model, dictionary.hook_out)
     reconstruction = _Reconstruction(dictionary, model.site(dictionary.hook_out).width)
     losses = torch.zeros(5, dtype=torch.float64)
     done = 0
     for batch in batches(sequences, batch_tokens):
-        ids, real = batch.ids.to(model.device), batch.mask.to(model.device)
-        counted = real & ~torch.isin(ids, special)
-        predicts = counted[:, :-1] & real[:, 1:]
-        losses += _losses(model, reconstruction, ids, counted, predicts)
+        losses += _losses(model, reconstruction, counted(model, batch))
         done += int(batch.mask.sum())
         progress("evaluate", float(done), float(len(sequences.flat)))
     original, replaced, zeroed, divergence, most = losses.tolist()
@@ -140,9 +134,7 @@ class _Reconstruction:
 def _losses(
     model: LanguageModel,
     reconstruct: _Reconstruction,
-    ids: Int[torch.Tensor, "b s"],
-    counted: Bool[torch.Tensor, "b s"],
-    predicts: Bool[torch.Tensor, "b s_minus_1"],
+    of: Counted,
 ) -> Float[torch.Tensor, "5"]:
     """Sums over one batch: cross-entropy as it is, reconstructed, zeroed; divergence of the latter two
     from the first."""
@@ -150,16 +142,15 @@ def _losses(
     write = model.site(reconstruct.dictionary.hook_out)
     seen: dict[Site, torch.Tensor] = {}
     keep: dict[Site, Visit] = {
-        site: lambda state, site=site: seen.update({site: state.reshape(*ids.shape, -1).clone()})
+        site: lambda state, site=site: seen.update({site: state.reshape(*of.ids.shape, -1).clone()})
         for site in (read, write)
     }
-    original = predict(model, ids, predicts, keep)
+    original = predict(model, of, keep)
     swapped = seen[write].clone()
-    swapped[counted] = reconstruct(seen[read][counted], seen[write][counted])
-    following = ids[:, 1:][predicts]
-    losses, divergences = [cross_entropy(original, following)], []
+    swapped[of.plain] = reconstruct(seen[read][of.plain], seen[write][of.plain])
+    losses, divergences = [cross_entropy(original, of.following)], []
     for change in (swapped.view_as, torch.zeros_like):
-        changed = predict(model, ids, predicts, {write: change})
-        losses.append(cross_entropy(changed, following))
+        changed = predict(model, of, {write: change})
+        losses.append(cross_entropy(changed, of.following))
         divergences.append(divergence(original, changed))
     return torch.stack([*losses, *divergences])

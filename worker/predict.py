@@ -1,6 +1,7 @@
 """What a model predicts when states within it are replaced."""
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -9,6 +10,7 @@ from torch.nn.functional import nll_loss
 from worker.models import LanguageModel
 from worker.resid_mid import put
 from worker.sites import Site, add_hook
+from worker.tokens import Batch
 
 _BLOCK_ELEMENTS = 2**24
 """Log probabilities in memory at a time."""
@@ -17,23 +19,45 @@ Visit = Callable[[torch.Tensor], torch.Tensor | None]
 """Sees a state, and gives what is put in its place, if anything."""
 
 
+class Counted(NamedTuple):
+    """A batch on the model's device, and which of its tokens count."""
+
+    ids: Int[torch.Tensor, "b s"]
+    plain: Bool[torch.Tensor, "b s"]
+    """Tokens that are neither special nor padding."""
+    predicts: Bool[torch.Tensor, "b s_minus_1"]
+    """Those of them that another token follows."""
+
+    @property
+    def following(self) -> Int[torch.Tensor, "n"]:
+        """The tokens that follow."""
+        return self.ids[:, 1:][self.predicts]
+
+
+def counted(model: LanguageModel, batch: Batch) -> Counted:
+    """Which tokens of a batch count."""
+    special = torch.from_numpy(model.is_special[batch.ids.numpy()])
+    plain = batch.mask & ~special
+    predicts = plain[:, :-1] & batch.mask[:, 1:]
+    return Counted(*(part.to(model.device) for part in (batch.ids, plain, predicts)))
+
+
 def predict(
     model: LanguageModel,
-    ids: Int[torch.Tensor, "b s"],
-    predicts: Bool[torch.Tensor, "b s_minus_1"],
+    of: Counted,
     visits: dict[Site, Visit],
 ) -> Float[torch.Tensor, "n v"]:
-    """Logits of the tokens after those that `predicts` marks."""
+    """Logits of the tokens that follow."""
     handles = [
         add_hook(model.hf.get_submodule(site.module), site.side, _putting(site, visit))
         for site, visit in visits.items()
     ]
     try:
-        logits = model.hf(input_ids=ids, use_cache=False).logits[:, :-1]
+        logits = model.hf(input_ids=of.ids, use_cache=False).logits[:, :-1]
     finally:
         for handle in handles:
             handle.remove()
-    return logits[predicts]
+    return logits[of.predicts]
 
 
 def cross_entropy(

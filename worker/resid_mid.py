@@ -20,6 +20,11 @@ def put(hook_name: str, state: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
     return state.copy_(new) if is_resid_mid(hook_name) else new
 
 
+def is_replaceable(model: LanguageModel, hook_name: str) -> bool:
+    """Whether `put` there changes what the model computes. Runs the model for a resid_mid."""
+    return not is_resid_mid(hook_name) or hook_name in find_exact_mid(model)
+
+
 def find_exact_mid(model: LanguageModel) -> frozenset[str]:
     """The resid_mid hook points at which `put` changes the residual stream itself.
 

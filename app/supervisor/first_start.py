@@ -32,15 +32,15 @@ def prepare(jobs: Jobs, shelf: Shelf, stopping: Callable[[], bool]) -> None:
 
     Raises a `Problem` when a job failed, `Stopped` when `stopping` became true.
     """
-    loads = list(_missing_loads(shelf))
-    precompute = list(_missing_precompute(shelf))
-    if not loads and not precompute:
+    loads, sources = list(_missing_loads(shelf)), _without_evidence(shelf)
+    if not loads and not sources:
         return
     with Bar(f"Preparing {BUNDLED_MODEL}") as bar:
         share = (1 - PRECOMPUTE_SHARE) / max(1, len(loads))
         for number, spec in enumerate(loads):
             _run(jobs, spec, bar, number * share, share, stopping)
-        for spec in precompute:
+        if sources:
+            spec = PrecomputeSpec(model=BUNDLED_MODEL, saes=sources)
             _run(jobs, spec, bar, 1 - PRECOMPUTE_SHARE, PRECOMPUTE_SHARE, stopping)
 
 
@@ -63,16 +63,15 @@ def _missing_loads(shelf: Shelf) -> Iterator[JobSpec]:
             yield LoadSpec(model=BUNDLED_MODEL, sae=sae_id, path=path)
 
 
-def _missing_precompute(shelf: Shelf) -> Iterator[JobSpec]:
-    """One pass for all that has no evidence; for neurons and the SAE that splits them when either has
-    none, since a split takes evidence from one text."""
+def _without_evidence(shelf: Shelf) -> list[str]:
+    """What has no evidence; neurons and the SAE that splits them when either has none, since a split
+    takes evidence from one text."""
     here = bundled_saes()
     wanted = [one for one in BUNDLED_SOURCES if one in here or is_neuron_source(one)]
     missing = {one for one in wanted if not _has_evidence(shelf, one)}
     if missing & set(BUNDLED_SPLIT):
         missing |= set(BUNDLED_SPLIT)
-    if missing:
-        yield PrecomputeSpec(model=BUNDLED_MODEL, saes=[one for one in wanted if one in missing])
+    return [one for one in wanted if one in missing]
 
 
 def _has_evidence(shelf: Shelf, sae_id: str) -> bool:

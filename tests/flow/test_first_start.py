@@ -5,10 +5,9 @@ from dataclasses import replace
 import pytest
 
 from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SOURCES
-from app.contract.jobs import PrecomputeSpec
 from app.store import write
 from app.store.engine import Shelf
-from app.supervisor.first_start import _missing_loads, _missing_precompute
+from app.supervisor.first_start import _missing_loads, _without_evidence
 from tests.store import builders
 
 
@@ -37,5 +36,4 @@ def test_neurons_and_their_sae_are_computed_together(
             write.put_features(sqlite_shelf, name, builders.batch(tokens, 0, 4))
             write.finish_runs(sqlite_shelf, {name: {}})
     assert list(_missing_loads(sqlite_shelf)) == []
-    found = list(_missing_precompute(sqlite_shelf))
-    assert found == ([PrecomputeSpec(model=BUNDLED_MODEL, saes=computed)] if computed else [])
+    assert _without_evidence(sqlite_shelf) == computed

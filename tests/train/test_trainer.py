@@ -9,7 +9,7 @@ import torch
 from app.contract.jobs import Architecture
 from tests.train.planted import Planted, spec
 from worker.train.settings import resolve
-from worker.train.trainer import build, metrics, set_scale
+from worker.train.trainer import build, metrics, reconstruct, set_scale
 
 
 def end(planted: Planted, architecture: str, autocast: bool) -> dict[str, float]:
@@ -36,6 +36,19 @@ def test_metrics_of_equal_vectors_are_numbers(planted: Planted) -> None:
     set_scale(trainer, vectors)
     output = trainer.step(vectors[7].repeat(2, 1))
     assert metrics(trainer, output)["explained_variance"] == 0
+
+
+def test_thresholds_that_a_step_left_below_zero_let_nothing_negative_through(
+    planted: Planted,
+) -> None:
+    settings = resolve(spec(architecture="jumprelu"), planted.model)
+    trainer = build(settings, "planted", torch.device("cpu"))
+    vectors = planted.model.hf.get_input_embeddings().weight.detach()[:50]
+    set_scale(trainer, vectors)
+    trainer.sae.threshold.data.fill_(-1)
+    below = reconstruct(trainer, vectors)
+    trainer.sae.threshold.data.fill_(0)
+    assert torch.equal(below, reconstruct(trainer, vectors))
 
 
 @pytest.mark.parametrize("architecture", get_args(Architecture))

@@ -35,7 +35,7 @@ from worker.neuronpedia.spool import Spool
 from worker.neuronpedia.values import at
 
 RANGE_FEATURES = 128
-"""Features committed at once: a few MB."""
+"""Features committed at once: a few MB, of pages as Neuronpedia has them."""
 NOT_STEERABLE = "Only its evidence was imported; its weights are not here."
 
 

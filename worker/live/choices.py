@@ -11,7 +11,7 @@ from worker.live.logprobs import Logprob
 
 
 def complete_answer(generation: Generation, request: CompleteRequest) -> Iterator[bytes]:
-    """JSON of a `CompleteAnswer`, a choice at a time: log probabilities can be a million."""
+    """JSON of a `CompleteAnswer`, a choice at a time: log probabilities can be many."""
     yield b'{"choices":['
     for place, answer in enumerate(generation.answers):
         told = _told(answer, 0, None)

@@ -1,23 +1,23 @@
 """How much of the model's loss an SAE in training recovers, on a little text that it never sees.
 
 The score is `ce_loss_score` of `worker.evaluate`, of a fixed few hundred tokens and of the SAE as it is
-trained: batchtopk chooses among all of these tokens, where what is saved has a threshold. What does not change,
-the states and the losses with them and with zeros in their place, is computed once; a score is then
-one forward of the model.
+trained: batchtopk chooses among all of these tokens, where what is saved has a threshold. What does
+not change, the states and the losses with them and with zeros in their place, is computed once; a
+score is then one forward of the model.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 
 from worker.models import LanguageModel
-from worker.predict import Visit, cross_entropy, predict
-from worker.resid_mid import find_exact_mid, is_resid_mid
-from worker.tokens import Batch, Sequences, batches
+from worker.predict import Counted, Visit, counted, cross_entropy, predict
+from worker.resid_mid import is_replaceable
+from worker.tokens import Sequences, batches
 from worker.train.order import beginning
 from worker.train.settings import Settings
 
@@ -30,15 +30,10 @@ Reconstruct = Callable[[torch.Tensor], torch.Tensor]
 """Of activations [tokens, d_in] in float32, the same shape."""
 
 
-@dataclass(frozen=True)
-class _Part:
+class _Part(NamedTuple):
     """A batch of the text, and what the model computes for it as it is."""
 
-    ids: Int[torch.Tensor, "b s"]
-    counted: Bool[torch.Tensor, "b s"]
-    """Tokens that are not special."""
-    predicts: Bool[torch.Tensor, "b s_minus_1"]
-    """Those of them that another follows."""
+    of: Counted
     state: Float[torch.Tensor, "b s d_in"]
     original: float
     """Summed cross-entropy."""
@@ -51,8 +46,7 @@ class LossScore:
 
     def __init__(self, model: LanguageModel, hook_name: str, held_out: Sequences) -> None:
         self._model, self._site = model, model.site(hook_name)
-        exact = not is_resid_mid(hook_name) or hook_name in find_exact_mid(model)
-        text = beginning(held_out, TOKENS if exact else 0)
+        text = beginning(held_out, TOKENS if is_replaceable(model, hook_name) else 0)
         # What follows in the last of them changes nothing before it, and contexts may be long.
         self._text = Sequences(text.flat[:TOKENS], text.offsets.clip(max=TOKENS))
 
@@ -72,27 +66,20 @@ class LossScore:
         return won / gain
 
     def _loss(self, part: _Part, reconstruct: Reconstruct) -> float:
-        swapped = part.state.clone()
-        swapped[part.counted] = reconstruct(part.state[part.counted].float()).to(swapped.dtype)
-        return self._predicted(part.ids, part.predicts, swapped.view_as)
+        swapped, plain = part.state.clone(), part.of.plain
+        swapped[plain] = reconstruct(part.state[plain].float()).to(swapped.dtype)
+        return self._predicted(part.of, swapped.view_as)
 
     @cached_property
     def _parts(self) -> list[_Part]:
-        return [self._known(batch) for batch in batches(self._text, TOKENS)]
+        return [self._known(counted(self._model, one)) for one in batches(self._text, TOKENS)]
 
-    def _known(self, batch: Batch) -> _Part:
-        model = self._model
-        special = torch.tensor(sorted(model.special_ids), dtype=torch.long, device=model.device)
-        ids, real = batch.ids.to(model.device), batch.mask.to(model.device)
-        counted = real & ~torch.isin(ids, special)
-        predicts = counted[:, :-1] & real[:, 1:]
+    def _known(self, of: Counted) -> _Part:
         states: list[torch.Tensor] = []
         original = self._predicted(
-            ids, predicts, lambda state: states.append(state.reshape(*ids.shape, -1).clone())
+            of, lambda state: states.append(state.reshape(*of.ids.shape, -1).clone())
         )
-        zeroed = self._predicted(ids, predicts, torch.zeros_like)
-        return _Part(ids, counted, predicts, states[0], original, zeroed)
+        return _Part(of, states[0], original, self._predicted(of, torch.zeros_like))
 
-    def _predicted(self, ids: torch.Tensor, predicts: torch.Tensor, visit: Visit) -> float:
-        predicted = predict(self._model, ids, predicts, {self._site: visit})
-        return float(cross_entropy(predicted, ids[:, 1:][predicts]))
+    def _predicted(self, of: Counted, visit: Visit) -> float:
+        return float(cross_entropy(predict(self._model, of, {self._site: visit}), of.following))

@@ -115,7 +115,7 @@ async def _answered(
     answer = Answer(form, model)
     if not wanted.stream:
         told = await unless_disconnected(request, services.live.complete(wanted))
-        # On a thread: log probabilities can be a million.
+        # On a thread: log probabilities can be many.
         whole = await asyncio.to_thread(answer.whole, told)
         return Response(whole, media_type="application/json")
     events = services.live.complete_events(wanted)

@@ -17,6 +17,16 @@ class TokenUsage(BaseModel):
     total_tokens: int
 
 
+class _Answer(BaseModel):
+    """What both kinds of answer have."""
+
+    id: str
+    created: int = Field(description="Unix time.")
+    model: str
+    system_fingerprint: str = Field(description="Of the model's files.")
+    usage: TokenUsage
+
+
 class TextLogprobs(BaseModel):
     """Of every token that was drawn, those of a stop string and a final EOS included."""
 
@@ -41,16 +51,11 @@ class TextChoice(BaseModel):
     finish_reason: FinishReason
 
 
-class CompletionAnswer(BaseModel):
+class CompletionAnswer(_Answer):
     """Texts that go on with the prompts."""
 
-    id: str
     object: Literal["text_completion"]
-    created: int = Field(description="Unix time.")
-    model: str
-    system_fingerprint: str = Field(description="Of the model's files.")
     choices: list[TextChoice]
-    usage: TokenUsage
 
 
 class TopLogprob(BaseModel):
@@ -93,13 +98,8 @@ class ChatChoice(BaseModel):
     finish_reason: FinishReason
 
 
-class ChatAnswer(BaseModel):
+class ChatAnswer(_Answer):
     """Messages that go on with the conversation."""
 
-    id: str
     object: Literal["chat.completion"]
-    created: int = Field(description="Unix time.")
-    model: str
-    system_fingerprint: str = Field(description="Of the model's files.")
     choices: list[ChatChoice]
-    usage: TokenUsage
