@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.contract.jobs import ExportSpec, ImportSpec
-from app.errors import NotFound
+from app.errors import Conflict, NotFound
 from app.store import read
 from app.store.engine import Shelf
 from tests.neuronpedia import made
@@ -81,3 +81,21 @@ def test_an_export_goes_on(
     }
     assert not list(tmp_path.glob(".parts.*"))
     assert len(list((Path(parts) / "features").glob("*"))) == 4
+
+
+def test_a_folder_that_somebody_made_meanwhile_is_not_taken_for_the_export(
+    run: Run, shelf: Shelf, tmp_path: Path
+) -> None:
+    builders.fill(shelf)
+    spec = ExportSpec(model="tiny", sae="0-res", path=str(tmp_path / "out"))
+
+    def make_it(*_: Any, **__: Any) -> None:
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / "mine").touch()
+
+    with pytest.raises(Conflict, match="is there already"):
+        run(spec, report=make_it)
+    # As a worker goes on that was killed: what it has checked it does not check again.
+    with pytest.raises(Conflict, match="is there already"):
+        run(spec, checked=True)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]

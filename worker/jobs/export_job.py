@@ -48,6 +48,7 @@ def export_evidence(job: Job[ExportSpec]) -> dict[str, Any]:
     _write(job, sae, partial, state, note)
     state.whole = True
     state.save(note)
+    new_folder(job.bench.settings, path)
     partial.rename(target)
     sync(target.parent)
     return _result(job, sae, path)
