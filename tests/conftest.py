@@ -1,4 +1,4 @@
-"""Databases for all tests: SQLite in a file, and a real Postgres, started once a session."""
+"""Databases and tiny models for all tests: SQLite in a file, and a real Postgres, once a session."""
 
 import os
 import shutil
@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Before anything imports torch: two processes with two threads each wait for each other's cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,10 +20,29 @@ from app.store.engine import Shelf, open_shelf
 from app.store.migrate import migrate
 from tests import typecheck
 
+if TYPE_CHECKING:
+    from tests.live.world import World
+
 if os.environ.get("CHECK_SHAPES"):
     # Before any test imports the worker: its annotations, tensor shapes included, are checked. That
     # takes a third of the time of tests of the worker.
     install_import_hook(["worker"], f"{typecheck.__name__}.check")
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> "World":
+    """A tiny GPT-2 with SAEs of every kind at every site, and without a chat template."""
+    from tests.live.world import build_world
+
+    return build_world(tmp_path_factory.mktemp("world"), "gpt2")
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> "World":
+    """A tiny Llama (grouped keys, RMS norm) with the same SAEs and a chat template."""
+    from tests.live.world import build_world
+
+    return build_world(tmp_path_factory.mktemp("llama"), "llama")
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from app.store.engine import Shelf, open_shelf
 from app.store.migrate import migrate
 from tests.api.server import ServerProcess
 from tests.live.process import LiveProcess, put_evidence
-from tests.live.world import World, build_world
+from tests.live.world import World
 from tests.store import builders
 
 NOBODY = "http://127.0.0.1:9"
@@ -82,12 +82,6 @@ def reader(stocked: Settings) -> Iterator[TestClient]:
     """A client of the application over the shelf that is only read."""
     with client_of(stocked) as client:
         yield client
-
-
-@pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """A tiny GPT-2 with SAEs at several sites."""
-    return build_world(tmp_path_factory.mktemp("world"), "gpt2")
 
 
 @pytest.fixture(scope="session")

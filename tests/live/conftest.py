@@ -13,18 +13,6 @@ from tests.live.world import World, build_world, stories_world
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """A GPT-2 with SAEs of every kind at every site."""
-    return build_world(tmp_path_factory.mktemp("world"), "gpt2")
-
-
-@pytest.fixture(scope="session")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """A Llama (grouped keys, RMS norm, SentencePiece) with the same SAEs."""
-    return build_world(tmp_path_factory.mktemp("second"), "llama")
-
-
-@pytest.fixture(scope="session")
 def gemma(tmp_path_factory: pytest.TempPathFactory) -> World:
     """A Gemma 2 (sliding window, softcap, norms after attention and MLP) with the same SAEs."""
     return build_world(tmp_path_factory.mktemp("third"), "gemma2")

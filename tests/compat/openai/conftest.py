@@ -13,20 +13,8 @@ from app.store.migrate import migrate
 from tests.api.conftest import NOBODY, client_of
 from tests.api.server import ServerProcess
 from tests.live.process import LiveProcess, put_evidence
-from tests.live.world import World, build_world
+from tests.live.world import World
 from tests.store import builders
-
-
-@pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """A tiny GPT-2, without a chat template."""
-    return build_world(tmp_path_factory.mktemp("world"), "gpt2")
-
-
-@pytest.fixture(scope="session")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """A tiny Llama with a chat template."""
-    return build_world(tmp_path_factory.mktemp("second"), "llama")
 
 
 @pytest.fixture(scope="session")
