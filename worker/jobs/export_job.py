@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from app.contract.jobs import ExportSpec
+from app.rows.page import Names
 from app.store import find, imports, read
 from app.store.records import SaeRecord
 from worker.durable import sync
@@ -20,7 +21,6 @@ from worker.jobs.paths import new_folder
 from worker.neuronpedia import export
 from worker.neuronpedia.about import about
 from worker.neuronpedia.export import State
-from worker.neuronpedia.page import Names
 
 
 def check_export(job: Job[ExportSpec]) -> None:

@@ -18,6 +18,7 @@ import orjson
 from app.contract.ids import ID_PATTERN
 from app.contract.jobs import ImportSpec
 from app.errors import Conflict, Invalid
+from app.rows.page import Names
 from app.store import imports
 from app.store.records import IMPORTED, ModelRecord, SaeRecord, Vocabulary
 from app.store.write import committed_ranges, delete_sae, finish_runs, put_model, put_sae
@@ -25,9 +26,8 @@ from worker.jobs.away import waiting_out
 from worker.jobs.job import Job
 from worker.jobs.paths import evidence_folder
 from worker.jobs.registered import find_model, find_sae, refuse_reserved
-from worker.neuronpedia import render
 from worker.neuronpedia.evidence import Strings, feature
-from worker.neuronpedia.page import Names
+from worker.neuronpedia.lacking import lacking
 from worker.neuronpedia.parse import parse
 from worker.neuronpedia.read import read_batch
 from worker.neuronpedia.source import Source, hook_name_of, open_source
@@ -220,4 +220,4 @@ def _feature(one: _Import, index: int, strings: Strings) -> imports.ImportedFeat
     page = parse(rows)
     whole = one.source.layout.format == "neuronpedia"
     with at(rows.neuron.place):
-        return feature(page, render.lacking(one.names, page, rows, whole), strings)
+        return feature(page, lacking(one.names, page, rows, whole), strings)

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from app.rows.page import CREATOR
+from app.rows.render import set_name
 from app.store.records import ModelRecord, SaeRecord
-from worker.neuronpedia.page import CREATOR
-from worker.neuronpedia.render import set_name
 from worker.neuronpedia.values import Row
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import orjson
 
+from app.rows.page import Page, Window
 from app.store import words
 from app.store.imports import MAX_EXAMPLES, ImportedFeature
 from app.store.records import Examples, FeatureBatch
-from worker.neuronpedia.page import Page, Window
 from worker.neuronpedia.values import Refused
 
 

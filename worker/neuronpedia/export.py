@@ -13,13 +13,13 @@ from pathlib import Path
 import orjson
 
 from app.errors import Conflict
+from app.rows import render
+from app.rows.page import Names
+from app.rows.render import Written, dump
+from app.rows.shelved import page_of
 from app.store import imports, lookup
 from app.store.engine import Shelf
 from worker.durable import sync
-from worker.neuronpedia import render
-from worker.neuronpedia.page import Names
-from worker.neuronpedia.render import Written, dump
-from worker.neuronpedia.shelved import page_of
 from worker.neuronpedia.values import Row
 
 BATCH_FEATURES = 1_024

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from app.rows.page import Page, Window
 from app.store.feature_rows import SHOWN_NUL
 from app.store.imports import MAX_EXAMPLES
 from worker.neuronpedia import values
-from worker.neuronpedia.page import Page, Window
 from worker.neuronpedia.values import Refused, Row, at
 
 TOKENS_MAX = 16_384

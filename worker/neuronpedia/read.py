@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from app.rows.page import Names
 from app.store.imports import MAX_FEATURES
 from worker.neuronpedia.dashboards import features_of
 from worker.neuronpedia.layout import Batch, Kind
 from worker.neuronpedia.lines import rows_of
-from worker.neuronpedia.page import Names
 from worker.neuronpedia.spool import Spool
 from worker.neuronpedia.values import Refused, Row, at, index_of
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import Invalid
+from app.rows.page import Names
 from worker.neuronpedia.dashboards import source_of
 from worker.neuronpedia.layout import Layout, look
-from worker.neuronpedia.page import Names
 from worker.neuronpedia.values import INT32_MAX, Row, at, text
 
 _LAYER = re.compile(r"([0-9]{1,4})-")

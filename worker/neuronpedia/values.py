@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from app.errors import Invalid
+from app.rows.page import Row
 
 INT32_MAX = 2**31 - 1
 LONGEST = 65_535
 """Entries of one column: what the shelf packs in 16 bits."""
-
-Row = dict[str, Any]
 
 
 class Refused(Exception):

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from app.rows.page import Page, Window
 from app.store.records import BANDS, Feature, Vocabulary
-from worker.neuronpedia.page import Page, Window
 
 
 def page_of(feature: Feature, vocabulary: Vocabulary) -> Page:

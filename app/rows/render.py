@@ -1,8 +1,6 @@
-"""A feature's page → its rows, and what of a source's own rows these do not say.
+"""A feature's page → its rows, with what an imported feature's source said beyond the page.
 
-`lacking` of a source's rows, given to `complete`, makes the source's rows again: by construction,
-since it is the difference between them and what is written without it. Names of model and source
-are those under which the feature is on the shelf.
+Names of model and source are those under which the feature is on the shelf.
 """
 
 from collections.abc import Iterator
@@ -13,12 +11,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from worker.neuronpedia.dashboards import OTHER
-from worker.neuronpedia.page import CREATOR, Names, Page, Window
-from worker.neuronpedia.parse import Rows
-from worker.neuronpedia.values import Row
+from app.rows.page import CREATOR, Names, Page, Row, Window
 
-_OF_NAMES = ("modelId", "layer")
 _STRONGEST = -1
 _SHARE_OF_BAND = 0.2
 """A band holds a fifth of the active sequences."""
@@ -55,41 +49,9 @@ def complete(written: Written, kept: dict[str, Any]) -> Written:
     )
 
 
-def lacking(names: Names, page: Page, rows: Rows, whole: bool) -> dict[str, Any]:
-    """What a source's rows say that written ones do not, JSON. `rows` are in the order of the page.
-
-    With `whole`, also what they do not say: columns that would be written are not.
-    """
-    written = orjson.loads(dump(vars(write(names, page))))
-    explanations = written["explanations"]
-    neuron = {key: value for key, value in rows.neuron.row.items() if key != OTHER}
-    return {
-        "neuron": _difference(neuron, written["neuron"], whole),
-        "other": rows.neuron.row.get(OTHER),
-        "activations": [
-            _difference(own.row, ours, whole)
-            for own, ours in zip(rows.activations, written["activations"], strict=True)
-        ],
-        "explanations": [
-            _difference(own.row, explanations[i] if i < len(explanations) else {}, whole)
-            for i, own in enumerate(rows.explanations)
-        ],
-    }
-
-
 def dump(value: Any) -> bytes:
     """JSON; numbers of 32 bits with no more digits than they have."""
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def _difference(own: Row, ours: Row, whole: bool) -> list[Any]:
-    """[columns that differ, names of columns that it has not]"""
-    more = {
-        name: value
-        for name, value in own.items()
-        if name not in ours or (ours[name] != value and name not in _OF_NAMES)
-    }
-    return [more, [name for name in ours if name not in own] if whole else []]
 
 
 def _with(ours: Row, difference: list[Any]) -> Row:

@@ -1,9 +1,12 @@
 """One feature's evidence between the rows of a file and the shelf. Imports nothing of ours."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+Row = dict[str, Any]
+"""One row of a table."""
 CREATOR = "clkht01d40000jv08hvalcvly"
 """Neuronpedia's public user, which its own exports put in the place of all authors."""
 
