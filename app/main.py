@@ -1,6 +1,7 @@
 """The API process: routes, guards and services put together.
 
-A request passes HEAD -> gzip -> metrics -> CORS -> errors for OpenAI's clients -> guards -> its route. All of it is plain ASGI.
+A request passes HEAD -> gzip -> metrics -> CORS -> errors in the caller's shape -> guards -> its
+route. All of it is plain ASGI.
 """
 
 from collections.abc import AsyncIterator
@@ -35,8 +36,9 @@ from app.api.gzip import FROM_BYTES, Gzip
 from app.api.head import HeadAsGet
 from app.api.metrics import Metrics, Observe
 from app.api.state import Services
+from app.compat.errors import Surface, Translate
 from app.compat.openai import routes as openai
-from app.compat.openai.errors import OpenAIErrors
+from app.compat.openai.errors import SURFACE as OPENAI
 from app.live import Live
 from app.secret import shared_token
 from app.settings import Settings
@@ -67,6 +69,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     metrics.router,
     docs.router,
 )
+SURFACES: tuple[Surface, ...] = (OPENAI,)
+"""Routes whose clients know errors in another shape."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -114,7 +118,7 @@ def _middleware(settings: Settings, observed: Metrics) -> list[Middleware]:
         Middleware(Gzip, minimum_size=FROM_BYTES),
         Middleware(Observe, metrics=observed),
         *([cors] if settings.cors_origins else []),
-        Middleware(OpenAIErrors),
+        Middleware(Translate, surfaces=SURFACES),
         Middleware(Guards, settings=settings),
     ]
 
