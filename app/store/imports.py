@@ -51,9 +51,16 @@ class ImportedFeature:
 
 
 def begin(
-    shelf: Shelf, model_id: str, sae_id: str, source: str, settings: dict[str, Any], run_id: str
+    shelf: Shelf,
+    model_id: str,
+    sae_id: str,
+    source: str,
+    n_strings: int,
+    settings: dict[str, Any],
+    run_id: str,
 ) -> RunRecord:
-    """Begin the run of an import with a corpus of its own, or find it begun; as `write.begin_run`."""
+    """Begin the run of an import with a corpus of its own, or find it begun; as `write.begin_run`. Token
+    ids are below `n_strings`."""
     corpus_id = hashlib.sha256(f"import {run_id}".encode()).hexdigest()
     row = {
         "id": corpus_id,
@@ -63,7 +70,7 @@ def begin(
         "n_tokens": 0,
         "context_size": 0,
         "prepend_bos": False,
-        "token_bytes": 4,
+        "token_bytes": 2 if n_strings <= 2**16 else 4,
         "chunk_sequences": MAX_EXAMPLES,
         "complete": True,
         "used_at": datetime.now(UTC),
@@ -78,11 +85,12 @@ def put(shelf: Shelf, run_id: str, first: int, stop: int, some: list[ImportedFea
     what the run had there."""
     with shelf.read() as connection:
         run = write.building(connection, run_id)
+        token_bytes = find.corpus_of(connection, run).token_bytes
     rows = [row for one in some for row in feature_rows.make(run.number, one.evidence, [one.words])]
     own = packed_id(run.number, first), packed_id(run.number, stop)
     texts = packed_id(run.corpus, first), packed_id(run.corpus, stop)
     chunks = [
-        {"id": packed_id(run.corpus, one.evidence.first), "tokens": _chunk(one.tokens)}
+        {"id": packed_id(run.corpus, one.evidence.first), "tokens": _chunk(one.tokens, token_bytes)}
         for one in some
         if one.tokens
     ]
@@ -150,8 +158,10 @@ def kept(shelf: Shelf, run_id: str, indices: list[int]) -> dict[int, dict[str, A
     return {row.id & ROW_MASK: orjson.loads(isal_zlib.decompress(row.packed)) for row in rows}
 
 
-def _chunk(tokens: list[np.ndarray]) -> bytes:
+def _chunk(tokens: list[np.ndarray], token_bytes: int) -> bytes:
     """The row of `corpus_chunks` with those sequences."""
     offsets = np.concatenate([[0], np.cumsum([len(one) for one in tokens])]).astype(np.int64)
-    (row,) = corpus.chunks(np.concatenate(tokens).astype(np.int32), offsets, len(tokens))
+    (row,) = corpus.chunks(
+        np.concatenate(tokens).astype(corpus.token_dtype(token_bytes)), offsets, len(tokens)
+    )
     return row

@@ -135,7 +135,7 @@ CASES: dict[str, tuple[Break, str]] = {
     "histogram": (_edit(F, 1, freq_hist_data_bar_values=[1]), "has 1 and `freq_hist_data_bar_heig"),
     "bars": (_edit(F, 1, logits_hist_data_bar_heights=[1, -2, 3]), "that is no count from 0"),
     "neighbors": (_edit(F, 1, topkCosSimIndices=[1, 2, 2**31]), "is no index from 0 to 2147483647"),
-    "long token": (_edit(A, 1, tokens=["x" * 1_025], values=[1]), "a string of over 1024 characters"),
+    "long token": (_edit(A, 1, tokens=["x" * 1_025], values=[1]), "it holds a token of over 1,024 characters"),
     "many examples": (_many, "one more than the 1024 activations of feature"),
     "a table too large": (_wide, "activations of up to 16384 tokens; at most 262,144 values"),
     "no file": (_pipe, "batch-0.jsonl is not a regular file"),

@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
@@ -26,12 +27,13 @@ from worker.jobs.away import waiting_out
 from worker.jobs.job import Job
 from worker.jobs.paths import evidence_folder
 from worker.jobs.registered import find_model, find_sae, refuse_reserved
-from worker.neuronpedia.evidence import Strings, feature
+from worker.neuronpedia.evidence import feature
 from worker.neuronpedia.lacking import lacking
 from worker.neuronpedia.parse import parse
 from worker.neuronpedia.read import read_batch
 from worker.neuronpedia.source import Source, hook_name_of, open_source
 from worker.neuronpedia.spool import Spool
+from worker.neuronpedia.strings import Strings
 from worker.neuronpedia.values import at
 
 RANGE_FEATURES = 128
@@ -102,11 +104,10 @@ def _refuse_loaded(job: Job[ImportSpec], names: Names) -> SaeRecord | None:
 def _read(job: Job[ImportSpec], source: Source, spool: Spool) -> None:
     """Bring all batches into the spool."""
     sizes = [batch.path.stat().st_size for batch in source.layout.batches]
-    done = 0
+    strings, done = Strings(spool.strings()), 0
     for batch, size in zip(source.layout.batches, sizes, strict=True):
-        read_batch(
-            spool, batch, source.names, lambda done=done: job.report("read", done, sum(sizes))
-        )
+        tick = partial(job.report, "read", done, sum(sizes))
+        read_batch(spool, batch, source.names, strings, tick)
         done += size
     spool.refuse_strangers()
 
@@ -123,13 +124,13 @@ def _shelve(one: _Import) -> dict[str, Any]:
     _register(one, fingerprint)
     run_id = f"{one.job.id}.{one.names.sae}.{fingerprint[:12]}.{one.spool.id}"
     settings = {"format": one.source.layout.format, "source": one.job.spec.path}
+    strings, (_, n_activations, n_tokens) = one.spool.strings(), one.spool.size()
     waiting_out(
         lambda: imports.begin(
-            shelf, one.names.model, one.names.sae, one.job.spec.path, settings, run_id
+            shelf, one.names.model, one.names.sae, one.job.spec.path, len(strings), settings, run_id
         )
     )
-    n_features = _commit(one, run_id)
-    strings, (_, n_activations, n_tokens) = one.spool.strings(), one.spool.size()
+    n_features = _commit(one, run_id, Strings(strings))
     statistics = {"features": n_features, "activations": n_activations, "strings": len(strings)}
     waiting_out(lambda: imports.put_vocabulary(shelf, run_id, strings, n_activations, n_tokens))
     waiting_out(lambda: finish_runs(shelf, {run_id: statistics}))
@@ -184,17 +185,14 @@ def _model_record(one: _Import) -> ModelRecord:
     )
 
 
-def _commit(one: _Import, run_id: str) -> int:
+def _commit(one: _Import, run_id: str, strings: Strings) -> int:
     """Put all ranges onto the shelf that are not there; how many features there are."""
-    strings = Strings(one.spool.strings())
     there = set(committed_ranges(one.job.bench.shelf, run_id))
     total = 0
     for first, stop, indices in _ranges(one):
         total += len(indices)
         if (first, stop) not in there:
             some = [_feature(one, index, strings) for index in indices]
-            # Their numbers last as long as the evidence: they come before it.
-            one.spool.put_strings(strings.new())
             _put(one, run_id, first, stop, some)
         one.job.report("features", stop, one.d_sae)
     return total

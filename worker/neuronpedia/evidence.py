@@ -1,7 +1,5 @@
-"""A feature's page → what the shelf stores; its token strings become numbers on the way."""
+"""A feature's page → what the shelf stores, with numbers in the place of token strings."""
 
-from collections.abc import Sequence
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -11,27 +9,8 @@ from app.rows.page import Page, Window
 from app.store import words
 from app.store.imports import MAX_EXAMPLES, ImportedFeature
 from app.store.records import Examples, FeatureBatch
+from worker.neuronpedia.strings import Strings
 from worker.neuronpedia.values import Refused
-
-
-class Strings:
-    """Numbers of token strings: each new string gets the next."""
-
-    def __init__(self, known: list[str]) -> None:
-        self._numbers = {string: number for number, string in enumerate(known)}
-        self._told = len(known)
-
-    def __call__(self, tokens: Sequence[str]) -> np.ndarray:
-        """int32 [tokens]"""
-        numbers = self._numbers
-        found = [numbers.setdefault(token, len(numbers)) for token in tokens]
-        return np.array(found, np.int32)
-
-    def new(self) -> list[tuple[int, str]]:
-        """Numbers and strings since it was last asked."""
-        some = [(at, string) for string, at in islice(self._numbers.items(), self._told, None)]
-        self._told = len(self._numbers)
-        return some
 
 
 def feature(page: Page, kept: dict[str, Any], strings: Strings) -> ImportedFeature:

@@ -1,16 +1,17 @@
 """Rows of a file of lines, by file and number of the line; gzipped when its name ends in `.gz`."""
 
-import gzip
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import orjson
+from isal import igzip
+from isal.igzip_lib import IsalError
 
 from app.errors import Invalid
 from worker.neuronpedia.values import Row
 
+_Broken = cast(type[Exception], IsalError)  # its stub says that it is no class
 LONGEST = 2**26
 """Bytes of a line, which is read into memory whole."""
 
@@ -21,7 +22,7 @@ def rows_of(path: Path, name: str) -> Iterator[tuple[str, bytes, Row]]:
     Raises:
         Invalid: the first line that holds no JSON object, or where the file is broken.
     """
-    opener = gzip.open if path.suffix == ".gz" else open
+    opener = igzip.open if path.suffix == ".gz" else open
     number = 0
     try:
         with cast(BinaryIO, opener(path, "rb")) as file:
@@ -30,7 +31,7 @@ def rows_of(path: Path, name: str) -> Iterator[tuple[str, bytes, Row]]:
                 if line.strip():
                     place = f"{name}, line {number}"
                     yield place, line, parsed(place, line)
-    except (gzip.BadGzipFile, zlib.error, EOFError, OSError) as error:
+    except (_Broken, EOFError, OSError) as error:
         raise Invalid(
             f"{name} cannot be read after line {number} ({error}).", place=name
         ) from error

@@ -22,8 +22,6 @@ TOKENS_MAX = 16_384
 """Tokens of an example."""
 MAX_CELLS = 2**18
 """Examples of a feature times tokens of the longest: a page holds them as a table."""
-TOKEN_MAX = 1_024
-"""Characters of a token."""
 _FIFTHS = 5
 
 
@@ -46,7 +44,7 @@ class Rows:
 
 
 def parse(rows: Rows) -> Page:
-    """The page; `rows.activations` are put in the order of its windows.
+    """The page; `rows.activations` are put in the order of its windows. Their tokens are strings.
 
     Raises:
         Invalid: a row is not as it should be, by its place.
@@ -62,11 +60,12 @@ def parse(rows: Rows) -> Page:
                 f"it has {len(examples)} activations of up to {longest} tokens; at most {MAX_CELLS:,} "
                 "values a feature are taken"
             )
+        maxima = [one.max() for one in examples]
         largest = values.number(neuron, "maxActApprox")
         if largest is None:
-            largest = max((float(one.max()) for one in examples), default=0.0)
+            largest = float(max(maxima, default=0.0))
         bands = _bands(rows.activations, float(largest))
-        order = sorted(range(len(examples)), key=lambda i: (bands[i], -examples[i].max()))
+        order = sorted(range(len(examples)), key=lambda i: (bands[i], -maxima[i]))
         page = Page(
             index=rows.index,
             label=_label(rows.explanations),
@@ -79,7 +78,15 @@ def parse(rows: Rows) -> Page:
             top=_weights(neuron, "pos"),
             bottom=_weights(neuron, "neg"),
             neighbors=_neighbors(neuron),
-            windows=[_window(rows.activations[i].row, examples[i], bands[i]) for i in order],
+            windows=[
+                Window(
+                    bands[i],
+                    _peak(rows.activations[i].row, examples[i], maxima[i]),
+                    rows.activations[i].row["tokens"],
+                    examples[i],
+                )
+                for i in order
+            ],
         )
     rows.activations = [rows.activations[i] for i in order]
     return page
@@ -88,21 +95,19 @@ def parse(rows: Rows) -> Page:
 def _example(placed: Placed) -> np.ndarray:
     """Values of an activation whose tokens and values fit: float32 [tokens]."""
     with at(placed.place):
-        tokens = values.strings(placed.row, "tokens")
+        tokens = placed.row.get("tokens") or ()
         found = values.floats(placed.row, "values")
         values.equally_many({"tokens": tokens, "values": found})
-        if max(map(len, tokens), default=0) > TOKEN_MAX:
-            raise Refused(f"`tokens` holds a string of over {TOKEN_MAX} characters")
         if not 0 < len(found) <= TOKENS_MAX:
             raise Refused(f"`tokens` has {len(found)} entries; 1 to {TOKENS_MAX} are taken")
         return found
 
 
-def _window(row: Row, found: np.ndarray, band: int) -> Window:
+def _peak(row: Row, found: np.ndarray, largest: np.float32) -> int:
     """`maxValueTokenIndex` says which of equal maxima is meant, where it says one of them."""
     told: Any = row.get("maxValueTokenIndex")
-    right = type(told) is int and 0 <= told < len(found) and found[told] == found.max()
-    return Window(band, told if right else int(found.argmax()), row["tokens"], found)
+    right = type(told) is int and 0 <= told < len(found) and found[told] == largest
+    return told if right else int(found.argmax())
 
 
 def _bands(activations: list[Placed], largest: float) -> list[int]:

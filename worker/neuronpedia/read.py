@@ -7,11 +7,16 @@ from typing import NamedTuple
 
 from app.rows.page import Names
 from app.store.imports import MAX_FEATURES
+from worker.neuronpedia import values
 from worker.neuronpedia.dashboards import features_of
 from worker.neuronpedia.layout import Batch, Kind
 from worker.neuronpedia.lines import rows_of
 from worker.neuronpedia.spool import Spool
+from worker.neuronpedia.strings import Strings
 from worker.neuronpedia.values import Refused, Row, at, index_of
+
+_TOKENS = {"features": ("pos_str", "neg_str"), "activations": ("tokens",), "explanations": ()}
+"""Columns of tokens, by kind."""
 
 
 class _Read(NamedTuple):
@@ -23,11 +28,14 @@ class _Read(NamedTuple):
     row: Row
 
 
-def read_batch(spool: Spool, batch: Batch, names: Names, tick: Callable[[], None]) -> None:
+def read_batch(
+    spool: Spool, batch: Batch, names: Names, strings: Strings, tick: Callable[[], None]
+) -> None:
     """Bring a batch's rows into the spool, unless they are there.
 
     Raises:
-        Invalid: a row is no JSON, of another source, out of order or there twice.
+        Invalid: a row is no JSON, of another source, out of order or there twice, or has tokens that are
+            no strings.
     """
     if spool.has(batch):
         return
@@ -40,14 +48,16 @@ def read_batch(spool: Spool, batch: Batch, names: Names, tick: Callable[[], None
                 feature = index_of(one.row, "index", MAX_FEATURES)
                 if one.kind == "features":
                     order.next(feature)
+                for column in _TOKENS[one.kind]:
+                    strings.add(values.strings(one.row, column))
             if one.kind == "features":
                 spool.add_neuron(feature, one.place, one.data)
             else:
                 spool.add_other(one.kind, feature, one.place, one.data)
             if one.kind == "activations":
-                tokens += _length(one.row.get("tokens"))
+                tokens += len(one.row.get("tokens") or ())
             tick()
-        spool.end_batch(batch, digest.hexdigest(), tokens)
+        spool.end_batch(batch, digest.hexdigest(), tokens, strings.new())
 
 
 def _rows(batch: Batch) -> Iterator[_Read]:
@@ -57,10 +67,6 @@ def _rows(batch: Batch) -> Iterator[_Read]:
     else:
         for place, data, row in rows_of(batch.path, batch.name):
             yield _Read(batch.kind, place, data, row)
-
-
-def _length(tokens: object) -> int:
-    return len(tokens) if isinstance(tokens, list) else 0
 
 
 def _refuse_other(row: Row, names: Names) -> None:

@@ -1,8 +1,9 @@
 """Rows of all files, brought together by feature: a file of the job's own, on disk.
 
 Neuronpedia's exports name features in one order in one file and in another in the next, so that the
-rows of a feature may be anywhere. A batch of rows is committed as a whole: a job that was killed
-goes on behind the batches that are there, and begins anew when a file was changed meanwhile.
+rows of a feature may be anywhere. Those that follow each other are stored together, each behind its place.
+A batch of rows is committed as a whole, with the numbers of its strings: a job that was killed goes on
+behind the batches that are there, and begins anew when a file was changed meanwhile.
 """
 
 import secrets
@@ -25,10 +26,12 @@ _TABLES = """
 CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE batches (name TEXT PRIMARY KEY, digest TEXT, tokens INTEGER);
 CREATE TABLE neurons (feature INTEGER PRIMARY KEY, place TEXT, row BLOB);
-CREATE TABLE others (feature INTEGER, kind TEXT, place TEXT, row BLOB);
+CREATE TABLE others (feature INTEGER, kind TEXT, n INTEGER, rows BLOB);
 CREATE INDEX others_feature ON others (feature);
 CREATE TABLE strings (number INTEGER PRIMARY KEY, string TEXT);
 """
+_RUN_BYTES = 2**20
+"""Size from which rows are no longer stored together."""
 
 
 class Spool:
@@ -50,7 +53,8 @@ class Spool:
             told = [("files", files), ("id", secrets.token_hex(8))]
             self._db.executemany("INSERT INTO about VALUES (?, ?)", told)
             self._db.execute("COMMIT")
-        query = "SELECT kind, feature, COUNT(*) FROM others GROUP BY kind, feature"
+        self._run = _Run()
+        query = "SELECT kind, feature, SUM(n) FROM others GROUP BY kind, feature"
         self._counts = Counter({(kind, at): n for kind, at, n in self._db.execute(query)})
 
     @property
@@ -67,6 +71,7 @@ class Spool:
     def reading(self) -> Iterator[None]:
         """All or nothing of a batch."""
         self._db.execute("BEGIN")
+        self._run = _Run()
         try:
             yield
         except BaseException:
@@ -97,22 +102,38 @@ class Spool:
                 "taken.",
                 place=place,
             )
-        values = [feature, kind, place, isal_zlib.compress(row, 1)]
-        self._db.execute("INSERT INTO others VALUES (?, ?, ?, ?)", values)
+        if not self._run.goes_on(kind, feature):
+            self._end_run()
+            self._run = _Run(kind, feature)
+        self._run.add(place, row)
 
-    def end_batch(self, batch: Batch, digest: str, tokens: int) -> None:
-        """Remember that all of a batch is there; `digest` is sha256 over its rows."""
+    def _end_run(self) -> None:
+        """Store the rows that followed each other."""
+        run = self._run
+        if run.lines:
+            packed = isal_zlib.compress(b"\n".join(run.lines), 1)
+            values = [run.feature, run.kind, len(run.lines), packed]
+            self._db.execute("INSERT INTO others VALUES (?, ?, ?, ?)", values)
+
+    def end_batch(
+        self, batch: Batch, digest: str, tokens: int, strings: Iterable[tuple[int, str]]
+    ) -> None:
+        """Remember that all of a batch is there; `digest` is sha256 over its rows, `strings` are those
+        that it has numbered."""
+        self._end_run()
+        self._db.executemany("INSERT INTO strings VALUES (?, ?)", strings)
         values = [batch.name, digest, tokens]
         self._db.execute("INSERT INTO batches VALUES (?, ?, ?)", values)
 
     def refuse_strangers(self) -> None:
         """Raises Invalid when an activation or an explanation is of a feature that is not there."""
         found = self._db.execute(
-            "SELECT kind, feature, place FROM others WHERE NOT EXISTS "
+            "SELECT kind, feature, rows FROM others WHERE NOT EXISTS "
             "(SELECT 1 FROM neurons WHERE neurons.feature = others.feature) ORDER BY rowid LIMIT 1"
         ).fetchone()
         if found:
-            kind, feature, place = found
+            kind, feature, rows = found
+            place = next(_lines(rows))[0]
             raise Invalid(
                 f"{place}: this is one of the {kind} of feature {feature}, which is not there.",
                 place=place,
@@ -125,7 +146,7 @@ class Spool:
     def size(self) -> tuple[int, int, int]:
         """One more than the largest index of a feature; activations; their tokens."""
         (beyond,) = self._db.execute("SELECT COALESCE(MAX(feature) + 1, 0) FROM neurons").fetchone()
-        query = "SELECT COUNT(*) FROM others WHERE kind = 'activations'"
+        query = "SELECT COALESCE(SUM(n), 0) FROM others WHERE kind = 'activations'"
         (activations,) = self._db.execute(query).fetchone()
         (tokens,) = self._db.execute("SELECT COALESCE(SUM(tokens), 0) FROM batches").fetchone()
         return beyond, activations, tokens
@@ -139,10 +160,10 @@ class Spool:
         """All rows of a feature that is there."""
         query = "SELECT place, row FROM neurons WHERE feature = ?"
         found = Rows(feature, _placed(*self._db.execute(query, [feature]).fetchone()))
-        query = "SELECT kind, place, row FROM others WHERE feature = ? ORDER BY rowid"
-        for kind, place, row in self._db.execute(query, [feature]):
+        query = "SELECT kind, rows FROM others WHERE feature = ? ORDER BY rowid"
+        for kind, rows in self._db.execute(query, [feature]):
             into = found.activations if kind == "activations" else found.explanations
-            into.append(_placed(place, row))
+            into += [Placed(place, _row(data)) for place, data in _lines(rows)]
         return found
 
     def strings(self) -> list[str]:
@@ -150,13 +171,33 @@ class Spool:
         query = "SELECT string FROM strings ORDER BY number"
         return [string for (string,) in self._db.execute(query)]
 
-    def put_strings(self, some: Iterable[tuple[int, str]]) -> None:
-        """Remember numbers of strings, before evidence with them is on the shelf."""
-        with self.reading():
-            self._db.executemany("INSERT INTO strings VALUES (?, ?)", some)
-
     def close(self) -> None:
         self._db.close()
+
+
+class _Run:
+    """Rows of one kind and feature that follow each other in a file."""
+
+    def __init__(self, kind: Kind = "activations", feature: int = -1) -> None:
+        self.kind, self.feature = kind, feature
+        self.lines: list[bytes] = []
+        self._n_bytes = 0
+
+    def goes_on(self, kind: Kind, feature: int) -> bool:
+        """Whether a row of this kind and feature can be added."""
+        same = kind == self.kind and feature == self.feature
+        return same and self._n_bytes < _RUN_BYTES
+
+    def add(self, place: str, row: bytes) -> None:
+        self.lines.append(b"%b\t%b" % (place.encode(), row.rstrip(b"\r\n")))
+        self._n_bytes += len(row)
+
+
+def _lines(rows: bytes) -> Iterator[tuple[str, bytes]]:
+    """Place and bytes of each row of a run."""
+    for line in isal_zlib.decompress(rows).split(b"\n"):
+        place, _, data = line.partition(b"\t")
+        yield place.decode(), data
 
 
 def _placed(place: str, row: bytes) -> Placed:

@@ -3,8 +3,6 @@
 A column that is absent or null is empty.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -45,7 +43,7 @@ def indices(row: Row, name: str) -> np.ndarray:
 def strings(row: Row, name: str) -> list[str]:
     """Any strings."""
     found = _column(row, name)
-    if not all(type(one) is str for one in found):
+    if not set(map(type, found)) <= {str}:
         raise Refused(f"`{name}` holds something that is no string")
     return found
 
@@ -121,10 +119,17 @@ def _float32(found: np.ndarray, name: str) -> np.ndarray:
     return narrow
 
 
-@contextmanager
-def at(place: str) -> Iterator[None]:
+class at:
     """Turns what is wrong with a row into a problem that names its place."""
-    try:
-        yield
-    except Refused as refused:
-        raise Invalid(f"{place}: {refused}.", place=place) from None
+
+    __slots__ = ("_place",)
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Refused):
+            raise Invalid(f"{self._place}: {error}.", place=self._place) from None
