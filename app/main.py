@@ -37,6 +37,8 @@ from app.api.head import HeadAsGet
 from app.api.metrics import Metrics, Observe
 from app.api.state import Services
 from app.compat.errors import Surface, Translate
+from app.compat.neuronpedia import features as np_features
+from app.compat.neuronpedia import routes as neuronpedia
 from app.compat.neuronpedia.errors import SURFACE as NEURONPEDIA
 from app.compat.openai import routes as openai
 from app.compat.openai.errors import SURFACE as OPENAI
@@ -64,6 +66,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     sweep.router,
     calibrate.router,
     openai.router,
+    *neuronpedia.ROUTERS,
     catalog.router,
     jobs.router,
     curve.router,
@@ -91,7 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
         middleware=_middleware(settings, observed),
     )
     app.state.services, app.state.metrics = services, observed
-    app.router.routes.append(features.lookup)
+    app.router.routes += [features.lookup, np_features.lookup]
     for router in ROUTERS:
         app.include_router(router)
     handlers.install(app, ROUTERS)

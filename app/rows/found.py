@@ -5,7 +5,6 @@ caller has the answer already.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -71,11 +70,8 @@ class Finder:
         kept = await self._lookups.kept(source.run, name.index) if source.imported else None
         return Found(source, feature, vocabulary, kept)
 
-    def several(self, names: Iterable[Name]) -> Iterator[Found | None]:
-        """Features in the order asked, None for those that there are not. For callers that may wait."""
-        return map(self._one, names)
-
-    def _one(self, name: Name) -> Found | None:
+    def now(self, name: Name) -> Found | None:
+        """The same for callers that may wait; None where there is none."""
         try:
             feature, vocabulary = lookup.with_tokens(self._shelf, *name)
             source = self.sources(feature.run_id)
