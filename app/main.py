@@ -1,7 +1,7 @@
 """The API process: routes, guards and services put together.
 
-A request passes HEAD -> gzip -> metrics -> CORS -> errors in the caller's shape -> guards -> its
-route. All of it is plain ASGI.
+A request passes slash -> HEAD -> gzip -> metrics -> CORS -> errors in the caller's shape -> guards ->
+its route. All of it is plain ASGI.
 """
 
 from collections.abc import AsyncIterator
@@ -37,8 +37,12 @@ from app.api.head import HeadAsGet
 from app.api.metrics import Metrics, Observe
 from app.api.state import Services
 from app.compat.errors import Surface, Translate
+from app.compat.neuronpedia import features as np_features
+from app.compat.neuronpedia import routes as neuronpedia
+from app.compat.neuronpedia.errors import SURFACE as NEURONPEDIA
 from app.compat.openai import routes as openai
 from app.compat.openai.errors import SURFACE as OPENAI
+from app.compat.slash import WithoutSlash
 from app.live import Live
 from app.secret import shared_token
 from app.settings import Settings
@@ -62,6 +66,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     sweep.router,
     calibrate.router,
     openai.router,
+    *neuronpedia.ROUTERS,
     catalog.router,
     jobs.router,
     curve.router,
@@ -69,7 +74,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     metrics.router,
     docs.router,
 )
-SURFACES: tuple[Surface, ...] = (OPENAI,)
+SURFACES: tuple[Surface, ...] = (OPENAI, NEURONPEDIA)
 """Routes whose clients know errors in another shape."""
 
 
@@ -89,7 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
         middleware=_middleware(settings, observed),
     )
     app.state.services, app.state.metrics = services, observed
-    app.router.routes.append(features.lookup)
+    app.router.routes += [features.lookup, np_features.lookup]
     for router in ROUTERS:
         app.include_router(router)
     handlers.install(app, ROUTERS)
@@ -114,6 +119,7 @@ def _middleware(settings: Settings, observed: Metrics) -> list[Middleware]:
         max_age=600,
     )
     return [
+        Middleware(WithoutSlash),
         Middleware(HeadAsGet),
         Middleware(Gzip, minimum_size=FROM_BYTES),
         Middleware(Observe, metrics=observed),

@@ -1,4 +1,4 @@
 """Alembic migrations of the shelf, applied by `app.store.migrate`."""
 
-NEWEST = "0006"
+NEWEST = "0007"
 """The last revision of `versions`."""

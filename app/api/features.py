@@ -126,7 +126,7 @@ async def _lookup(request: Request) -> Response:
     return await get_feature(request, request.app.state.services, **request.path_params)
 
 
-class _Named(Route):
+class Named(Route):
     """A route that the metrics know by its path, as they know FastAPI's."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
@@ -134,7 +134,7 @@ class _Named(Route):
         return match, {**found, "route": self}
 
 
-lookup = _Named("/v1/models/{model:id}/saes/{sae:id}/features/{index:index}", _lookup)
+lookup = Named("/v1/models/{model:id}/saes/{sae:id}/features/{index:index}", _lookup)
 """Answers every well-formed lookup in less than half the time that FastAPI takes to come to
 `get_feature`, which is what is documented, and which refuses all others."""
 

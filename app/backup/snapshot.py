@@ -28,7 +28,17 @@ from app.jobs import migrate_jobs
 from app.store import catalog, search
 from app.store.engine import autocommitting, connected, transacting
 from app.store.migrate import migrate
-from app.store.tables import corpora, job_progress, metadata, models, runs, splits
+from app.store.tables import (
+    corpora,
+    job_progress,
+    list_items,
+    lists,
+    metadata,
+    models,
+    runs,
+    splits,
+    vectors,
+)
 
 SHELF, JOBS = "shelf.db", "jobs.db"
 _ROWS_AT_ONCE = 500
@@ -102,20 +112,22 @@ def into_postgres(url: str, folder: Path) -> None:
             _copy(source, metadata.sorted_tables, target, metadata.sorted_tables)
         with connected(autocommitting(f"sqlite:///{folder / JOBS}")) as source:
             _copy(source, _job_tables(source), target, _job_tables(target))
-        for table in (runs, corpora, splits):
+        for table in (runs, corpora, splits, list_items):
             last = select(func.coalesce(func.max(table.c.number), 0)).scalar_subquery()
             counter = func.pg_get_serial_sequence(table.name, "number")
             target.execute(select(func.setval(counter, last + 1, text("false"))))
 
 
 def is_empty(url: str) -> bool:
-    """Whether a database holds no model, no run and no job."""
+    """Whether a database holds no model, no run, no job, and nothing that people keep in it."""
     path = make_url(url).database
     if url.startswith("sqlite") and not Path(path or "").exists():
         return True
     with connected(autocommitting(url)) as connection:
         names = {table.name for table in _tables(connection, None)}
-        held = [table for table in (models, runs, job_progress) if table.name in names]
+        held = [
+            table for table in (models, runs, job_progress, lists, vectors) if table.name in names
+        ]
         held += [table for table in _job_tables(connection) if table.name == "workflow_status"]
         return all(connection.execute(select(table).limit(1)).first() is None for table in held)
 

@@ -14,9 +14,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import orjson
+from isal import isal_zlib
 from sqlalchemy import BigInteger, Connection, bindparam, cast, select
 
-from app.errors import NotFound
+from app.errors import Gone, NotFound
 from app.store import codec, find, vocabulary
 from app.store import tables as t
 from app.store.corpus import Connect, StoredCorpus
@@ -78,6 +80,9 @@ _FEATURE = HotStatement(
 )
 
 
+_KEPT = HotStatement(select(t.kept_columns.c.packed).where(t.kept_columns.c.id == bindparam("id")))
+
+
 class Lookups:
     """Looks features up from an event loop; open until `close`."""
 
@@ -106,10 +111,31 @@ class Lookups:
         except _NotInMemory:
             return await asyncio.to_thread(make, self._shelf.read)
 
+    async def kept(self, run: int, index: int) -> dict[str, Any]:
+        """What the source of an imported feature said of it beyond our columns.
+
+        Raises:
+            Gone: the run (by number) was collected.
+        """
+        id = t.packed_id(run, index)
+        if self._reader:
+            return _kept(await _KEPT.first_of_server(self._reader, id=id))
+        return _kept(_KEPT.first_of_file(self._shelf.reader, id=id))
+
+    def kept_now(self, run: int, index: int) -> dict[str, Any]:
+        """The same for callers that may wait."""
+        return _kept(_KEPT.first(self._shelf.reader, id=t.packed_id(run, index)))
+
     async def close(self) -> None:
         """Close connections."""
         if self._reader:
             await self._reader.close()
+
+
+def _kept(row: tuple | None) -> dict[str, Any]:
+    if row is None:
+        raise Gone("This evidence was deleted meanwhile; ask again.")
+    return orjson.loads(isal_zlib.decompress(row[0]))
 
 
 def _async_reader(shelf: Shelf) -> "AsyncReader":

@@ -7,6 +7,7 @@ told to start again.
 
 import base64
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -32,6 +33,16 @@ def check_limit(limit: int) -> int:
     if not 1 <= limit <= MAX_LIMIT:
         raise Invalid(f"`limit` is {limit}; give a number from 1 to {MAX_LIMIT}.")
     return limit
+
+
+def all_of(page: Callable[[str | None], Page[T]]) -> list[T]:
+    """All items of a list, page by page; `page` gets the cursor of the next one."""
+    found = page(None)
+    items = found.items
+    while found.next_cursor:
+        found = page(found.next_cursor)
+        items += found.items
+    return items
 
 
 def encode(query: list[Any], position: list[Any], run_id: str | None = None) -> str:

@@ -164,6 +164,16 @@ def _bounds(shelf: Shelf, ranges: Ranges, sort: Sort) -> list[ColumnElement[bool
     return found
 
 
+def alive(shelf: Shelf, model_id: str, sae_id: str, offset: int, limit: int) -> list[int]:
+    """Indices of features that fire, ascending: at most `limit` behind the first `offset`."""
+    c = t.features.c
+    with shelf.snapshot() as connection:
+        run = find.evidence(connection, model_id, sae_id).run
+        query = select(c.id).where(c.run == run, c.max_activation > 0).order_by(c.id)
+        ids = connection.execute(query.limit(limit).offset(offset)).scalars()
+        return [id & t.ROW_MASK for id in ids]
+
+
 def max_activations(
     shelf: Shelf, model_id: str, sae_id: str, indices: Sequence[int]
 ) -> dict[int, float]:

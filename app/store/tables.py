@@ -234,6 +234,48 @@ neuron_splits = Table(
     Index("ix_neuron_splits_polysemanticity", "split", "polysemanticity", "id"),
 )
 
+# Lists of features, and directions in a model, that people keep: whose key came with the request is
+# their owner. Both outlive the SAEs and the models that they name.
+lists = Table(
+    "lists",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("owner", String, nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("test_text", Text),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+)
+
+list_items = Table(
+    "list_items",
+    metadata,
+    Column("number", _RowId, primary_key=True),
+    Column("list", ForeignKey("lists.id", ondelete="CASCADE"), nullable=False),
+    Column("model_id", String, nullable=False),
+    Column("sae_id", String, nullable=False),
+    Column("feature", Integer, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("added_at", UtcTime, nullable=False),
+    UniqueConstraint("list", "model_id", "sae_id", "feature"),
+    Index("ix_list_items_feature", "model_id", "sae_id", "feature"),
+)
+
+vectors = Table(
+    "vectors",
+    metadata,
+    Column("model_id", String, primary_key=True),
+    Column("source", String, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("owner", String, nullable=False, index=True),
+    Column("label", Text, nullable=False),
+    Column("hook_name", String, nullable=False),
+    Column("strength", Double, nullable=False),
+    Column("packed", LargeBinary, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+)
+
 job_progress = Table(
     "job_progress",
     metadata,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from app.contract.jobs import ExportSpec
+from app.rows.about import about
 from app.rows.page import Names
 from app.store import find, imports, read
 from app.store.records import SaeRecord
@@ -19,7 +20,6 @@ from worker.durable import sync
 from worker.jobs.job import Job
 from worker.jobs.paths import new_folder
 from worker.neuronpedia import export
-from worker.neuronpedia.about import about
 from worker.neuronpedia.export import State
 
 

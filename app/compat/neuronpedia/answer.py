@@ -1,0 +1,40 @@
+"""Answers as JSON, bounded by the number of values in them."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import orjson
+from fastapi import Response
+
+from app.errors import TooLarge
+from app.rows.page import Row
+from app.settings import Settings
+
+_AS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z
+
+
+def dump(value: Any) -> bytes:
+    """JSON; arrays as lists, times in UTC."""
+    return orjson.dumps(value, option=_AS)
+
+
+def json(value: Any) -> Response:
+    """An answer."""
+    return Response(dump(value), media_type="application/json")
+
+
+def packed(settings: Settings, rows: Iterable[Row]) -> Iterator[orjson.Fragment]:
+    """Rows of features as JSON, one by one: unpacked they take many times as much memory.
+
+    Raises:
+        TooLarge: together they have more values than one answer may have.
+    """
+    values = 0
+    for row in rows:
+        values += len(row["vector"]) + sum(len(one["values"]) for one in row["activations"])
+        if values > settings.max_values:
+            raise TooLarge(
+                f"These features have more than {settings.max_values:,} values "
+                "(SAESCOPE_MAX_VALUES); ask for fewer features, or fewer of their activations."
+            )
+        yield orjson.Fragment(dump(row))
