@@ -12,9 +12,9 @@ from app.api.state import Use
 from app.compat.neuronpedia.answer import dump, json
 from app.compat.neuronpedia.errors import ASKS, READS, documented
 from app.compat.neuronpedia.names import Asked
+from app.compat.sources import all_saes, set_of
 from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
 from app.contract.ids import ID_PATTERN, Id
-from app.errors import NotFound
 from app.rows.about import model_row, served
 from app.rows.page import Row
 from app.rows.render import set_name
@@ -98,7 +98,7 @@ def np_get_model(
 ) -> Response:
     """A model, and its sets of sources by name."""
     model = read.model(services.shelf, wanted.id)
-    saes = sorted(_saes(services.shelf, wanted.id), key=lambda sae: set_name(sae.id))
+    saes = sorted(all_saes(services.shelf, wanted.id), key=lambda sae: set_name(sae.id))
     sets = [_set(model, list(some)) for _, some in groupby(saes, lambda sae: set_name(sae.id))]
     return json({**_shown(model), "sourceSets": sets})
 
@@ -136,11 +136,7 @@ def np_get_source_set(
 ) -> Response:
     """A set, with the SAEs that are in it, by layer."""
     record = read.model(services.shelf, model)
-    saes = [sae for sae in _saes(services.shelf, model) if set_name(sae.id) == name]
-    if not saes:
-        raise NotFound(
-            f"Model '{model}' has no set of SAEs '{name}'; GET /v1/models/{model}/saes lists its SAEs."
-        )
+    saes = set_of(services.shelf, model, name)
     return tagged_body(request, dump(_set(record, saes)))
 
 
@@ -167,7 +163,3 @@ def _set(model: ModelRecord, saes: list[SaeRecord]) -> Row:
 
 def _models(shelf: Shelf) -> list[ModelRecord]:
     return pages.all_of(lambda cursor: read.models(shelf, pages.MAX_LIMIT, cursor))
-
-
-def _saes(shelf: Shelf, model_id: str) -> list[SaeRecord]:
-    return pages.all_of(lambda cursor: read.saes(shelf, model_id, pages.MAX_LIMIT, cursor))
