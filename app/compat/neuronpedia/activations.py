@@ -119,12 +119,11 @@ async def np_test_feature(
     check_texts(services.settings, "customText", given)
     name = (body.neuron or body.feature or SourceName.model_construct()).name
     vector = await asyncio.to_thread(vector_of, services.shelf, name)
-    target = (
-        {"hook": vector.hook_name, "vector": vector.values.tolist()}
-        if vector
-        else {"sae": name.sae, "feature": name.index}
-    )
-    wanted = ValuesRequest(model=name.model, texts=given.texts, **target)
+    wanted = ValuesRequest(model=name.model, texts=given.texts)
+    if vector:
+        wanted.hook, wanted.vector = vector.hook_name, vector.values.tolist()
+    else:
+        wanted.sae, wanted.feature = name.sae, name.index
     told = orjson.loads(await unless_disconnected(request, services.live.values(wanted)))
     of = {"modelId": name.model, "layer": name.sae, "index": str(name.index)}
     skips = vector is None or bool(body.ignoreBos)

@@ -100,15 +100,15 @@ async def np_compare(
 ) -> Response:
     """The ten features of an SAE whose decoder directions have the largest cosine with a feature's, or
     with a vector. A feature is most like itself."""
+    model, sae = body.targetModelId, body.targetSourceId
+    wanted = CosinesRequest(model=model, sae=sae, limit=ALIKE)
     vector = await asyncio.to_thread(vector_of, services.shelf, body.name)
     if vector:
-        of = {"vector": vector.values.tolist()}
-    elif body.modelId == body.targetModelId:
-        of = {"of": body.source, "feature": body.index}
+        wanted.vector = vector.values.tolist()
+    elif body.modelId == model:
+        wanted.of, wanted.feature = body.source, body.index
     else:
-        of = {"vector": await _direction(request, services, body.name)}
-    model, sae = body.targetModelId, body.targetSourceId
-    wanted = CosinesRequest(model=model, sae=sae, limit=ALIKE, **of)
+        wanted.vector = await _direction(request, services, body.name)
     told = orjson.loads(await unless_disconnected(request, services.live.cosines(wanted)))
     alike = [
         {

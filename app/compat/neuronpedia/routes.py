@@ -2,6 +2,12 @@
 
 from fastapi import APIRouter
 
-from app.compat.neuronpedia import features, models
+from app.compat.neuronpedia import activations, directions, features, models, searches
 
-ROUTERS: tuple[APIRouter, ...] = (features.router, models.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    features.router,
+    models.router,
+    activations.router,
+    searches.router,
+    directions.router,
+)

@@ -21,7 +21,7 @@ class Given(NamedTuple):
 
 def _given(value: object) -> Given:
     as_list = isinstance(value, list)
-    texts = value if isinstance(value, list) else [value]
+    texts: list[Any] = value if isinstance(value, list) else [value]
     if not 1 <= len(texts) <= MOST_TEXTS or not all(isinstance(one, str) and one for one in texts):
         raise ValueError(_ALLOWED)
     return Given(texts, as_list)
