@@ -24,6 +24,8 @@ class CompleteRequest(Drawn):
     logprobs: int | None = None
     """Tell the log probability of every token, and of so many of the most probable ones beside."""
     interventions: list[Intervention] = Field(default_factory=list)
+    unsteered: list[int] = Field(default_factory=list)
+    """Places of prompts that the interventions leave alone."""
     stream: bool = False
 
 

@@ -25,11 +25,15 @@ def prepare_complete(request: CompleteRequest, held: Held, settings: Settings) -
         request.interventions, resident.model, held.dictionaries, resident.exact_mid, resident.order
     )
     prompts = _prompts(request, held, settings.max_request_tokens)
-    choices = [(prompt, seed) for prompt in prompts for seed in request.seeds]
+    choices = [
+        (prompt, seed, () if place in request.unsteered else edits)
+        for place, prompt in enumerate(prompts)
+        for seed in request.seeds
+    ]
     return Generation(
         answers=[
-            _answer(request, f"choices[{place}]", prompt, seed, edits, held)
-            for place, (prompt, seed) in enumerate(choices)
+            _answer(request, f"choices[{place}]", prompt, seed, own, held)
+            for place, (prompt, seed, own) in enumerate(choices)
         ],
         exact=False,
         timeout_s=settings.live_timeout_s,

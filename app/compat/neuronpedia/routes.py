@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from app.compat.neuronpedia import activations, directions, features, models, searches
+from app.compat.neuronpedia import activations, directions, features, models, searches, steer
 
 ROUTERS: tuple[APIRouter, ...] = (
     features.router,
@@ -10,4 +10,5 @@ ROUTERS: tuple[APIRouter, ...] = (
     activations.router,
     searches.router,
     directions.router,
+    steer.router,
 )
