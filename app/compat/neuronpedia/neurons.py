@@ -94,7 +94,7 @@ def whole_row_of_vector(vector: Vector, model: Row | None, lists: InLists) -> Ro
 
 
 def _around(lists: InLists) -> Row:
-    within = [{**item_row(item, of), "list": list_row(of)} for item, of in lists]
+    within = [{**item_row(item, of.owner), "list": list_row(of)} for item, of in lists]
     return {"creator": None, "comments": [], "lists": within}
 
 
@@ -129,8 +129,8 @@ def _of(found: Found) -> Row:
 
 
 def _activations(written: Written, of: Row, most: int | None) -> list[Row]:
-    source = {**of, "source": of["layer"]}
-    return [{**_ACTIVATION, **row, **source} for row in written.activations[:most]]
+    names = {**of, "source": of["layer"]}
+    return [_ACTIVATION | row | names for row in written.activations[:most]]
 
 
 def _explanation(row: Row, of: Row) -> Row:

@@ -2,6 +2,11 @@
 
 from fastapi import APIRouter
 
-from app.compat.neuronpedia import features, models
+from app.compat.neuronpedia import features, lists, models, vectors
 
-ROUTERS: tuple[APIRouter, ...] = (features.router, models.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    features.router,
+    models.router,
+    lists.router,
+    vectors.router,
+)
