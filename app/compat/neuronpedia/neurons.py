@@ -65,7 +65,7 @@ def neuron_row(found: Found, most: int | None = None) -> Row:
         **_FORGOTTEN,
         **of,
         "activations": _activations(written, of, most),
-        "explanations": [_explanation(row, of) for row in written.explanations],
+        "explanations": [_explanation(n, row, of) for n, row in enumerate(written.explanations)],
     }
 
 
@@ -133,9 +133,11 @@ def _activations(written: Written, of: Row, most: int | None) -> list[Row]:
     return [_ACTIVATION | row | names for row in written.activations[:most]]
 
 
-def _explanation(row: Row, of: Row) -> Row:
+def _explanation(number: int, row: Row, of: Row) -> Row:
+    """An explanation under an id by which it is found here."""
+    id = f"{of['modelId']}.{of['layer']}.{of['index']}"
     return {
-        "id": row.get("id"),
+        "id": f"{id}:{number}" if number else id,
         **of,
         "source": of["layer"],
         "description": row.get("description"),

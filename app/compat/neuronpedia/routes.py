@@ -2,11 +2,13 @@
 
 from fastapi import APIRouter
 
-from app.compat.neuronpedia import features, lists, models, vectors
+from app.compat.neuronpedia import explanations, features, lists, models, unserved, vectors
 
 ROUTERS: tuple[APIRouter, ...] = (
     features.router,
     models.router,
+    unserved.router,
+    explanations.router,
     lists.router,
     vectors.router,
 )
