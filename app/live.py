@@ -13,8 +13,15 @@ import aiohttp
 import orjson
 from pydantic import BaseModel, ValidationError
 
+from app.contract import reading
 from app.contract.complete import CompleteRequest
-from app.contract.live import ActivationsRequest, LiveHealth, SteerRequest, SweepRequest
+from app.contract.live import (
+    ActivationsRequest,
+    LiveHealth,
+    SteerRequest,
+    SweepRequest,
+    TokenizeRequest,
+)
 from app.contract.search import SearchRequest
 from app.errors import Problem, Unavailable, from_body
 
@@ -61,28 +68,55 @@ class Live:
 
     async def activations(self, request: ActivationsRequest) -> bytes:
         """JSON of an `ActivationsAnswer`, as the worker wrote it."""
-        async with self._send("POST", "/activations", request) as response:
-            return await response.read()
+        return await self._ask("/activations", request)
+
+    async def tokenize(self, request: TokenizeRequest) -> bytes:
+        """JSON of a `TokenizeAnswer`, as the worker wrote it."""
+        return await self._ask("/tokenize", request)
 
     async def search(self, request: SearchRequest) -> bytes:
         """JSON of a `SearchAnswer`, as the worker wrote it."""
-        async with self._send("POST", "/search", request) as response:
-            return await response.read()
+        return await self._ask("/search", request)
 
     async def steer(self, request: SteerRequest) -> bytes:
         """JSON of a `SteerAnswer`, as the worker wrote it."""
-        async with self._send("POST", "/steer", request) as response:
-            return await response.read()
+        return await self._ask("/steer", request)
 
     async def sweep(self, request: SweepRequest) -> bytes:
         """JSON of a `SweepAnswer`, as the worker wrote it."""
-        async with self._send("POST", "/sweep", request) as response:
-            return await response.read()
+        return await self._ask("/sweep", request)
 
     async def complete(self, request: CompleteRequest) -> bytes:
         """JSON of a `CompleteAnswer`, as the worker wrote it."""
-        async with self._send("POST", "/complete", request) as response:
-            return await response.read()
+        return await self._ask("/complete", request)
+
+    async def values(self, request: reading.ValuesRequest) -> bytes:
+        """JSON of a `ValuesAnswer`, as the worker wrote it."""
+        return await self._ask("/values", request)
+
+    async def active(self, request: reading.ActiveRequest) -> bytes:
+        """JSON of an `ActiveAnswer`, as the worker wrote it."""
+        return await self._ask("/active", request)
+
+    async def rank(self, request: reading.RankRequest) -> bytes:
+        """JSON of a `RankAnswer`, as the worker wrote it."""
+        return await self._ask("/rank", request)
+
+    async def states(self, request: reading.StatesRequest) -> bytes:
+        """JSON of a `StatesAnswer`, as the worker wrote it."""
+        return await self._ask("/states", request)
+
+    async def direction(self, request: reading.DirectionRequest) -> bytes:
+        """JSON of a `DirectionAnswer`, as the worker wrote it."""
+        return await self._ask("/direction", request)
+
+    async def cosines(self, request: reading.CosinesRequest) -> bytes:
+        """JSON of a `CosinesAnswer`, as the worker wrote it."""
+        return await self._ask("/cosines", request)
+
+    async def render(self, request: reading.RenderRequest) -> bytes:
+        """JSON of a `RenderAnswer`, as the worker wrote it."""
+        return await self._ask("/render", request)
 
     def steer_events(self, request: SteerRequest) -> AsyncGenerator[dict[str, Any], None]:
         """`SteerEvent`s, as they come. A break of the connection is `Unavailable`."""
@@ -91,6 +125,10 @@ class Live:
     def complete_events(self, request: CompleteRequest) -> AsyncGenerator[dict[str, Any], None]:
         """`CompleteEvent`s, as they come. A break of the connection is `Unavailable`."""
         return self._events("/complete", request)
+
+    async def _ask(self, path: str, request: BaseModel) -> bytes:
+        async with self._send("POST", path, request) as response:
+            return await response.read()
 
     async def _events(self, path: str, request: BaseModel) -> AsyncGenerator[dict[str, Any], None]:
         async with self._send("POST", path, request, media_type=EVENTS) as response:

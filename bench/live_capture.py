@@ -20,7 +20,8 @@ from bench.live_peers import Peers
 from bench.report import promise
 from bench.timing import Run, in_turns
 from worker.activations import capture
-from worker.live.capture import CaptureJob, CaptureQueue, Reading
+from worker.live.capture import CaptureJob, CaptureQueue
+from worker.live.kinds import OfSae, Reading
 from worker.saes import Dictionary, load_sae
 from worker.tokens import encode_text
 
@@ -134,4 +135,4 @@ def measure(case: Case, peers: Peers, folder: Path, repeats: int) -> None:
 
 
 def _reading(dictionary: Dictionary, features: tuple[int, ...] | None) -> Reading:
-    return Reading("sae", dictionary, features, 8)
+    return OfSae("sae", dictionary, features, 8)

@@ -104,6 +104,13 @@ class Dictionary:
         encoded = self.encoder.columns(prepared.x, features)
         return encoded if prepared.factor is None else encoded * prepared.factor
 
+    def reads(self, feature: int) -> Float[torch.Tensor, " d_in"] | None:
+        """What a feature's folded activation grows by, along each axis of the SAE's input: its column
+        of the encoder. None where it reads no one direction."""
+        if self.decoder.rows is None:
+            return torch.nn.functional.one_hot(torch.tensor(feature), self.d_in).float()
+        return self.encoder.column(feature)
+
     def directions(self, features: Int[torch.Tensor, " f"]) -> Float[torch.Tensor, "f d_out"]:
         """Unit decoder rows of some features."""
         if self.decoder.rows is None:

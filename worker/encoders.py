@@ -66,6 +66,10 @@ class Encoder(Protocol):
         the input's own numbers (neurons) or read no one direction (matching pursuit)."""
         ...
 
+    def column(self, feature: int) -> Float[torch.Tensor, " d_in"] | None:
+        """A column of `weight`, as long as it is in folded units."""
+        ...
+
 
 class _Linear:
     """x W + b, whole or in blocks of tokens in the thread's scratch memory, so bounded."""
@@ -109,6 +113,9 @@ class ThresholdEncoder:
     @property
     def weight(self) -> Float[torch.Tensor, "d_in d_sae"]:
         return self._linear.weight
+
+    def column(self, feature: int) -> Float[torch.Tensor, " d_in"]:
+        return self._linear.weight[:, feature]
 
     def dense(
         self, x: Float[torch.Tensor, "n d_in"], out: Float[torch.Tensor, "n d_sae"] | None
@@ -158,6 +165,9 @@ class TopKEncoder:
     @property
     def weight(self) -> Float[torch.Tensor, "d_in d_sae"]:
         return self._linear.weight
+
+    def column(self, feature: int) -> Float[torch.Tensor, " d_in"]:
+        return self._linear.weight[:, feature] * self._scale[feature]
 
     def dense(
         self, x: Float[torch.Tensor, "n d_in"], out: Float[torch.Tensor, "n d_sae"] | None
@@ -212,6 +222,9 @@ class IdentityEncoder:
     def weight(self) -> None:
         return None
 
+    def column(self, feature: int) -> None:
+        return None
+
     def dense(
         self, x: Float[torch.Tensor, "n d_in"], out: Float[torch.Tensor, "n d_in"] | None
     ) -> Float[torch.Tensor, "n d_in"]:
@@ -235,6 +248,9 @@ class SaeLensEncoder:
 
     @property
     def weight(self) -> None:
+        return None
+
+    def column(self, feature: int) -> None:
         return None
 
     def dense(

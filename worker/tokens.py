@@ -74,6 +74,12 @@ def begins_with_bos(model: LanguageModel, prepend_bos: bool | None) -> bool:
     return wanted and model.bos_id is not None
 
 
+def tokenizer_prepends_bos(model: LanguageModel) -> bool:
+    """Whether a model's tokenizer by itself puts BOS in front of a text."""
+    ids = model.tokenizer("", add_special_tokens=True)["input_ids"]
+    return model.bos_id is not None and ids[:1] == [model.bos_id]
+
+
 def check_context(context_size: int | None, model_context: int, model_id: str) -> None:
     """Raises Invalid for a context that does not suit a model; None is the model's own."""
     if context_size is not None and not 2 <= context_size <= model_context:

@@ -53,6 +53,7 @@ class TokenizeRequest(Wire):
 class TokenizeAnswer(Wire):
     ids: list[int]
     tokens: list[str]
+    begins_with_bos: bool
 
 
 class ActivationsRequest(Wire):

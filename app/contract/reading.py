@@ -11,14 +11,20 @@
 | POST /render | RenderRequest | RenderAnswer |
 """
 
+from typing import Any, Literal
+
 from pydantic import Field
 
-from app.contract.live import Message, TokenFeature, Wire
+from app.contract.live import TokenFeature, Wire
 from app.contract.search import Side
 
 
 class Texts(Wire):
-    """Texts for one model. BOS is put in front as the SAEs were trained, or as the model says."""
+    """Texts for one model. BOS is put in front as the SAEs were trained, or as the model says.
+
+    A text that is longer than the model reads, or texts that are too long together, are a problem
+    with the fields `tokens` and `limit`.
+    """
 
     model: str
     texts: list[str]
@@ -35,7 +41,10 @@ class ReadText(Wire):
 
 
 class ValuesRequest(Texts):
-    """One feature, or one vector at a hook point: exactly one of the two."""
+    """One feature, or one vector at a hook point: exactly one of the two.
+
+    For a vector the texts begin with BOS only where the model's tokenizer itself puts one.
+    """
 
     sae: str | None = None
     feature: int | None = None
@@ -45,8 +54,8 @@ class ValuesRequest(Texts):
 
 class TextValues(ReadText):
     values: list[float]
-    """Per token: of a feature its activation in folded units, of a vector its dot product with the
-    state. 0 at BOS."""
+    """Per token: of a feature its activation in folded units, 0 at BOS; of a vector its dot product
+    with the state."""
 
 
 class ValuesAnswer(Wire):
@@ -56,7 +65,8 @@ class ValuesAnswer(Wire):
 class ActiveRequest(Texts):
     sae: str
     top_k: int | None = None
-    """Strongest features per token; None for all that are active."""
+    """Strongest features per token; None for all that are active, which may be more than an answer
+    can have: a problem with the fields `values` and `limit`."""
 
 
 class ActiveText(ReadText):
@@ -70,11 +80,12 @@ class ActiveAnswer(Wire):
 
 class RankRequest(Texts):
     """Features of several SAEs by how active they are on each text: at their strongest token, or
-    added up over some tokens."""
+    added up over some tokens. Negative activations of signed sources (neurons) count as 0."""
 
     saes: list[str]
     at: list[int] = Field(default_factory=list)
-    """Tokens to add up, places in `ReadText.tokens`; empty ranks by the strongest token."""
+    """Tokens to add up, places in `ReadText.tokens`, one that is there twice counts twice; empty ranks
+    by the strongest token."""
     skip_bos: bool
     """Count what is active at BOS as 0."""
     density_max: float | None = None
@@ -133,7 +144,8 @@ class DirectionAnswer(Wire):
     hook: str
     """Where the feature reads (encoder) or writes (decoder)."""
     vector: list[float]
-    """Decoder: the row at length 1. Encoder: the column, in folded units."""
+    """Decoder: the row at length 1. Encoder: what the activation, in folded units, grows by for each
+    unit of the SAE's input along the hook point's axes."""
 
 
 class CosinesRequest(Wire):
@@ -159,11 +171,32 @@ class CosinesAnswer(Wire):
     """Most alike first, ties by index; the feature that was asked about is among its own SAE's."""
 
 
+class RenderedMessage(Wire):
+    """A message as a chat template takes it: which roles there are, the template says."""
+
+    role: str
+    content: str
+    channel: str | None = None
+
+
 class RenderRequest(Wire):
     model: str
-    messages: list[Message]
+    messages: list[RenderedMessage]
     generate: bool = True
     """Whether what introduces the next answer stands at the end."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """More variables of the template, such as `enable_thinking`."""
+    places: bool = False
+    """Tell for every token where in the conversation it stands."""
+
+
+class TokenPlace(Wire):
+    """Where a token stands."""
+
+    message: int | None
+    """Place of its message; None for what introduces the next answer."""
+    section: Literal["header", "content", "footer"]
+    """Whether it is of the message itself, or of what the template puts around it."""
 
 
 class RenderAnswer(Wire):
@@ -171,3 +204,5 @@ class RenderAnswer(Wire):
     """The conversation in the form of the model's chat template."""
     ids: list[int]
     tokens: list[str]
+    places: list[TokenPlace] | None = None
+    """Per token, where they are asked for."""

@@ -8,7 +8,8 @@ import torch
 
 from app.errors import Invalid
 from tests.live.world import KINDS, SITES, TEXTS, World
-from worker.live.capture import CaptureJob, CaptureQueue, Reading
+from worker.live.capture import CaptureJob, CaptureQueue
+from worker.live.kinds import OfSae
 from worker.live.residuals import ResidualCache
 from worker.live.strongest import Strongest, strongest
 from worker.tokens import encode_text
@@ -16,8 +17,8 @@ from worker.tokens import encode_text
 TOLERANCE = 1e-5
 
 
-def reading(world: World, sae: str, features: tuple[int, ...] | None = None, k: int = 8) -> Reading:
-    return Reading(sae, world.dictionary(sae), features, k)
+def reading(world: World, sae: str, features: tuple[int, ...] | None = None, k: int = 8) -> OfSae:
+    return OfSae(sae, world.dictionary(sae), features, k)
 
 
 def ids(world: World, *texts: str) -> list[list[int]]:
@@ -148,7 +149,7 @@ def test_what_an_sae_raises_fails_the_jobs_that_read_it(world: World) -> None:
     """An SAE that reads where it does not fit stands for whatever may go wrong while encoding."""
     texts = ids(world, TEXTS[0])
     misplaced = replace(world.dictionary("1-act"), hook_name=SITES["post"])
-    bad = CaptureJob(texts, [Reading("1-act", misplaced, (1,), 8), reading(world, "1-topk")])
+    bad = CaptureJob(texts, [OfSae("1-act", misplaced, (1,), 8), reading(world, "1-topk")])
     good = CaptureJob(texts, [reading(world, "1-topk")])
     finish(world, bad, good, budget=1000)
     assert bad.answer.exception() is not None

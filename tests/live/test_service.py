@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from app.contract.live import ActivationsAnswer, ActivationsRequest, SteerRequest, SweepRequest
-from app.errors import Invalid, Unavailable
+from app.contract.reading import ActiveAnswer, ActiveRequest, RankRequest, StatesRequest
+from app.errors import Invalid, TooLarge, Unavailable
 from app.settings import Settings
 from app.store.engine import open_shelf
 from app.store.migrate import migrate
@@ -23,6 +24,9 @@ from worker.live import render
 from worker.live.answer import Generation
 from worker.live.capture import CaptureJob
 from worker.live.library import Library
+from worker.live.reading.active import active
+from worker.live.reading.rank import rank
+from worker.live.reading.states import states
 from worker.live.resident import Held
 from worker.live.service import LiveService
 
@@ -64,7 +68,7 @@ async def answer(service: LiveService, request: SteerRequest) -> Any:
 async def held_up(service: LiveService) -> AsyncIterator[None]:
     """The model thread does something long meanwhile."""
     go_on = threading.Event()
-    service._thread.call(go_on.wait)
+    service.desk.thread.call(go_on.wait)
     try:
         yield
     finally:
@@ -155,10 +159,10 @@ def test_nothing_of_a_request_stays_behind(serve: Serve, world: World) -> None:
         while {id(one) for one in kept()} - others and time.monotonic() < deadline:
             await asyncio.sleep(0.01)  # a thread lets go of its last request after it is answered
         assert not {id(one) for one in kept()} - others and not service._news
-        steering = service._library.residents[world.id].engine._forward._steering
+        steering = service.desk.library.residents[world.id].engine._forward._steering
         assert not any(steering._rows)
-        for rank in (rank for site in steering._sites.values() for rank in site.ranks):
-            assert not any(rank.edits) and not rank.direction.any() and not rank.terms.any()
+        for one in (one for site in steering._sites.values() for one in site.ranks):
+            assert not any(one.edits) and not one.direction.any() and not one.terms.any()
 
     serve(use)
 
@@ -178,9 +182,9 @@ def test_a_large_answer_lets_others_to_the_desk(serve: Serve) -> None:
             yield b"x"
 
     async def use(service: LiveService) -> bytes:
-        large = asyncio.ensure_future(service._joined(pieces()))
+        large = asyncio.ensure_future(service.desk.joined(pieces()))
         assert await asyncio.to_thread(began.wait, 10)
-        await service._at_desk(came.set)
+        await service.desk.at_desk(came.set)
         return await large
 
     assert set(serve(use)) == {ord("x")}
@@ -195,7 +199,7 @@ def test_pieces_are_the_answer(serve: Serve, world: World, monkeypatch: pytest.M
         features={"1-pre": [5, 3, 5]},
     )
     raw = serve(lambda service: service.activations(asked))
-    monkeypatch.setattr(render, "_TOKENS", 5)
+    monkeypatch.setattr(render, "_ENTRIES", 5)
     assert serve(lambda service: service.activations(asked)) == raw
     first, second = ActivationsAnswer.model_validate_json(raw).results
     for result in (first, second):
@@ -204,3 +208,49 @@ def test_pieces_are_the_answer(serve: Serve, world: World, monkeypatch: pytest.M
         assert features and list(features) == [5, 3]
         assert {len(column) for column in features.values()} == {len(result.tokens)}
     assert raw.count(b'"5":') == 2
+
+
+def test_an_answer_that_turns_out_too_large_is_refused(serve: Serve, world: World) -> None:
+    """Where the request alone does not tell, and where it does; who fits beside it is answered."""
+    texts = {"model": world.id, "texts": list(TEXTS)}
+    large = [
+        lambda desk: active(desk, ActiveRequest(sae="1-standard", **texts)),
+        lambda desk: rank(desk, RankRequest(saes=["1-standard"], skip_bos=True, limit=1, **texts)),
+        lambda desk: active(desk, ActiveRequest(sae="1-standard", top_k=20, **texts)),
+        lambda desk: rank(desk, RankRequest(saes=["1-topk"], skip_bos=True, limit=20, **texts)),
+        lambda desk: states(desk, StatesRequest(hooks=[SITES["post"], SITES["act"]], **texts)),
+    ]
+    small = ActiveRequest(model=world.id, sae="1-standard", texts=["x"])
+
+    async def use(service: LiveService) -> None:
+        beside = asyncio.ensure_future(active(service.desk, small))
+        for ask in large:
+            with pytest.raises(
+                TooLarge, match=r"one answer may have 300 \(SAESCOPE_MAX_VALUES"
+            ) as told:
+                await ask(service.desk)
+            assert told.value.fields["limit"] == 300 < told.value.fields["values"]
+        (told,) = ActiveAnswer.model_validate_json(await beside).results
+        assert told.tokens[-1] == "x" and all(told.top)
+
+    serve(use, max_values=300)
+
+
+def test_what_others_read_leaves_nothing_behind(serve: Serve, world: World) -> None:
+    asked = RankRequest(model=world.id, saes=["1-topk"], texts=list(TEXTS), skip_bos=True, limit=3)
+
+    async def use(service: LiveService) -> None:
+        others = {id(one) for one in kept()}
+        async with held_up(service):
+            leaving = [asyncio.ensure_future(rank(service.desk, asked)) for _ in range(3)]
+            await asyncio.sleep(0.1)
+            for one in leaving:
+                one.cancel()
+        await rank(service.desk, asked)
+        leaving.clear()
+        deadline = time.monotonic() + 10
+        while {id(one) for one in kept()} - others and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        assert not {id(one) for one in kept()} - others
+
+    serve(use)

@@ -7,7 +7,8 @@ import pytest
 
 from tests.live.world import TEXTS, World
 from worker.live.answer import Generation
-from worker.live.capture import CaptureJob, Reading
+from worker.live.capture import CaptureJob
+from worker.live.kinds import OfSae
 from worker.live.thread import ModelThread
 from worker.tokens import encode_text
 
@@ -29,7 +30,7 @@ def wait_for(generation: Generation) -> None:
 
 def captures(world: World) -> CaptureJob:
     text = encode_text(world.model, TEXTS[0])
-    return CaptureJob([text], [Reading("1-topk", world.dictionary("1-topk"), (1,), 8)])
+    return CaptureJob([text], [OfSae("1-topk", world.dictionary("1-topk"), (1,), 8)])
 
 
 def test_stop_does_not_wait_for_a_long_turn() -> None:

@@ -12,7 +12,8 @@ from sae_lens import SAE
 from app.contract.jobs import Architecture, TrainSpec
 from tests.live.world import SITES, TEXTS, World
 from worker.activations import capture
-from worker.live.capture import CaptureJob, CaptureQueue, Reading
+from worker.live.capture import CaptureJob, CaptureQueue
+from worker.live.kinds import OfSae
 from worker.saes import load_sae
 from worker.tokens import encode_text
 from worker.train.settings import resolve
@@ -52,8 +53,8 @@ def test_live_equals_saelens(world: World, trained: Path) -> None:
     lengths = own.W_dec.norm(dim=1)
     dictionary = load_sae("1-trained", trained, model=world.model)
     readings = [
-        Reading("columns", dictionary, tuple(range(96)), 8),
-        Reading("strongest", dictionary, None, 96),
+        OfSae("columns", dictionary, tuple(range(96)), 8),
+        OfSae("strongest", dictionary, None, 96),
     ]
     job = CaptureJob(texts(world), readings)
     queue = CaptureQueue(world.model)

@@ -3,7 +3,8 @@
 Each turn one batch: a text of the caller whose turn it is, and with it the waiting texts of
 anybody that are nearest to it in length, right-padded, up to a budget of tokens. One forward that
 stops at the deepest hook point asked for serves all SAEs; each SAE encodes the tokens of the texts
-that want it, without padding: whole features column by column, or the strongest per token.
+that want it, without padding: whole features column by column, or the strongest per token. What
+else can be read of the states says `worker.live.kinds`.
 
 States of recent texts are kept (`worker.live.residuals`), and need no forward.
 
@@ -12,7 +13,7 @@ Nothing is left out: values at BOS and other special tokens are reported as they
 
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Hashable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,12 +23,12 @@ import torch
 from jaxtyping import Float
 from torch.nn.utils.rnn import pad_sequence
 
-from app.errors import Problem
+from app.errors import Problem, TooLarge
 from worker.activations import capture, not_finite
+from worker.live.kinds import Reading, Values
 from worker.live.residuals import ResidualCache, State, Text
-from worker.live.strongest import Strongest, strongest
+from worker.live.strongest import Strongest
 from worker.models import LanguageModel
-from worker.saes import Dictionary
 
 log = logging.getLogger(__name__)
 
@@ -35,29 +36,18 @@ CAPTURE_TOKENS = 1024
 """Tokens of a batch, padding included; a longer text is a batch by itself."""
 
 
-@dataclass(frozen=True, eq=False)
-class Reading:
-    """What is wanted of one SAE."""
-
-    sae: str
-    dictionary: Dictionary
-    features: tuple[int, ...] | None
-    """Features wanted at every token; None for the strongest of each token."""
-    top_k: int
-
-
-Values = Strongest | Float[np.ndarray, "_ _"]
-"""Strongest features per token, or the columns asked for."""
-
-
 @dataclass(eq=False)
 class CaptureJob:
     """One activations request."""
 
     texts: list[list[int]]
-    readings: list[Reading]
+    readings: Sequence[Reading]
+    most: int | None = None
+    """Values that the answer may have, where it is known only afterwards how many there are."""
     values: list[dict[str, Values]] = field(init=False)
-    """Per text, by SAE id."""
+    """Per text, by name of the reading."""
+    found: int = 0
+    """Values so far."""
     todo: list[int] = field(init=False)
     """Texts not yet done, longest first."""
     answer: "Future[list[dict[str, Values]]]" = field(default_factory=Future)
@@ -66,9 +56,27 @@ class CaptureJob:
         self.values = [{} for _ in self.texts]
         self.todo = sorted(range(len(self.texts)), key=lambda text: -len(self.texts[text]))
 
+    def put(self, text: int, name: str, values: Values) -> None:
+        """Keep what was read of a text; it fails the job where that is too much."""
+        self.values[text][name] = values
+        self.found += len(values.token) if isinstance(values, Strongest) else values.size
+        if self.most is not None and self.found > self.most:
+            _fail(
+                self,
+                TooLarge(
+                    f"At least {self.found} values are active on these texts; one answer may have "
+                    f"{self.most} (SAESCOPE_MAX_VALUES). Ask for fewer texts or SAEs, or for the "
+                    "strongest features alone.",
+                    values=self.found,
+                    limit=self.most,
+                ),
+            )
+
 
 Piece = tuple[CaptureJob, int]
 """One text of a job."""
+Member = tuple[int, Reading]
+"""A row of a batch, and what is read of it."""
 
 
 class CaptureQueue:
@@ -103,7 +111,7 @@ class CaptureQueue:
     @torch.inference_mode()
     def step(self) -> None:
         """Run one batch. What goes wrong fails the jobs that it touches."""
-        self._jobs = deque(job for job in self._jobs if not job.answer.done())
+        self._drop_done()
         if not self._jobs:
             return
         pieces = self._next_batch()
@@ -113,6 +121,11 @@ class CaptureQueue:
             if not job.todo:
                 with suppress(InvalidStateError):  # failed, or its caller is gone
                     job.answer.set_result(job.values)
+        self._drop_done()
+
+    def _drop_done(self) -> None:
+        """Keep nothing of jobs that are answered, have failed, or whose callers are gone."""
+        self._jobs = deque(job for job in self._jobs if not job.answer.done())
 
     def _attempt(self, pieces: list[Piece]) -> None:
         """Run a batch; when that fails, one text at a time, so that only those fail that fail by
@@ -170,25 +183,26 @@ class CaptureQueue:
 
     def _run(self, pieces: list[Piece]) -> None:
         states = self._states(pieces)
-        wanted: dict[Dictionary, list[tuple[int, Reading]]] = {}
+        groups: dict[Hashable, list[Member]] = {}
         for row, (job, _) in enumerate(pieces):
             for reading in job.readings:
-                wanted.setdefault(reading.dictionary, []).append((row, reading))
-        for dictionary, members in wanted.items():
-            hook = dictionary.hook_name
+                groups.setdefault(reading.group, []).append((row, reading))
+        for members in groups.values():
+            hook = members[0][1].hook
             for row in (row for row, _ in members if hook not in states[row]):
                 _fail(pieces[row][0], not_finite(self._model, hook))
-            members = [member for member in members if hook in states[member[0]]]
+            there = [member for member in members if hook in states[member[0]]]
             try:
-                _encode(dictionary, states, pieces, members)
-            except Exception as error:  # whatever it is, only who reads this dictionary caused it
-                log.exception("Encoding by %s failed", dictionary.id)
+                if there:
+                    _read(states, pieces, there)
+            except Exception as error:  # whatever it is, only who reads this caused it
+                log.exception("Reading at %s failed", hook)
                 for row, _ in members:
                     _fail(pieces[row][0], error)
 
 
 def _hooks(piece: Piece) -> set[str]:
-    return {reading.dictionary.hook_name for reading in piece[0].readings}
+    return {reading.hook for reading in piece[0].readings}
 
 
 def _text(piece: Piece) -> Text:
@@ -205,60 +219,15 @@ def _not_finite(state: Float[torch.Tensor, "n t w"], pieces: list[Piece]) -> set
     return {row for row, piece in enumerate(pieces) if not rows[row, : _length(piece)].all()}
 
 
-def _encode(
-    dictionary: Dictionary,
-    states: list[dict[str, State]],
-    pieces: list[Piece],
-    members: list[tuple[int, Reading]],
-) -> None:
-    """Encode what is wanted whole, and what is wanted ranked."""
-    for whole in (False, True):
-        group = [m for m in members if (m[1].features is not None) is whole]
-        if group:
-            _encode_group(dictionary, states, pieces, group, whole)
-
-
-def _encode_group(
-    dictionary: Dictionary,
-    states: list[dict[str, State]],
-    pieces: list[Piece],
-    group: list[tuple[int, Reading]],
-    whole: bool,
-) -> None:
-    """Encode the texts of a group together and give each its part."""
-    lengths = [_length(pieces[row]) for row, _ in group]
-    x = torch.cat([states[row][dictionary.hook_name] for row, _ in group]).float()
-    starts = np.cumsum([0, *lengths]).tolist()
-    readings = [reading for _, reading in group]
-    parts = (_columns if whole else _top)(dictionary, x, readings, starts)
-    for (row, reading), part in zip(group, parts, strict=True):
+def _read(states: list[dict[str, State]], pieces: list[Piece], members: list[Member]) -> None:
+    """Read the texts of a group together and give each its part."""
+    readings = [reading for _, reading in members]
+    x = torch.cat([states[row][readings[0].hook] for row, _ in members])
+    starts = np.cumsum([0, *(_length(pieces[row]) for row, _ in members)]).tolist()
+    parts = type(readings[0]).read(readings, x, starts)
+    for (row, reading), part in zip(members, parts, strict=True):
         job, text = pieces[row]
-        job.values[text][reading.sae] = part
-
-
-def _columns(
-    dictionary: Dictionary,
-    x: Float[torch.Tensor, "t w"],
-    readings: list[Reading],
-    starts: list[int],
-) -> Iterable[Float[np.ndarray, "_ _"]]:
-    features = sorted({feature for reading in readings for feature in reading.features or ()})
-    index = torch.tensor(features, dtype=torch.long, device=x.device)
-    values = dictionary.encode_columns(x, index).cpu().numpy()
-    for i, reading in enumerate(readings):
-        own = np.searchsorted(features, reading.features or ())
-        yield values[starts[i] : starts[i + 1]][:, own]
-
-
-def _top(
-    dictionary: Dictionary,
-    x: Float[torch.Tensor, "t w"],
-    readings: list[Reading],
-    starts: list[int],
-) -> Iterable[Strongest]:
-    found = strongest(dictionary, x, max(reading.top_k for reading in readings))
-    for i, reading in enumerate(readings):
-        yield found.part(starts[i], starts[i + 1], reading.top_k)
+        job.put(text, reading.name, part)
 
 
 def _padded(pieces: list[Piece]) -> torch.Tensor:

@@ -5,7 +5,7 @@ Everything that can be wrong with a request is found here, so that what joins a 
 
 import math
 
-from jinja2 import TemplateError
+import orjson
 
 from app.contract.live import (
     ActivationsRequest,
@@ -20,20 +20,25 @@ from app.contract.steering import Intervention
 from app.errors import Invalid, TooLarge
 from app.settings import Settings
 from worker.live.answer import Answer, Generation
-from worker.live.capture import CaptureJob, Reading
+from worker.live.capture import CaptureJob
 from worker.live.detokenize import Detokenizer
+from worker.live.kinds import OfSae
 from worker.live.resident import Held
 from worker.live.sampling import Sampling
 from worker.live.steering import check_feature, compile_edits
+from worker.live.template import rendered
 from worker.models import LanguageModel
 from worker.saes import Dictionary, common_bos
 from worker.tokens import encode_text
 
 
-def tokenize(request: TokenizeRequest, held: Held) -> tuple[list[int], list[str]]:
-    """Token ids of a text and their display strings."""
-    ids = encode_text(held.resident.model, request.text, request.prepend_bos)
-    return ids, [held.resident.vocabulary.display[token] for token in ids]
+def tokenize(request: TokenizeRequest, held: Held) -> bytes:
+    """JSON of a `TokenizeAnswer`."""
+    model = held.resident.model
+    ids = encode_text(model, request.text, request.prepend_bos)
+    tokens = [held.resident.vocabulary.display[token] for token in ids]
+    begins = bool(ids) and ids[0] == model.bos_id
+    return orjson.dumps({"ids": ids, "tokens": tokens, "begins_with_bos": begins})
 
 
 def prepare_capture(request: ActivationsRequest, held: Held, settings: Settings) -> CaptureJob:
@@ -121,12 +126,12 @@ def _generation(
     )
 
 
-def _reading(request: ActivationsRequest, sae: str, dictionary: Dictionary) -> Reading:
+def _reading(request: ActivationsRequest, sae: str, dictionary: Dictionary) -> OfSae:
     features = request.features.get(sae)
     for feature in features or ():
         check_feature("features", dictionary, feature)
     columns = None if features is None else tuple(features)
-    return Reading(sae, dictionary, columns, request.top_k)
+    return OfSae(sae, dictionary, columns, request.top_k)
 
 
 def encode_texts(
@@ -141,19 +146,23 @@ def encode_texts(
         check_ids(where, ids, model)
         if len(ids) > model.context_size:
             raise Invalid(
-                f"{where} has {len(ids)} tokens; {model.id} reads {model.context_size} at most."
+                f"{where} has {len(ids)} tokens; {model.id} reads {model.context_size} at most.",
+                tokens=len(ids),
+                limit=model.context_size,
             )
         total += len(ids)
         if total > limit:
             raise TooLarge(
                 f"The texts up to {where} have {total} tokens together; one request may have "
-                f"{limit}. Send them in several requests."
+                f"{limit}. Send them in several requests.",
+                tokens=total,
+                limit=limit,
             )
         encoded.append(ids)
     return encoded
 
 
-def _check_values(tokens: int, readings: list[Reading], limit: int) -> None:
+def _check_values(tokens: int, readings: list[OfSae], limit: int) -> None:
     wanted = sum(
         min(one.top_k, one.dictionary.d_sae) if one.features is None else len(one.features)
         for one in readings
@@ -201,21 +210,10 @@ def text_prompt(
 def chat_prompt(messages: list[Message], model: LanguageModel) -> list[int]:
     """Token ids of a conversation in the form of the model's chat template."""
     # The template itself says where BOS goes.
-    ids = encode_text(model, _render(messages, model), prepend_bos=False)
+    text = rendered([message.model_dump() for message in messages], model)
+    ids = encode_text(model, text, prepend_bos=False)
     check_ids("The prompt", ids, model)
     return ids
-
-
-def _render(messages: list[Message], model: LanguageModel) -> str:
-    if not model.has_chat_template:
-        raise Invalid(f"{model.id} has no chat template; give a prompt instead of messages.")
-    told = [message.model_dump() for message in messages]
-    try:
-        return str(
-            model.tokenizer.apply_chat_template(told, add_generation_prompt=True, tokenize=False)
-        )
-    except TemplateError as error:
-        raise Invalid(f"The chat template of {model.id} refuses these messages: {error}") from error
 
 
 def check_sampling(request: Drawn) -> None:

@@ -4,16 +4,18 @@ from collections.abc import Iterator
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import orjson
 
 from app.store.records import Vocabulary
 from worker.live.answer import Answer, Generation
-from worker.live.capture import CaptureJob, Reading, Values
+from worker.live.capture import CaptureJob
+from worker.live.kinds import OfSae, Reading, Values
 from worker.live.receipt import Receipt
 from worker.live.strongest import Strongest
 
-_TOKENS = 64
-"""Tokens of a piece."""
+_ENTRIES = 1024
+"""Active features of a piece, but for one token that has more."""
 
 
 def activations(
@@ -23,11 +25,11 @@ def activations(
     millions of values."""
     yield b'{"results":['
     for place, (ids, own) in enumerate(zip(job.texts, values, strict=True)):
-        tokens = orjson.dumps(_display(ids, vocabulary))
+        tokens = orjson.dumps(display(ids, vocabulary))
         yield b'%b{"tokens":%b,"saes":{' % (b"," if place else b"", tokens)
         for nth, reading in enumerate(job.readings):
-            yield b"%b%b:" % (b"," if nth else b"", orjson.dumps(reading.sae))
-            yield from _sae(reading, own[reading.sae], len(ids))
+            yield b"%b%b:" % (b"," if nth else b"", orjson.dumps(reading.name))
+            yield from _sae(reading, own[reading.name], len(ids))
         yield b"}}"
     yield b"]}"
 
@@ -60,7 +62,7 @@ def delta(answer: Answer, text: str, tokens: list[int]) -> dict[str, Any]:
         "event": "delta",
         "answer": answer.name,
         "text": text,
-        "tokens": _display(tokens, answer.vocabulary),
+        "tokens": display(tokens, answer.vocabulary),
     }
 
 
@@ -73,12 +75,11 @@ def last_event(generation: Generation) -> dict[str, Any]:
 
 def _sae(reading: Reading, values: Values, length: int) -> Iterator[bytes]:
     if isinstance(values, Strongest):
-        yield b'{"top":['
-        for start in range(0, length, _TOKENS):
-            top = _top(values.part(start, start + _TOKENS, reading.top_k), length - start)
-            yield (b"," if start else b"") + orjson.dumps(top)[1:-1]
-        yield b"]}"
+        yield b'{"top":'
+        yield from top(values, length)
+        yield b"}"
     else:
+        assert isinstance(reading, OfSae), "nothing else has columns"
         yield b'{"features":{'
         columns = dict(zip(reading.features or (), values.T, strict=True))
         for nth, (feature, column) in enumerate(columns.items()):
@@ -86,8 +87,22 @@ def _sae(reading: Reading, values: Values, length: int) -> Iterator[bytes]:
         yield b"}}"
 
 
+def top(found: Strongest, length: int) -> Iterator[bytes]:
+    """JSON of what is active at each of `length` tokens, strongest first."""
+    before = np.searchsorted(found.token, np.arange(length + 1))
+    yield b"["
+    start = 0
+    while start < length:
+        within = np.searchsorted(before, before[start] + _ENTRIES, side="right") - 1
+        stop = min(length, max(start + 1, int(within)))
+        part = _top(found.part(start, stop), stop - start)
+        yield (b"," if start else b"") + orjson.dumps(part)[1:-1]
+        start = stop
+    yield b"]"
+
+
 def _top(found: Strongest, length: int) -> list[list[dict[str, Any]]]:
-    top: list[list[dict[str, Any]]] = [[] for _ in range(min(length, _TOKENS))]
+    top: list[list[dict[str, Any]]] = [[] for _ in range(length)]
     triples = zip(found.token.tolist(), found.feature.tolist(), found.value.tolist(), strict=True)
     for token, feature, value in triples:
         top[token].append({"feature": feature, "value": value})
@@ -102,14 +117,14 @@ def _completion(answer: Answer) -> dict[str, Any]:
 def _text(answer: Answer) -> dict[str, Any]:
     return {
         "text": answer.text.text,
-        "tokens": _display(answer.tokens, answer.vocabulary),
+        "tokens": display(answer.tokens, answer.vocabulary),
         "finish_reason": answer.reason,
     }
 
 
 def _report(answer: Answer, receipt: Receipt) -> dict[str, Any]:
     return {
-        "tokens": _display(answer.prompt + answer.tokens, answer.vocabulary),
+        "tokens": display(answer.prompt + answer.tokens, answer.vocabulary),
         **_perplexities(receipt),
         "kl": receipt.kl,
         "sites": [{"hook": hook, **vars(site)} for hook, site in receipt.sites.items()],
@@ -162,5 +177,5 @@ def _timings(generation: Generation) -> dict[str, float]:
     }
 
 
-def _display(ids: list[int], vocabulary: Vocabulary) -> list[str]:
+def display(ids: list[int], vocabulary: Vocabulary) -> list[str]:
     return [vocabulary.display[token] for token in ids]

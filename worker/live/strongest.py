@@ -24,10 +24,13 @@ class Strongest:
     rank: Int[np.ndarray, "_"]
     """Place among its token's, from 0."""
 
-    def part(self, start: int, stop: int, top_k: int) -> "Strongest":
-        """The `top_k` strongest of tokens start .. stop-1, counted from 0."""
+    def part(self, start: int, stop: int, top_k: int | None = None) -> "Strongest":
+        """The strongest, at most `top_k`, of tokens start .. stop-1, counted from 0."""
         low, high = np.searchsorted(self.token, [start, stop])
-        kept = low + np.flatnonzero(self.rank[low:high] < top_k)
+        if top_k is None:
+            kept = np.arange(low, high)
+        else:
+            kept = low + np.flatnonzero(self.rank[low:high] < top_k)
         return Strongest(
             self.token[kept] - start, self.feature[kept], self.value[kept], self.rank[kept]
         )

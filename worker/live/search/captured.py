@@ -2,7 +2,7 @@
 
 from app.contract.search import SearchRequest
 from app.store.activity import Activity
-from worker.live.capture import Values
+from worker.live.kinds import Values
 from worker.live.search.contrast import rank_by_difference
 from worker.live.search.ranking import Ranking
 from worker.live.search.text import rank_by_peak

@@ -23,7 +23,7 @@ class Sources:
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._kept = Kept(library.shelf)
+        self.kept = Kept(library.shelf)
 
     def choose(self, request: SearchRequest) -> dict[str, Activity]:
         """The SAEs by id, in the order of the request.
@@ -42,7 +42,7 @@ class Sources:
                 f"{request.model} has {len(chosen)} SAEs that could be searched; name at most "
                 f"{MOST_SAES} of them in saes."
             )
-        return {one.id: self._kept.get(one) for one in chosen}
+        return {one.id: self.kept.get(one) for one in chosen}
 
     def _named(self, request: SearchRequest, ready: dict[str, SaeRecord]) -> list[SaeRecord]:
         names = list(dict.fromkeys(request.saes or ()))

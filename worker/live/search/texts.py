@@ -11,7 +11,8 @@ from app.contract.search import SearchRequest
 from app.errors import Gone, Invalid, TooLarge
 from app.settings import Settings
 from app.store.activity import Activity
-from worker.live.capture import CaptureJob, Reading
+from worker.live.capture import CaptureJob
+from worker.live.kinds import OfSae
 from worker.live.prepare import encode_texts
 from worker.live.resident import Held
 from worker.saes import common_bos
@@ -71,7 +72,7 @@ def prepare_search(
     shown = held.resident.vocabulary.display
     tokens = [[shown[token] for token in own] for own in line]
     n_positive = len(request.contrast.positive) if request.contrast else 1
-    readings = [Reading(sae, d, None, d.d_sae) for sae, d in dictionaries.items()]
+    readings = [OfSae(sae, d, None, d.d_sae) for sae, d in dictionaries.items()]
     return Texts(tokens, np.concatenate(special), n_positive), CaptureJob(line, readings)
 
 
