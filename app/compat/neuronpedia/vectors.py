@@ -1,13 +1,16 @@
 """Vectors: directions in the residual stream, to be steered by as features are. They belong to the key
 that made them; whoever knows a vector's name may read it."""
 
+import asyncio
 from datetime import datetime
 from typing import Annotated, Literal
 
 import numpy as np
-from fastapi import APIRouter, Request, Response
+import orjson
+from fastapi import APIRouter, Body, Request, Response
 from pydantic import BaseModel, Field
 
+from app.api.disconnect import unless_disconnected
 from app.api.problems import invalid
 from app.api.state import Use
 from app.compat.neuronpedia.answer import json
@@ -15,13 +18,16 @@ from app.compat.neuronpedia.errors import ASKS, CHANGES
 from app.compat.neuronpedia.keys import Owner
 from app.compat.neuronpedia.names import Asked, SourceName, Text
 from app.compat.neuronpedia.owned import new_vector_row, vector_row
+from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
 from app.contract.ids import Id
+from app.contract.reading import DirectionRequest
+from app.rows.page import Row
 from app.store import read, vectors
 from app.store.records import ModelRecord
 from app.store.vectors import MOST_VALUES
 
 router = APIRouter(tags=["neuronpedia"])
-STRONGEST = 300
+STRENGTH, STRONGEST = 10, 300
 
 
 class NewVector(Asked):
@@ -33,7 +39,9 @@ class NewVector(Asked):
     vector: list[float] = Field(
         min_length=1, max_length=MOST_VALUES, description="As long as the residual stream is wide."
     )
-    vectorDefaultSteerStrength: Annotated[float, Field(ge=-STRONGEST, le=STRONGEST)] | None = 10
+    vectorDefaultSteerStrength: Annotated[float, Field(ge=-STRONGEST, le=STRONGEST)] | None = (
+        STRENGTH
+    )
     vectorLabel: Annotated[Text, Field(max_length=200, pattern=r"\S")]
 
 
@@ -65,8 +73,8 @@ class NpVector(BaseModel):
     layer: str
     index: str
     vectorLabel: str
-    createdAt: datetime
-    creatorId: str
+    createdAt: datetime | None = Field(description="Null of a feature.")
+    creatorId: str | None = Field(description="Null of a feature.")
     vectorDefaultSteerStrength: float
     hookName: str
     vector: list[float]
@@ -110,7 +118,7 @@ def np_new_vector(request: Request, services: Use, owner: Owner, wanted: NewVect
         vectors.source_of(wanted.layerNumber, at),
         wanted.vectorLabel,
         f"blocks.{wanted.layerNumber}.{wanted.hookType}",
-        10 if strength is None else strength,
+        STRENGTH if strength is None else strength,
         np.array(wanted.vector, np.float64),
     )
     url = f"{request.base_url}api/feature/{made.model_id}/{made.source}/{made.number}"
@@ -139,9 +147,48 @@ def _check(model: ModelRecord, wanted: NewVector) -> None:
     response_model=NpVectorAnswer,
     responses=ASKS,
 )
-def np_get_vector(services: Use, wanted: SourceName) -> Response:
-    """One vector. It needs no key."""
-    return json({"vector": vector_row(vectors.find(services.shelf, *wanted.name))})
+async def np_get_vector(
+    request: Request,
+    services: Use,
+    wanted: Annotated[
+        SourceName,
+        Body(
+            openapi_examples={
+                "feature": {
+                    "summary": "What a feature reads",
+                    "value": {"modelId": BUNDLED_MODEL, "source": BUNDLED_SAES[0], "index": "266"},
+                }
+            }
+        ),
+    ],
+) -> Response:
+    """One vector. It needs no key. Of a feature it is what the feature reads, its encoder's direction,
+    which the live worker knows."""
+    if vectors.is_source(wanted.source):
+        some = await asyncio.to_thread(vectors.found, services.shelf, [wanted.name])
+        if some:
+            return json({"vector": vector_row(some[0])})
+    await asyncio.to_thread(read.sae, services.shelf, wanted.modelId, wanted.source)
+    asked = DirectionRequest(
+        model=wanted.modelId, sae=wanted.source, feature=wanted.index, side="encoder"
+    )
+    told = await unless_disconnected(request, services.live.direction(asked))
+    return json({"vector": _read(wanted, orjson.loads(told))})
+
+
+def _read(wanted: SourceName, told: Row) -> Row:
+    """What a feature reads, in the shape of a vector that nobody made."""
+    return {
+        "modelId": wanted.modelId,
+        "layer": wanted.source,
+        "index": str(wanted.index),
+        "vectorLabel": "",
+        "createdAt": None,
+        "creatorId": None,
+        "vectorDefaultSteerStrength": STRENGTH,
+        "hookName": told["hook"],
+        "vector": told["vector"],
+    }
 
 
 @router.post(
