@@ -1,7 +1,7 @@
 """The API process: routes, guards and services put together.
 
-A request passes slash -> HEAD -> gzip -> metrics -> CORS -> errors in the caller's shape -> guards ->
-its route. All of it is plain ASGI.
+A request passes HEAD -> slashes of other services -> gzip -> metrics -> CORS -> errors in the caller's
+shape -> guards -> its route. All of it is plain ASGI.
 """
 
 from collections.abc import AsyncIterator
@@ -42,7 +42,7 @@ from app.compat.neuronpedia import routes as neuronpedia
 from app.compat.neuronpedia.errors import SURFACE as NEURONPEDIA
 from app.compat.openai import routes as openai
 from app.compat.openai.errors import SURFACE as OPENAI
-from app.compat.slash import WithoutSlash
+from app.compat.slash import Slash
 from app.live import Live
 from app.secret import shared_token
 from app.settings import Settings
@@ -119,8 +119,8 @@ def _middleware(settings: Settings, observed: Metrics) -> list[Middleware]:
         max_age=600,
     )
     return [
-        Middleware(WithoutSlash),
         Middleware(HeadAsGet),
+        Middleware(Slash),
         Middleware(Gzip, minimum_size=FROM_BYTES),
         Middleware(Observe, metrics=observed),
         *([cors] if settings.cors_origins else []),

@@ -24,7 +24,7 @@ class Name(NamedTuple):
 
     model: str
     sae: str
-    index: int
+    feature: int
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Finder:
         source = self.sources.known(feature.run_id)
         if source is None:
             source = await asyncio.to_thread(self.sources, feature.run_id)
-        kept = await self._lookups.kept(source.run, name.index) if source.imported else None
+        kept = await self._lookups.kept(source.run, name.feature) if source.imported else None
         return Found(source, feature, vocabulary, kept)
 
     def now(self, name: Name) -> Found | None:
@@ -75,7 +75,7 @@ class Finder:
         try:
             feature, vocabulary = lookup.with_tokens(self._shelf, *name)
             source = self.sources(feature.run_id)
-            kept = self._lookups.kept_now(source.run, name.index) if source.imported else None
+            kept = self._lookups.kept_now(source.run, name.feature) if source.imported else None
         except (NotFound, Gone):
             return None
         return Found(source, feature, vocabulary, kept)

@@ -1,7 +1,7 @@
 """One feature's evidence between the rows of a file and the shelf. Imports nothing of ours."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,8 +20,7 @@ class Names:
     hook_name: str = ""
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """One example."""
 
     band: int

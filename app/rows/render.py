@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from app.rows.page import CREATOR, Names, Page, Row, Window
+from app.rows.page import CREATOR, Names, Page, Row
 
 _STRONGEST = -1
 _SHARE_OF_BAND = 0.2
@@ -81,30 +81,37 @@ def _neuron(names: Names, of: Row, page: Page) -> Row:
 
 
 def _activations(of: Row, page: Page) -> Iterator[Row]:
+    """Rows of the examples. What each needs of its values is computed for all of them at once."""
+    windows = page.windows
+    if not windows:
+        return
+    values = np.concatenate([window.values for window in windows])
+    starts = np.cumsum([0] + [len(window.values) for window in windows[:-1]])
+    peaks = values[starts + np.array([window.peak for window in windows])]
+    highest, lowest = np.maximum.reduceat(values, starts), np.minimum.reduceat(values, starts)
+    prefix = f"{of['modelId']}.{of['layer']}.{of['index']}"
     number = 0
-    for band, windows in groupby(page.windows, key=lambda window: window.band):
-        some = list(windows)
-        maxima = np.array([window.values[window.peak] for window in some])
-        bounds = (np.float32(_STRONGEST) if band == 0 else maxima.min(), maxima.max())
-        for window in some:
-            yield _activation(of, window, number, bounds)
+    for band, some in groupby(windows, key=lambda window: window.band):
+        within = list(some)
+        maxima = peaks[number : number + len(within)]
+        bounds = {
+            "binMin": np.float32(_STRONGEST) if band == 0 else maxima.min(),
+            "binMax": maxima.max(),
+            "binContains": _STRONGEST if band == 0 else _SHARE_OF_BAND,
+        }
+        for window in within:
+            yield {
+                "id": f"{prefix}.{number}",
+                **of,
+                "creatorId": CREATOR,
+                "tokens": window.tokens,
+                "values": window.values,
+                "maxValue": highest[number],
+                "maxValueTokenIndex": window.peak,
+                "minValue": lowest[number],
+                **bounds,
+            }
             number += 1
-
-
-def _activation(of: Row, window: Window, number: int, bounds: tuple[np.float32, np.float32]) -> Row:
-    return {
-        "id": f"{of['modelId']}.{of['layer']}.{of['index']}.{number}",
-        **of,
-        "creatorId": CREATOR,
-        "tokens": window.tokens,
-        "values": window.values,
-        "maxValue": window.values[window.peak],
-        "maxValueTokenIndex": window.peak,
-        "minValue": window.values.min(),
-        "binMin": bounds[0],
-        "binMax": bounds[1],
-        "binContains": _STRONGEST if window.band == 0 else _SHARE_OF_BAND,
-    }
 
 
 def _explanation(of: Row, page: Page) -> Row:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select, select, tuple_
 
 from app.errors import NotFound
 from app.store.corpus import StoredCorpus
@@ -30,6 +30,12 @@ def sae(connection: Connection, model_id: str, sae_id: str, *, lock: bool = Fals
             "there is."
         )
     return row
+
+
+def saes_among(connection: Connection, names: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those of some names (model, SAE) that SAEs have."""
+    query = select(saes.c.model_id, saes.c.id).where(tuple_(saes.c.model_id, saes.c.id).in_(names))
+    return [(model_id, sae_id) for model_id, sae_id in connection.execute(query)]
 
 
 def sae_query() -> Select:

@@ -35,7 +35,7 @@ _FORGET = text(
     "SELECT 'delete', id, words FROM features WHERE id >= :lowest AND id < :beyond"
 )
 
-_VECTOR = "array_to_tsvector(string_to_array(words, ' '))"
+VECTOR = "array_to_tsvector(string_to_array(words, ' '))"
 
 
 def matches(shelf: Shelf, connection: Connection, run: int, query: str) -> ColumnElement[bool]:
@@ -49,7 +49,7 @@ def matches(shelf: Shelf, connection: Connection, run: int, query: str) -> Colum
         raise Invalid("`q` has no letters or digits to search for; give at least one word.")
     if not shelf.is_sqlite:
         tsquery = " & ".join(f"'{word}':*" for word in found)
-        return literal_column(_VECTOR).op("@@")(cast(tsquery, TSQUERY))
+        return literal_column(VECTOR).op("@@")(cast(tsquery, TSQUERY))
     hits = _HITS.bindparams(
         q=" AND ".join(f'"{word}"*' for word in found),
         lowest=packed_id(run, 0),

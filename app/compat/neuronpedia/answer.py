@@ -23,14 +23,18 @@ def json(value: Any) -> Response:
     return Response(dump(value), media_type="application/json")
 
 
-def packed(settings: Settings, rows: Iterable[Row]) -> Iterator[orjson.Fragment]:
+def packed(settings: Settings, rows: Iterable[Row | None]) -> Iterator[orjson.Fragment | None]:
     """Rows of features as JSON, one by one: unpacked they take many times as much memory.
+    None stays None.
 
     Raises:
         TooLarge: together they have more values than one answer may have.
     """
     values = 0
     for row in rows:
+        if row is None:
+            yield None
+            continue
         values += len(row["vector"]) + sum(len(one["values"]) for one in row["activations"])
         if values > settings.max_values:
             raise TooLarge(

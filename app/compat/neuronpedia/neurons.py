@@ -65,7 +65,7 @@ def neuron_row(found: Found, most: int | None = None) -> Row:
         **_FORGOTTEN,
         **of,
         "activations": _activations(written, of, most),
-        "explanations": [_explanation(row, of) for row in written.explanations],
+        "explanations": [_explanation(n, row, of) for n, row in enumerate(written.explanations)],
     }
 
 
@@ -94,7 +94,7 @@ def whole_row_of_vector(vector: Vector, model: Row | None, lists: InLists) -> Ro
 
 
 def _around(lists: InLists) -> Row:
-    within = [{**item_row(item, of), "list": list_row(of)} for item, of in lists]
+    within = [{**item_row(item, of.owner), "list": list_row(of)} for item, of in lists]
     return {"creator": None, "comments": [], "lists": within}
 
 
@@ -129,13 +129,15 @@ def _of(found: Found) -> Row:
 
 
 def _activations(written: Written, of: Row, most: int | None) -> list[Row]:
-    source = {**of, "source": of["layer"]}
-    return [{**_ACTIVATION, **row, **source} for row in written.activations[:most]]
+    names = {**of, "source": of["layer"]}
+    return [_ACTIVATION | row | names for row in written.activations[:most]]
 
 
-def _explanation(row: Row, of: Row) -> Row:
+def _explanation(number: int, row: Row, of: Row) -> Row:
+    """An explanation under an id by which it is found here."""
+    id = f"{of['modelId']}.{of['layer']}.{of['index']}"
     return {
-        "id": row.get("id"),
+        "id": f"{id}:{number}" if number else id,
         **of,
         "source": of["layer"],
         "description": row.get("description"),

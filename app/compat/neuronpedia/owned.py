@@ -19,8 +19,8 @@ def list_row(of: FeatureList) -> Row:
     }
 
 
-def item_row(item: ListItem, of: FeatureList) -> Row:
-    """An item of a list."""
+def item_row(item: ListItem, owner: str) -> Row:
+    """An item of an owner's list."""
     return {
         "modelId": item.model_id,
         "layer": item.sae_id,
@@ -28,7 +28,7 @@ def item_row(item: ListItem, of: FeatureList) -> Row:
         "listId": item.list,
         "description": item.description,
         "addedAt": item.added_at,
-        "userId": shown(of.owner),
+        "userId": shown(owner),
     }
 
 

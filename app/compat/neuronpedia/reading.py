@@ -1,13 +1,15 @@
 """Features and vectors by their names, as rows. All of it may wait for the database."""
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from app.api.state import Services
 from app.compat.neuronpedia.neurons import neuron_row, row_of_vector
 from app.rows.found import Name
 from app.rows.page import Row
-from app.store import vectors
+from app.store import read, vectors
+from app.store.engine import Shelf
 
 
 class Wanted(NamedTuple):
@@ -28,3 +30,16 @@ def rows_of(services: Services, wanted: Sequence[Wanted]) -> Iterator[Row | None
         else:
             found = services.finder.now(name)
             yield found and neuron_row(found, most)
+
+
+def refuse_unknown(shelf: Shelf, names: Iterable[Name]) -> None:
+    """Raise NotFound for a feature or vector that does not exist."""
+    by_source: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    for model, sae, index in names:
+        by_source[model, sae].append(index)
+    for (model, sae), indices in by_source.items():
+        if vectors.is_source(sae):
+            some = vectors.found(shelf, [(model, sae, index) for index in indices])
+            indices = set(indices) - {vector.number for vector in some}
+        if indices:
+            read.max_activations(shelf, model, sae, list(indices))

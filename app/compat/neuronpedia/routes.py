@@ -2,11 +2,26 @@
 
 from fastapi import APIRouter
 
-from app.compat.neuronpedia import activations, directions, features, models, searches, steer
+from app.compat.neuronpedia import (
+    activations,
+    directions,
+    explanations,
+    features,
+    lists,
+    models,
+    searches,
+    steer,
+    unserved,
+    vectors,
+)
 
 ROUTERS: tuple[APIRouter, ...] = (
     features.router,
     models.router,
+    unserved.router,
+    explanations.router,
+    lists.router,
+    vectors.router,
     activations.router,
     searches.router,
     directions.router,

@@ -37,7 +37,7 @@ class NpExplanation(BaseModel):
 
     model_config = _ROW
 
-    id: str | None
+    id: str = Field(description="What GET /api/explanation takes.")
     modelId: str
     layer: str
     source: str
