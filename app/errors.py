@@ -33,6 +33,10 @@ class BadRequest(Problem):
     status, title, slug = 400, "Bad request", "bad-request"
 
 
+class Unauthorized(Problem):
+    status, title, slug = 401, "Unauthorized", "unauthorized"
+
+
 class Forbidden(Problem):
     status, title, slug = 403, "Forbidden", "forbidden"
 
@@ -70,6 +74,7 @@ PROBLEMS: dict[str, type[Problem]] = {
     for cls in (
         Problem,
         BadRequest,
+        Unauthorized,
         Forbidden,
         NotFound,
         Conflict,

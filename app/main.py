@@ -1,7 +1,7 @@
 """The API process: routes, guards and services put together.
 
-A request passes HEAD -> gzip -> metrics -> CORS -> errors in the caller's shape -> guards -> its
-route. All of it is plain ASGI.
+A request passes HEAD -> slashes of other services -> gzip -> metrics -> CORS -> errors in the caller's
+shape -> the inference server's secret -> guards -> its route. All of it is plain ASGI.
 """
 
 from collections.abc import AsyncIterator
@@ -37,8 +37,12 @@ from app.api.head import HeadAsGet
 from app.api.metrics import Metrics, Observe
 from app.api.state import Services
 from app.compat.errors import Surface, Translate
+from app.compat.inference import routes as inference
+from app.compat.inference.errors import SURFACE as INFERENCE
+from app.compat.inference.secret import Secret
 from app.compat.openai import routes as openai
 from app.compat.openai.errors import SURFACE as OPENAI
+from app.compat.slash import Slash
 from app.live import Live
 from app.secret import shared_token
 from app.settings import Settings
@@ -62,6 +66,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     sweep.router,
     calibrate.router,
     openai.router,
+    inference.router,
     catalog.router,
     jobs.router,
     curve.router,
@@ -69,7 +74,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     metrics.router,
     docs.router,
 )
-SURFACES: tuple[Surface, ...] = (OPENAI,)
+SURFACES: tuple[Surface, ...] = (OPENAI, INFERENCE)
 """Routes whose clients know errors in another shape."""
 
 
@@ -113,12 +118,15 @@ def _middleware(settings: Settings, observed: Metrics) -> list[Middleware]:
         expose_headers=["ETag", "Location", "Retry-After"],
         max_age=600,
     )
+    secret = settings.inference_secret
     return [
         Middleware(HeadAsGet),
+        Middleware(Slash),
         Middleware(Gzip, minimum_size=FROM_BYTES),
         Middleware(Observe, metrics=observed),
         *([cors] if settings.cors_origins else []),
         Middleware(Translate, surfaces=SURFACES),
+        *([Middleware(Secret, secret=secret.get_secret_value())] if secret else []),
         Middleware(Guards, settings=settings),
     ]
 

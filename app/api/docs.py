@@ -28,6 +28,7 @@ precomputes the evidence for every feature, and serves
 * **search**: the features that a text, a contrast of texts or a direction finds (`live`);
 * **steering**: what the model writes when a feature is turned up, down or out (`live`);
 * **OpenAI's clients**: completions and chats, with steering (`openai`);
+* **Neuronpedia's web app**: what it asks its inference servers (`inference`);
 * **jobs**: load a model or an SAE, train or evaluate an SAE, compute and verify evidence (`jobs`).
 
 The examples below run on the model that comes with the project, as they are: open one and press
@@ -46,6 +47,7 @@ TAGS = [
     {"name": "neurons", "description": "Neurons, split into the features that they are made of."},
     {"name": "live", "description": "The model at work: activations of new text, steering."},
     {"name": "openai", "description": "The model at work for OpenAI's clients, steered or not."},
+    {"name": "inference", "description": "The model at work for a Neuronpedia web app."},
     {"name": "jobs", "description": "Durable work: load, train, precompute, evaluate, verify."},
     {"name": "service", "description": "Health and metrics."},
 ]
