@@ -1,7 +1,7 @@
 """The API process: routes, guards and services put together.
 
 A request passes HEAD -> slashes of other services -> gzip -> metrics -> CORS -> errors in the caller's
-shape -> guards -> its route. All of it is plain ASGI.
+shape -> the inference server's secret -> guards -> its route. All of it is plain ASGI.
 """
 
 from collections.abc import AsyncIterator
@@ -37,6 +37,9 @@ from app.api.head import HeadAsGet
 from app.api.metrics import Metrics, Observe
 from app.api.state import Services
 from app.compat.errors import Surface, Translate
+from app.compat.inference import routes as inference
+from app.compat.inference.errors import SURFACE as INFERENCE
+from app.compat.inference.secret import Secret
 from app.compat.neuronpedia import features as np_features
 from app.compat.neuronpedia import routes as neuronpedia
 from app.compat.neuronpedia.errors import SURFACE as NEURONPEDIA
@@ -67,6 +70,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     calibrate.router,
     openai.router,
     *neuronpedia.ROUTERS,
+    inference.router,
     catalog.router,
     jobs.router,
     curve.router,
@@ -74,7 +78,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     metrics.router,
     docs.router,
 )
-SURFACES: tuple[Surface, ...] = (OPENAI, NEURONPEDIA)
+SURFACES: tuple[Surface, ...] = (OPENAI, NEURONPEDIA, INFERENCE)
 """Routes whose clients know errors in another shape."""
 
 
@@ -118,6 +122,7 @@ def _middleware(settings: Settings, observed: Metrics) -> list[Middleware]:
         expose_headers=["ETag", "Location", "Retry-After"],
         max_age=600,
     )
+    secret = settings.inference_secret
     return [
         Middleware(HeadAsGet),
         Middleware(Slash),
@@ -125,6 +130,7 @@ def _middleware(settings: Settings, observed: Metrics) -> list[Middleware]:
         Middleware(Observe, metrics=observed),
         *([cors] if settings.cors_origins else []),
         Middleware(Translate, surfaces=SURFACES),
+        *([Middleware(Secret, secret=secret.get_secret_value())] if secret else []),
         Middleware(Guards, settings=settings),
     ]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.contract.bundled import BUNDLED_MODEL
@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     hub: bool = False
     """Whether jobs may download pretrained SAEs and datasets from the Hugging Face hub."""
 
+    inference_secret: SecretStr | None = None
+    """What a Neuronpedia web app must send as X-SECRET-KEY to `/inference`; unset or empty asks nobody."""
+
     max_texts: int = 64
     """Texts in one activations request."""
     max_text_chars: int = 50_000
@@ -77,6 +80,11 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return [part.strip() for part in value.split(",") if part.strip()]
         return value
+
+    @field_validator("inference_secret")
+    @classmethod
+    def _none_when_empty(cls, value: SecretStr | None) -> SecretStr | None:
+        return value if value and value.get_secret_value() else None
 
     @field_validator("data_dir")
     @classmethod

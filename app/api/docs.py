@@ -29,6 +29,7 @@ precomputes the evidence for every feature, and serves
 * **steering**: what the model writes when a feature is turned up, down or out (`live`);
 * **OpenAI's clients**: completions and chats, with steering (`openai`);
 * **Neuronpedia's clients**: features, explanations, lists, vectors (`neuronpedia`);
+* **Neuronpedia's web app**: what it asks its inference servers (`inference`);
 * **jobs**: load a model or an SAE, train or evaluate an SAE, compute and verify evidence (`jobs`).
 
 The examples below run on the model that comes with the project, as they are: open one and press
@@ -52,6 +53,7 @@ TAGS = [
         "description": "Neuronpedia's public API. What belongs to somebody belongs to a key of their "
         "own choice, in `x-api-key`.",
     },
+    {"name": "inference", "description": "The model at work for a Neuronpedia web app."},
     {"name": "jobs", "description": "Durable work: load, train, precompute, evaluate, verify."},
     {"name": "service", "description": "Health and metrics."},
 ]

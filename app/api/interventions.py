@@ -21,16 +21,20 @@ FLOAT32_MAX = 3.4e38
 """The live worker counts in 32 bits."""
 
 
-def resolve(shelf: Shelf, model_id: str, entries: Sequence[SteeringEntry]) -> list[Intervention]:
-    """Put amounts to the entries, in order.
+def resolve(
+    shelf: Shelf,
+    model_id: str,
+    entries: Sequence[SteeringEntry],
+    where: str = "body.steering",
+) -> list[Intervention]:
+    """Put amounts to the entries, in order; `where` the request has them.
 
     NotFound for an unknown model or SAE; Invalid for what the shelf says cannot be steered.
     """
     named = [one.sae for entry in entries for one in (entry, entry.when) if one and one.sae]
     saes = {sae_id: _sae(shelf, model_id, sae_id) for sae_id in named}
     return [
-        _intervention(shelf, entry, saes, f"body.steering.{place}")
-        for place, entry in enumerate(entries)
+        _intervention(shelf, entry, saes, f"{where}.{place}") for place, entry in enumerate(entries)
     ]
 
 

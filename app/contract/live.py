@@ -26,6 +26,9 @@ class Wire(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
+MAX_LEN = 8192
+"""Tokens of prompt and answer together that a row may have, where the model reads as many."""
+
 FinishReason = Literal["stop", "length", "cancelled"]
 
 
@@ -39,6 +42,8 @@ class LiveHealth(Wire):
     whose reports are being made."""
     waiting: int = 0
     """Rows that wait for a place in a batch."""
+    rows: int = 0
+    """Rows that can generate at once, each model's batch counted."""
     generated: int = 0
     """Tokens generated since the models were loaded."""
 

@@ -10,11 +10,12 @@ import torch
 import transformers as hf
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
+from app.contract.live import MAX_LEN
 from app.errors import Invalid
 from tests.live.reference import NEAR
 from tests.live.world import TEXTS, World, run
 from tests.worker.tiny import CONTEXT, bpe_tokenizer
-from worker.live.limits import MAX_LEN, row_limit
+from worker.live.limits import row_limit
 
 BASE: dict[str, Any] = {
     "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1, "initializer_range": 0.3,

@@ -16,6 +16,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def rows(self) -> int:
+        """Rows that the batch can have."""
+        ...
+
+    @property
     def running(self) -> int:
         """Rows in the batch."""
         ...

@@ -65,10 +65,12 @@ def _prompts(request: CompleteRequest, held: Held, limit: int) -> list[list[int]
         else:
             check_ids(where, prompt, model)
             prompts.append(prompt)
-        if sum(map(len, prompts)) > limit:
+        if (total := sum(map(len, prompts))) > limit:
             raise TooLarge(
                 f"The prompts up to {where} have more tokens together than the {limit} that one "
-                "request may have; send them in several requests."
+                "request may have; send them in several requests.",
+                tokens=total,
+                limit=limit,
             )
     return prompts
 

@@ -67,6 +67,11 @@ class BatchEngine:
         return self._forward.max_len
 
     @property
+    def rows(self) -> int:
+        """Rows that the batch can have."""
+        return self._forward.slots
+
+    @property
     def running(self) -> int:
         """Rows in the batch, a long prompt before it, and receipts behind it."""
         return self._taken + len(self._receipts.generations)

@@ -3,10 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from app.contract.live import MAX_LEN
 from worker.models import LanguageModel
-
-MAX_LEN = 8192
-"""Tokens of prompt and answer together, where the model reads as many."""
 
 
 def row_limit(model: LanguageModel) -> int:

@@ -68,6 +68,7 @@ class LiveService:
             models=sorted(residents),
             device=str(self.desk.library.device),
             running=sum(engine.running for engine in engines),
+            rows=sum(engine.rows for engine in engines),
             waiting=sum(engine.waiting for engine in engines),
             generated=sum(engine.generated for engine in engines),
         )

@@ -23,7 +23,10 @@ def rendered(
         Invalid: the model has no chat template, or it refuses these messages or options.
     """
     if not model.has_chat_template:
-        raise Invalid(f"{model.id} has no chat template; give a prompt instead of messages.")
+        raise Invalid(
+            f"{model.id} has no chat template; give a prompt instead of messages.",
+            lacks="chat template",
+        )
     _check_options(model, options or {})
     try:
         text = model.tokenizer.apply_chat_template(
