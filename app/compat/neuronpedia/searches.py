@@ -85,7 +85,7 @@ class TokensSearched(Asked):
     )
 
 
-class NpFound(BaseModel):
+class NpActiveRow(BaseModel):
     """A feature that is active on the text."""
 
     modelId: str
@@ -105,7 +105,7 @@ class NpFoundOnText(BaseModel):
     """The most active features of a text, most active first."""
 
     tokens: list[str] = Field(description="BOS included.")
-    result: list[NpFound]
+    result: list[NpActiveRow]
     sortIndexes: list[int]
 
 

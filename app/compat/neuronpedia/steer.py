@@ -16,7 +16,7 @@ from app.compat.neuronpedia.answer import json
 from app.compat.neuronpedia.errors import ASKS
 from app.compat.neuronpedia.steer_bodies import (
     MOST_PROMPT,
-    NpMessage,
+    NpChatMessage,
     NpSteered,
     NpSteeredChat,
     SteerAsked,
@@ -148,7 +148,7 @@ async def np_steer_chat(
     return await _answered(request, services, body, prompts, shown, not body.steer_special_tokens)
 
 
-def _check_length(messages: list[NpMessage]) -> None:
+def _check_length(messages: list[NpChatMessage]) -> None:
     length = sum(len(one.content) for one in messages)
     if length > MOST_PROMPT:
         raise invalid(
@@ -157,7 +157,7 @@ def _check_length(messages: list[NpMessage]) -> None:
 
 
 async def _rendered(
-    request: Request, services: Services, body: SteerChatBody, messages: list[NpMessage]
+    request: Request, services: Services, body: SteerChatBody, messages: list[NpChatMessage]
 ) -> dict[str, Any]:
     """Text and token ids of a conversation that is to be gone on with."""
     told = [
@@ -168,7 +168,7 @@ async def _rendered(
     return orjson.loads(await unless_disconnected(request, services.live.render(wanted)))
 
 
-def _answering(messages: list[NpMessage]) -> str:
+def _answering(messages: list[NpChatMessage]) -> str:
     """The role of the answer, as the conversation calls it."""
     return "model" if any(one.role == "model" for one in messages) else "assistant"
 

@@ -53,14 +53,14 @@ class SteerBody(SteerAsked):
     prompt: str = Field(min_length=1, max_length=MOST_PROMPT)
 
 
-class NpMessage(BaseModel):
+class NpChatMessage(BaseModel):
     """A message of a conversation."""
 
     role: Literal["user", "assistant", "system", "model", "developer"]
     content: str
 
 
-Messages = Annotated[list[NpMessage], Field(min_length=1, max_length=256)]
+Messages = Annotated[list[NpChatMessage], Field(min_length=1, max_length=256)]
 
 
 class SteerChatBody(SteerAsked):
@@ -103,7 +103,7 @@ class NpConversation(BaseModel):
     """A conversation with its answer."""
 
     raw: str = Field(description="In the form of the model's chat template.")
-    chatTemplate: list[NpMessage]
+    chatTemplate: list[NpChatMessage]
     logprobs: list[NpLogprob] | None
 
 
