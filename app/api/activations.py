@@ -44,7 +44,7 @@ Indices = Annotated[
 class ActivationsRequest(BaseModel):
     """Texts, and the SAEs to read them with."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     model: Id
     saes: list[Id] = Field(min_length=1, max_length=32, description="SAEs of the model.")
@@ -67,7 +67,7 @@ class ActivationsRequest(BaseModel):
     "/v1/activations",
     summary="See which features fire on a text",
     response_model=wire.ActivationsAnswer,
-    responses=documented(400, 403, 404, 413, 415, 422, 503),
+    responses=documented(403, 404, 413, 415, 422, 503),
 )
 async def get_activations(
     request: Request,

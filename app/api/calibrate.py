@@ -38,7 +38,7 @@ EXAMPLES: dict[str, Example] = {
 class CalibrateRequest(BaseModel):
     """A feature, and how much worse the text may become."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     model: Id
     sae: Id
@@ -76,7 +76,7 @@ class CalibrateRequest(BaseModel):
 @router.post(
     "/v1/steer/calibrate",
     summary="Find the strength that a feature's steering can have",
-    responses=documented(400, 403, 404, 410, 413, 415, 422, 503),
+    responses=documented(403, 404, 410, 413, 415, 422, 503),
 )
 async def calibrate(
     request: Request,

@@ -39,6 +39,8 @@ are UTC. Activations are lengths of a feature's contribution to the reconstructi
 a problem (RFC 9457, `application/problem+json`) whose `detail` says in a sentence what was wrong
 and what to do.
 """
+LICENSE = {"name": "MIT", "identifier": "MIT"}
+SERVERS = [{"url": "/", "description": "This service."}]
 TAGS = [
     {"name": "models", "description": "Registered language models."},
     {"name": "saes", "description": "Sparse autoencoders of a model, and its neurons."},
@@ -133,7 +135,10 @@ def _document(app: FastAPI) -> dict[str, Any]:
         description=DESCRIPTION,
         tags=TAGS,
         routes=app.routes,
+        license_info=LICENSE,
+        servers=SERVERS,
     )
+    document["security"] = []  # it asks nobody who they are
     schemas = document["components"]["schemas"]
     template = "#/components/schemas/{model}"
     problem = ProblemBody.model_json_schema(ref_template=template)

@@ -42,7 +42,7 @@ class Readiness(BaseModel):
     evidence: Part
 
 
-@router.get("/healthz", summary="Is the API alive?")
+@router.get("/healthz", summary="Is the API alive?", responses=documented())
 async def get_health() -> Health:
     """200 as soon as the API is up, whatever the state of the other parts."""
     return Health()

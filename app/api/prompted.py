@@ -14,7 +14,7 @@ from app.settings import Settings
 class Prompted(BaseModel):
     """A prompt, what to change in the model while it goes on with it, and how tokens are drawn."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     model: Id
     prompt: str | None = Field(default=None, description="Text to go on with.")

@@ -48,7 +48,7 @@ class SweepRequest(Prompted):
     "/v1/steer/sweep",
     summary="Steer with several strengths at once",
     response_model=wire.SweepAnswer,
-    responses=documented(400, 403, 404, 413, 415, 422, 503),
+    responses=documented(403, 404, 413, 415, 422, 503),
 )
 async def sweep(
     request: Request,

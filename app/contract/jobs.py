@@ -19,7 +19,17 @@ WIDTH_MAX = 10**7
 
 
 class _Spec(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _kind_is_required(schema: dict[str, Any]) -> None:
+    # It has a default for those who write Python; in a request it is what tells the kinds apart.
+    del schema["properties"]["kind"]["default"]
+    schema["required"] = ["kind", *schema.get("required", [])]
+
+
+class _JobSpec(_Spec):
+    model_config = ConfigDict(json_schema_extra=_kind_is_required)
 
 
 HUB = "hub:"
@@ -54,7 +64,7 @@ class CorpusBundled(_Spec):
 Corpus = CorpusFile | CorpusBundled
 
 
-class LoadSpec(_Spec):
+class LoadSpec(_JobSpec):
     """Register a model, or an SAE of a registered model."""
 
     kind: Literal["load"] = "load"
@@ -104,7 +114,7 @@ class AlsoTrain(_Spec):
     lr: float | None = Field(default=None, gt=0)
 
 
-class TrainSpec(_Spec):
+class TrainSpec(_JobSpec):
     """Train an SAE on a registered model, or several from one forward of it."""
 
     kind: Literal["train"] = "train"
@@ -162,7 +172,7 @@ EVIDENCE = CorpusBundled(documents=1_000)
 """Neurons are active on half of all tokens, so it is less text than what SAEs are trained on."""
 
 
-class PrecomputeSpec(_Spec):
+class PrecomputeSpec(_JobSpec):
     """Compute the evidence of every feature of some SAEs in one pass over a corpus."""
 
     kind: Literal["precompute"] = "precompute"
@@ -177,7 +187,7 @@ class PrecomputeSpec(_Spec):
 HELD_OUT = CorpusBundled(documents=1_000, seed=2)
 
 
-class EvaluateSpec(_Spec):
+class EvaluateSpec(_JobSpec):
     """Measure how well an SAE stands for its hook point, on text that it should not have been trained
     on."""
 
@@ -196,7 +206,7 @@ class EvaluateSpec(_Spec):
     )
 
 
-class VerifySpec(_Spec):
+class VerifySpec(_JobSpec):
     """Compute a random sample of an SAE's stored examples anew, and tell the largest difference."""
 
     kind: Literal["verify"] = "verify"
@@ -211,7 +221,7 @@ class VerifySpec(_Spec):
     )
 
 
-class ImportSpec(_Spec):
+class ImportSpec(_JobSpec):
     """Take over the evidence that Neuronpedia or SAEDashboard wrote for an SAE."""
 
     kind: Literal["import"] = "import"
@@ -229,7 +239,7 @@ class ImportSpec(_Spec):
     )
 
 
-class ExportSpec(_Spec):
+class ExportSpec(_JobSpec):
     """Write the evidence of an SAE in Neuronpedia's layout."""
 
     kind: Literal["export"] = "export"

@@ -19,7 +19,7 @@ MOST_SAES = 32
 class Contrast(BaseModel):
     """Texts that have something, and texts that do not."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     positive: list[str] = Field(min_length=1, description="Texts that have it.")
     negative: list[str] = Field(min_length=1, description="Texts that do not.")
@@ -33,7 +33,7 @@ class Contrast(BaseModel):
 class SearchRequest(BaseModel):
     """What to look for, and where: exactly one of `text`, `contrast` and `vector`."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     model: Id
     saes: list[Id] | None = Field(

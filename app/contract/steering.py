@@ -20,7 +20,7 @@ class Condition(BaseModel):
     """Steer only at tokens where a feature is active enough, in front of all entries at the site that
     is steered: what one entry does there does not decide whether the next one acts."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     sae: Id = Field(description="SAE of `feature`, or a layer's neurons.", examples=["2-res-topk"])
     feature: int = Field(ge=0, le=INDEX_MAX, description="Index of the feature in `sae`.")
@@ -37,7 +37,7 @@ class Condition(BaseModel):
 class SteeringEntry(BaseModel):
     """One intervention: a feature of an SAE, or a vector at a hook point."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     sae: Id | None = Field(
         default=None, description="SAE of `feature`, or a layer's neurons.", examples=["2-res-topk"]

@@ -55,7 +55,9 @@ class Place:
 @contextmanager
 def running(folder: Path, chatty: World) -> Iterator[Place]:
     """The API and the live worker as processes over a filled shelf; they end with the block."""
-    bundled = World(BUNDLED_MODEL, DEMO / "storyworld", {s: DEMO / "saes" / s for s in BUNDLED_SAES})
+    bundled = World(
+        BUNDLED_MODEL, DEMO / "storyworld", {s: DEMO / "saes" / s for s in BUNDLED_SAES}
+    )
     live = LiveProcess(folder, [bundled, replace(chatty, id=CHATTY)])
     server = ServerProcess(live.settings)
     try:

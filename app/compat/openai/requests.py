@@ -17,6 +17,8 @@ MOST_TOP = 20
 class StreamOptions(BaseModel):
     """What a stream has besides the text."""
 
+    model_config = ConfigDict(strict=True)
+
     include_usage: bool | None = Field(
         default=False, description="Send one more chunk in front of the end, with the usage."
     )
@@ -26,7 +28,7 @@ class Asked(BaseModel):
     """What both routes take. Fields of OpenAI's that change no answer are taken and left alone,
     others are refused."""
 
-    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
     model: str = Field(description="Id of a registered model.")
     n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = Field(
@@ -89,7 +91,7 @@ class CompletionRequest(Asked):
 class ChatMessage(BaseModel):
     """One message: text only."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", strict=True)
 
     role: Literal["system", "developer", "user", "assistant"] = Field(
         description="`developer` is the same as `system`."
