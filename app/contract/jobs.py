@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from app.contract.body import JsonBody
 from app.contract.ids import Id
 
 JobKind = Literal["load", "train", "precompute", "evaluate", "verify", "import", "export"]
@@ -18,17 +19,13 @@ SEED_MAX = 2**63 - 1
 WIDTH_MAX = 10**7
 
 
-class _Spec(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-
 def _kind_is_required(schema: dict[str, Any]) -> None:
     # It has a default for those who write Python; in a request it is what tells the kinds apart.
     del schema["properties"]["kind"]["default"]
     schema["required"] = ["kind", *schema.get("required", [])]
 
 
-class _JobSpec(_Spec):
+class _JobSpec(JsonBody):
     model_config = ConfigDict(json_schema_extra=_kind_is_required)
 
 
@@ -36,7 +33,7 @@ HUB = "hub:"
 """In front of a dataset's id on the Hugging Face hub."""
 
 
-class CorpusFile(_Spec):
+class CorpusFile(JsonBody):
     """Text of one's own, or of the Hugging Face hub."""
 
     path: str = Field(
@@ -51,7 +48,7 @@ class CorpusFile(_Spec):
     )
 
 
-class CorpusBundled(_Spec):
+class CorpusBundled(JsonBody):
     """Text from the bundled generator."""
 
     bundled: Literal["storyworld"] = "storyworld"
@@ -101,7 +98,7 @@ MAX_SAES = 64
 """SAEs in one job."""
 
 
-class AlsoTrain(_Spec):
+class AlsoTrain(JsonBody):
     """One more SAE of a training. What is absent is as the specification says; of `k` and
     `l1_coefficient` only what its architecture takes."""
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES, BUNDLED_SPLIT
+from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES, BUNDLED_SOURCES, BUNDLED_SPLIT
 from app.store import catalog, splits, write
 from app.store.engine import Shelf
 from tests.api.server import ServerProcess
@@ -27,8 +27,8 @@ from worker.jobs.paths import DEMO
 
 CHATTY = "my-chat-model"
 """Id of the model in the example of a chat."""
-DOOMED = "doomed"
-"""Id of a model that nothing else needs, with one SAE, `0-res`."""
+DOOMED = "-doomed"
+"""Behind the id of a model or an SAE: one that is there to be deleted."""
 TRAIN = {
     "kind": "train",
     "model": BUNDLED_MODEL,
@@ -50,6 +50,11 @@ class Place:
     server: ServerProcess
     done: str
     """Id of a training job that is done."""
+
+    @property
+    def kept(self) -> list[str]:
+        """Ids that other requests need."""
+        return [BUNDLED_MODEL, CHATTY, *BUNDLED_SOURCES, self.done]
 
 
 @contextmanager
@@ -74,19 +79,20 @@ def running(folder: Path, chatty: World) -> Iterator[Place]:
 
 
 def _fill(shelf: Shelf, bundled: World) -> None:
-    put_evidence(shelf, bundled, BUNDLED_SAES[0])
-    _put_neurons(shelf, bundled)
+    _put_evidence(shelf, bundled)
     catalog.replace(shelf, installed(), [builders.catalog_entry()])
-    write.put_model(shelf, builders.model_record(DOOMED), builders.vocabulary())
-    write.put_sae(shelf, replace(builders.sae_record(), model_id=DOOMED))
+    for model in (BUNDLED_MODEL, CHATTY):
+        write.put_model(shelf, builders.model_record(model + DOOMED), builders.vocabulary())
+    for sae in BUNDLED_SAES:
+        write.put_sae(shelf, builders.sae_record(sae + DOOMED, model_id=BUNDLED_MODEL))
 
 
-def _put_neurons(shelf: Shelf, bundled: World) -> None:
-    """All neurons of a layer, split by the SAE that comes for it."""
+def _put_evidence(shelf: Shelf, bundled: World) -> None:
+    """Evidence of all SAEs and of the neurons of a layer, which are split by the SAE for it."""
     neurons, sae = BUNDLED_SPLIT
     write.put_sae(shelf, sae_record(bundled, neurons))
-    for source in BUNDLED_SPLIT:
-        put_evidence(shelf, bundled, source)
+    for source in BUNDLED_SOURCES:
+        put_evidence(shelf, bundled, source, n_sequences=2)  # a calibration runs over all of them
     number = splits.begin_split(shelf, f"made-up-{neurons}", f"made-up-{sae}")
     many = range(bundled.model.d_mlp)
     splits.put_neurons(shelf, number, [split_builders.split_of(neuron) for neuron in many])

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
+from app.contract.body import whole
+
 MOST_STOPS = 4
 MOST_CHARS = 256
 """Of a stop string."""
@@ -17,6 +19,8 @@ PROMPT_FORMS = (
 
 
 def _checked_prompt(value: object) -> object:
+    if isinstance(value, list) and len(value) <= MOST_IDS:
+        value = [list(map(whole, one)) if isinstance(one, list) else whole(one) for one in value]
     if isinstance(value, str) or (
         isinstance(value, list)
         and 0 < len(value) <= MOST_IDS
