@@ -6,6 +6,7 @@ allows, and no schema can say why, the sentence belongs into `UNSAID`.
 
 import os
 import re
+from collections.abc import Callable
 from typing import Any
 
 import schemathesis
@@ -17,6 +18,8 @@ from schemathesis.openapi.checks import RejectedPositiveData
 KEPT = frozenset(os.environ["OPENAPI_KEPT"].split())
 """Ids that other requests need."""
 DOOMED = os.environ["OPENAPI_DOOMED"]
+DONE = os.environ["OPENAPI_DONE"]
+"""Id of a job that is done."""
 UNSAID = (
     # Of two fields one must be given, or they must agree.
     "give either `prompt` or `messages`",
@@ -26,7 +29,11 @@ UNSAID = (
     "needs a feature; a vector can be",
     "is the older name of",
     "`top_logprobs` needs `logprobs: true`",
+    "features names .* not in saes",
     "`strengths` must go away from 0",
+    r"messages\.\d+\.\S* is not read here",  # is allowed when it is empty
+    # What an operator allows.
+    r"\(SAESCOPE_MAX_\w+\)",
     # A string of whose making the document does not tell.
     "`cursor` was not given out for this list",
     # What the model, the SAE or the corpus has.
@@ -64,22 +71,44 @@ def before_load_schema(context: HookContext, raw_schema: dict[str, Any]) -> None
 
 @schemathesis.hook
 def flatmap_case(context: HookContext, case: Case) -> st.SearchStrategy[Case]:
-    """A good body as one of the document's examples, but for some fields that were drawn: those drawn
-    at random name no model that is there, and hardly agree with each other."""
-    content = case.operation.definition.raw.get("requestBody", {}).get("content", {})
-    media, drawn = content.get("application/json", {}), case.body
-    bodies = [example["value"] for example in media.get("examples", {}).values()]
-    if not (bodies and isinstance(drawn, dict) and case.meta.generation.mode.is_positive):
+    """What is drawn at random names nothing that is there, and hardly agrees with itself. So a good body
+    is often one of the document's examples but for some fields, and a job the one that is done."""
+    if not case.meta.generation.mode.is_positive:
         return st.just(case)
-    if kind := media["schema"].get("discriminator", {}).get("propertyName"):
-        bodies = [body for body in bodies if body[kind] == drawn[kind]]
+    if "job" in case.path_parameters:
+        return st.sampled_from([case.path_parameters["job"]] * 3 + [DONE]).map(_with_job(case))
+    bodies = _examples(case)
+    if not (bodies and isinstance(case.body, dict)):
+        return st.just(case)
+    fields = st.sets(st.sampled_from(sorted(case.body) or [None]), max_size=2)
+    return st.one_of(st.just(case), st.builds(_mixed(case), st.sampled_from(bodies), fields))
 
-    def mixed(example: dict[str, Any], names: set[str]) -> Case:
-        case.body = example | {name: drawn[name] for name in names}
+
+def _with_job(case: Case) -> Callable[[str], Case]:
+    def put(job: str) -> Case:
+        case.path_parameters["job"] = job
         return case
 
-    fields = st.sets(st.sampled_from(sorted(drawn)), max_size=2) if drawn else st.just(set())
-    return st.one_of(st.just(case), st.builds(mixed, st.sampled_from(bodies), fields))
+    return put
+
+
+def _examples(case: Case) -> list[dict[str, Any]]:
+    """Bodies in the document; where they are of several kinds, of the kind that was drawn."""
+    content = case.operation.definition.raw.get("requestBody", {}).get("content", {})
+    media = content.get("application/json", {})
+    bodies = [example["value"] for example in media.get("examples", {}).values()]
+    kind = media.get("schema", {}).get("discriminator", {}).get("propertyName")
+    return [body for body in bodies if not kind or body[kind] == case.body[kind]]
+
+
+def _mixed(case: Case) -> Callable[[dict[str, Any], set[str]], Case]:
+    drawn = case.body
+
+    def mix(example: dict[str, Any], names: set[str]) -> Case:
+        case.body = example | {name: drawn[name] for name in names if name in drawn}
+        return case
+
+    return mix
 
 
 @schemathesis.hook

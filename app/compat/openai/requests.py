@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from app.compat.openai.fields import MOST_STOPS, PROMPT_FORMS, Content, Prompt, Stop
+from app.compat.openai.unserved import describe_unserved
 from app.contract.body import JsonBody
 from app.contract.steering import SteeringEntry
 
@@ -29,7 +30,7 @@ class Asked(JsonBody):
     """What both routes take. Fields of OpenAI's that change no answer are taken and left alone,
     others are refused."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", json_schema_extra=describe_unserved)
 
     model: str = Field(description="Id of a registered model.")
     n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = Field(
