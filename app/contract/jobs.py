@@ -261,6 +261,8 @@ JobSpec = Annotated[
 class JobView(BaseModel):
     """A job as it stands."""
 
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
     id: str
     kind: str
     state: JobState

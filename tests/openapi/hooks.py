@@ -13,6 +13,7 @@ import schemathesis
 from hypothesis import strategies as st
 from schemathesis import Case, HookContext, Response
 from schemathesis.core.failures import Failure
+from schemathesis.generation.meta import TestPhase
 from schemathesis.openapi.checks import RejectedPositiveData
 
 KEPT = frozenset(os.environ["OPENAPI_KEPT"].split())
@@ -75,7 +76,7 @@ def flatmap_case(context: HookContext, case: Case) -> st.SearchStrategy[Case]:
     is often one of the document's examples but for some fields, and a job the one that is done."""
     if not case.meta.generation.mode.is_positive:
         return st.just(case)
-    if "job" in case.path_parameters:
+    if "job" in case.path_parameters and case.meta.phase.name is not TestPhase.STATEFUL:
         return st.sampled_from([case.path_parameters["job"]] * 3 + [DONE]).map(_with_job(case))
     bodies = _examples(case)
     if not (bodies and isinstance(case.body, dict)):
