@@ -1,16 +1,17 @@
 """Which features fire on new text."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request, Response
 from fastapi.openapi.models import Example
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from app.api.disconnect import unless_disconnected
 from app.api.limits import at_most, check_text
 from app.api.problems import documented
 from app.api.state import Use
 from app.contract import live as wire
+from app.contract.body import JsonBody, whole
 from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
 from app.contract.ids import INDEX_MAX, Id
 
@@ -37,14 +38,20 @@ EXAMPLES: dict[str, Example] = {
     },
 }
 Indices = Annotated[
-    list[Annotated[int, Field(ge=0, le=INDEX_MAX)]], Field(min_length=1, max_length=1_000)
+    list[Annotated[int, Field(ge=0, le=INDEX_MAX), BeforeValidator(whole)]],
+    Field(min_length=1, max_length=1_000),
 ]
 
 
-class ActivationsRequest(BaseModel):
-    """Texts, and the SAEs to read them with."""
+def _by_id(schema: dict[str, Any]) -> None:
+    # pydantic tells what names of the pattern have, and lets other names have anything.
+    ((pattern, values),) = schema.pop("patternProperties").items()
+    schema["propertyNames"]["pattern"] = pattern
+    schema["additionalProperties"] = values
 
-    model_config = ConfigDict(extra="forbid")
+
+class ActivationsRequest(JsonBody):
+    """Texts, and the SAEs to read them with."""
 
     model: Id
     saes: list[Id] = Field(min_length=1, max_length=32, description="SAEs of the model.")
@@ -57,6 +64,7 @@ class ActivationsRequest(BaseModel):
     features: dict[Id, Indices] = Field(
         default_factory=dict,
         description="By SAE, the features wanted at every token; such an SAE is not ranked.",
+        json_schema_extra=_by_id,
     )
     top_k: int = Field(
         default=8, ge=1, le=256, description="Strongest features per token of the other SAEs."
@@ -67,7 +75,7 @@ class ActivationsRequest(BaseModel):
     "/v1/activations",
     summary="See which features fire on a text",
     response_model=wire.ActivationsAnswer,
-    responses=documented(400, 403, 404, 413, 415, 422, 503),
+    responses=documented(403, 404, 413, 415, 422, 503),
 )
 async def get_activations(
     request: Request,

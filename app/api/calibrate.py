@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Body, Request
 from fastapi.openapi.models import Example
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from app.api.calibration import Calibration, CalibrationRow
 from app.api.disconnect import unless_disconnected
@@ -17,6 +17,7 @@ from app.api.interventions import check_strengths, resolve
 from app.api.problems import documented, invalid
 from app.api.state import Services, Use
 from app.contract import live as wire
+from app.contract.body import JsonBody
 from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
 from app.contract.ids import INDEX_MAX, Id
 from app.contract.steering import Intervention, Positions, SteeringEntry
@@ -35,10 +36,8 @@ EXAMPLES: dict[str, Example] = {
 }
 
 
-class CalibrateRequest(BaseModel):
+class CalibrateRequest(JsonBody):
     """A feature, and how much worse the text may become."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     model: Id
     sae: Id
@@ -76,7 +75,7 @@ class CalibrateRequest(BaseModel):
 @router.post(
     "/v1/steer/calibrate",
     summary="Find the strength that a feature's steering can have",
-    responses=documented(400, 403, 404, 410, 413, 415, 422, 503),
+    responses=documented(403, 404, 410, 413, 415, 422, 503),
 )
 async def calibrate(
     request: Request,

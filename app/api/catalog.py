@@ -65,7 +65,7 @@ class CatalogList(BaseModel):
     "/v1/catalog",
     summary="Search the pretrained SAEs that can be loaded",
     response_model=CatalogList,
-    responses=documented(400, 422, 503),
+    responses=documented(422, 503),
 )
 def list_catalog(
     request: Request, services: Use, query: Annotated[CatalogQuery, Query()]

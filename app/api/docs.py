@@ -41,6 +41,8 @@ are UTC. Activations are lengths of a feature's contribution to the reconstructi
 a problem (RFC 9457, `application/problem+json`) whose `detail` says in a sentence what was wrong
 and what to do.
 """
+LICENSE = {"name": "MIT", "identifier": "MIT"}
+SERVERS = [{"url": "/", "description": "This service."}]
 TAGS = [
     {"name": "models", "description": "Registered language models."},
     {"name": "saes", "description": "Sparse autoencoders of a model, and its neurons."},
@@ -92,6 +94,8 @@ _START = """SwaggerUIBundle({
   tryItOutEnabled: true,
 });
 """
+_BOUNDS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
+_INT64_MAX = 2**63 - 1
 _KEPT = {"Cache-Control": "public, max-age=86400"}
 
 
@@ -141,11 +145,30 @@ def _document(app: FastAPI) -> dict[str, Any]:
         description=DESCRIPTION,
         tags=TAGS,
         routes=app.routes,
+        license_info=LICENSE,
+        servers=SERVERS,
     )
+    document["security"] = []  # it asks nobody who they are
     schemas = document["components"]["schemas"]
     template = "#/components/schemas/{model}"
     problem = ProblemBody.model_json_schema(ref_template=template)
     schemas |= problem.pop("$defs") | {"Problem": problem}
+    _make_bounds_whole(document)
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     return document
+
+
+def _make_bounds_whole(node: object) -> None:
+    """Bounds of integers as integers. FastAPI makes floats of them: 100.0, and 2**63 - 1 becomes a
+    larger number."""
+    if isinstance(node, list):
+        for inner in node:
+            _make_bounds_whole(inner)
+    if not isinstance(node, dict):
+        return
+    for inner in node.values():
+        _make_bounds_whole(inner)
+    if node.get("type") == "integer":
+        for name in _BOUNDS & node.keys():
+            node[name] = min(int(node[name]), _INT64_MAX)

@@ -50,7 +50,7 @@ class FeatureQuery(PageQuery):
     "/v1/models/{model}/saes/{sae}/features",
     summary="List an SAE's features",
     response_model=FeatureList,
-    responses=documented(400, 404, 410, 422, 503),
+    responses=documented(404, 410, 422, 503),
 )
 def list_features(
     request: Request,

@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from typing import Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from sqlalchemy.exc import DBAPIError
 
 from app.api.problems import documented
@@ -23,6 +23,8 @@ PATIENCE_S = 5.0
 
 class Health(BaseModel):
     """The process answers."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
     status: Literal["ok"] = "ok"
 
@@ -42,7 +44,7 @@ class Readiness(BaseModel):
     evidence: Part
 
 
-@router.get("/healthz", summary="Is the API alive?")
+@router.get("/healthz", summary="Is the API alive?", responses=documented())
 async def get_health() -> Health:
     """200 as soon as the API is up, whatever the state of the other parts."""
     return Health()

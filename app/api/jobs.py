@@ -101,7 +101,7 @@ class JobQuery(PageQuery):
     "/v1/jobs",
     summary="Submit a job",
     status_code=202,
-    responses=documented(400, 403, 409, 413, 415, 422, 503),
+    responses=documented(403, 409, 413, 415, 422, 503),
 )
 async def submit_job(
     services: Use,
@@ -133,7 +133,7 @@ async def submit_job(
     return view
 
 
-@router.get("/v1/jobs", summary="List the jobs", responses=documented(400, 422, 503))
+@router.get("/v1/jobs", summary="List the jobs", responses=documented(422, 503))
 async def list_jobs(services: Use, query: Annotated[JobQuery, Query()]) -> JobList:
     """All jobs that were not deleted, newest first."""
     jobs = await services.jobs()

@@ -8,6 +8,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.problems import documented
 from app.api.state import Use
 from app.errors import Problem
 from app.live import Live
@@ -93,7 +94,10 @@ class Observe:
     "/metrics",
     summary="Metrics for Prometheus",
     response_class=PlainTextResponse,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+        **documented(),
+    },
 )
 async def get_metrics(request: Request, services: Use) -> Response:
     """Requests by route and status, seconds until the first byte, how busy the live worker is, and

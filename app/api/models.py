@@ -21,7 +21,7 @@ OWNER = "saescope"
     "/v1/models",
     summary="List the models",
     response_model=ModelList,
-    responses=documented(400, 422, 503),
+    responses=documented(422, 503),
 )
 def list_models(request: Request, services: Use, page: Page) -> Response:
     """The language models that are registered here, by id.

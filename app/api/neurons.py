@@ -73,7 +73,7 @@ class NeuronQuery(PageQuery):
     "/v1/models/{model}/neurons",
     summary="List a layer's neurons",
     response_model=NeuronList,
-    responses=documented(400, 404, 410, 422, 503),
+    responses=documented(404, 410, 422, 503),
 )
 def list_neurons(
     request: Request, services: Use, model: ModelId, query: Annotated[NeuronQuery, Query()]

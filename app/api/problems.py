@@ -60,9 +60,11 @@ _MEANING = {
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI responses for the problems that a route can answer with."""
+    """OpenAPI responses for the problems that a route can answer with: 400, for a foreign Host if for
+    nothing else, and these."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {code: {"description": _MEANING[code], "content": content} for code in statuses}
+    codes = sorted({400, *statuses})
+    return {code: {"description": _MEANING[code], "content": content} for code in codes}
 
 
 def invalid(where: str, what: str, allowed: str) -> Invalid:

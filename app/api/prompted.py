@@ -2,19 +2,18 @@
 
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from app.api.limits import at_most, check_text
+from app.contract.body import JsonBody
 from app.contract.ids import Id
 from app.contract.live import Message
 from app.contract.steering import SteeringEntry
 from app.settings import Settings
 
 
-class Prompted(BaseModel):
+class Prompted(JsonBody):
     """A prompt, what to change in the model while it goes on with it, and how tokens are drawn."""
-
-    model_config = ConfigDict(extra="forbid")
 
     model: Id
     prompt: str | None = Field(default=None, description="Text to go on with.")

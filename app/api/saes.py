@@ -20,7 +20,7 @@ router = APIRouter(tags=["saes"])
     "/v1/models/{model}/saes",
     summary="List a model's SAEs",
     response_model=SaeList,
-    responses=documented(400, 404, 422, 503),
+    responses=documented(404, 422, 503),
 )
 def list_saes(request: Request, services: Use, model: ModelId, page: Page) -> Response:
     """The sparse autoencoders of a model, by id, with their quality and where they came from.

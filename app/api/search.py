@@ -62,7 +62,7 @@ EXAMPLES: dict[str, Example] = {
     "/v1/features/search",
     summary="Find features by a text, a contrast or a vector",
     response_model=SearchAnswer,
-    responses=documented(400, 403, 404, 410, 413, 415, 422, 503),
+    responses=documented(403, 404, 410, 413, 415, 422, 503),
 )
 async def search_features(
     request: Request,

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.calibration import Calibration
 from app.contract.evaluation import ConceptScore, Evaluation
@@ -11,6 +11,8 @@ from app.contract.evaluation import ConceptScore, Evaluation
 
 class Model(BaseModel):
     """A registered language model. `object`, `created` and `owned_by` are OpenAI's fields."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
     id: str
     object: Literal["model"] = "model"
@@ -39,6 +41,8 @@ class ModelDetail(Model):
 
 class ModelList(BaseModel):
     """Models by id. `object` and `data` make it OpenAI's list too; `data` repeats `items`."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
     object: Literal["list"] = "list"
     data: list[Model]

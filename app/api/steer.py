@@ -89,7 +89,7 @@ class SteerRequest(Prompted):
     response_model=wire.SteerAnswer,
     responses={
         200: {"content": _STREAM, "description": "The answer; with `stream` its events."},
-        **documented(400, 403, 404, 413, 415, 422, 503),
+        **documented(403, 404, 413, 415, 422, 503),
     },
 )
 async def steer(

@@ -14,6 +14,7 @@ from app.api.prompted import Prompted, check_limits
 from app.api.state import Use
 from app.contract import live as wire
 from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
+from app.contract.steering import SteeringEntry
 
 router = APIRouter(tags=["live"])
 
@@ -35,6 +36,11 @@ EXAMPLES: dict[str, Example] = {
 class SweepRequest(Prompted):
     """A prompt, what to change, and how strongly."""
 
+    steering: list[SteeringEntry] = Field(
+        min_length=1,
+        description="Applied in this order, each on the result of the one before; at most "
+        "SAESCOPE_MAX_STEERING entries (32).",
+    )
     strengths: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(
         min_length=1,
         max_length=MOST_STRENGTHS,
@@ -48,7 +54,7 @@ class SweepRequest(Prompted):
     "/v1/steer/sweep",
     summary="Steer with several strengths at once",
     response_model=wire.SweepAnswer,
-    responses=documented(400, 403, 404, 413, 415, 422, 503),
+    responses=documented(403, 404, 413, 415, 422, 503),
 )
 async def sweep(
     request: Request,
@@ -59,8 +65,6 @@ async def sweep(
     the text, how far its distribution is from the unsteered model's, how likely the unsteered model
     finds the text, and what the steered features read."""
     check_limits(services.settings, body)
-    if not body.steering:
-        raise invalid("body.steering", "is empty", "at least one entry")
     if all(entry.method == "ablate" for entry in body.steering):
         raise invalid("body.steering", "has no strength to vary", "an entry that does not ablate")
     interventions = await asyncio.to_thread(resolve, services.shelf, body.model, body.steering)

@@ -113,7 +113,8 @@ def train(
                 "context_size": context_size,
                 "seed": seed,
                 "also": [_more(text) for text in also],
-            }
+            },
+            strict=False,  # numbers in --also are text
         ),
         detach,
     )

@@ -6,7 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class _Told(BaseModel):
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        strict=True, allow_inf_nan=False, json_schema_serialization_defaults_required=True
+    )
 
 
 class MeasuredOn(_Told):

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from app.contract.body import JsonBody
 from app.contract.ids import Id
 
 JobKind = Literal["load", "train", "precompute", "evaluate", "verify", "import", "export"]
@@ -18,15 +19,21 @@ SEED_MAX = 2**63 - 1
 WIDTH_MAX = 10**7
 
 
-class _Spec(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+def _kind_is_required(schema: dict[str, Any]) -> None:
+    # It has a default for those who write Python; in a request it is what tells the kinds apart.
+    del schema["properties"]["kind"]["default"]
+    schema["required"] = ["kind", *schema.get("required", [])]
+
+
+class _JobSpec(JsonBody):
+    model_config = ConfigDict(json_schema_extra=_kind_is_required)
 
 
 HUB = "hub:"
 """In front of a dataset's id on the Hugging Face hub."""
 
 
-class CorpusFile(_Spec):
+class CorpusFile(JsonBody):
     """Text of one's own, or of the Hugging Face hub."""
 
     path: str = Field(
@@ -41,7 +48,7 @@ class CorpusFile(_Spec):
     )
 
 
-class CorpusBundled(_Spec):
+class CorpusBundled(JsonBody):
     """Text from the bundled generator."""
 
     bundled: Literal["storyworld"] = "storyworld"
@@ -54,7 +61,7 @@ class CorpusBundled(_Spec):
 Corpus = CorpusFile | CorpusBundled
 
 
-class LoadSpec(_Spec):
+class LoadSpec(_JobSpec):
     """Register a model, or an SAE of a registered model."""
 
     kind: Literal["load"] = "load"
@@ -91,7 +98,7 @@ MAX_SAES = 64
 """SAEs in one job."""
 
 
-class AlsoTrain(_Spec):
+class AlsoTrain(JsonBody):
     """One more SAE of a training. What is absent is as the specification says; of `k` and
     `l1_coefficient` only what its architecture takes."""
 
@@ -104,7 +111,7 @@ class AlsoTrain(_Spec):
     lr: float | None = Field(default=None, gt=0)
 
 
-class TrainSpec(_Spec):
+class TrainSpec(_JobSpec):
     """Train an SAE on a registered model, or several from one forward of it."""
 
     kind: Literal["train"] = "train"
@@ -162,7 +169,7 @@ EVIDENCE = CorpusBundled(documents=1_000)
 """Neurons are active on half of all tokens, so it is less text than what SAEs are trained on."""
 
 
-class PrecomputeSpec(_Spec):
+class PrecomputeSpec(_JobSpec):
     """Compute the evidence of every feature of some SAEs in one pass over a corpus."""
 
     kind: Literal["precompute"] = "precompute"
@@ -177,7 +184,7 @@ class PrecomputeSpec(_Spec):
 HELD_OUT = CorpusBundled(documents=1_000, seed=2)
 
 
-class EvaluateSpec(_Spec):
+class EvaluateSpec(_JobSpec):
     """Measure how well an SAE stands for its hook point, on text that it should not have been trained
     on."""
 
@@ -196,7 +203,7 @@ class EvaluateSpec(_Spec):
     )
 
 
-class VerifySpec(_Spec):
+class VerifySpec(_JobSpec):
     """Compute a random sample of an SAE's stored examples anew, and tell the largest difference."""
 
     kind: Literal["verify"] = "verify"
@@ -211,7 +218,7 @@ class VerifySpec(_Spec):
     )
 
 
-class ImportSpec(_Spec):
+class ImportSpec(_JobSpec):
     """Take over the evidence that Neuronpedia or SAEDashboard wrote for an SAE."""
 
     kind: Literal["import"] = "import"
@@ -229,7 +236,7 @@ class ImportSpec(_Spec):
     )
 
 
-class ExportSpec(_Spec):
+class ExportSpec(_JobSpec):
     """Write the evidence of an SAE in Neuronpedia's layout."""
 
     kind: Literal["export"] = "export"
@@ -253,6 +260,8 @@ JobSpec = Annotated[
 
 class JobView(BaseModel):
     """A job as it stands."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
     id: str
     kind: str

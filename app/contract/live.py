@@ -94,6 +94,8 @@ class ActivationsAnswer(Wire):
 
 
 class Message(Wire):
+    model_config = ConfigDict(strict=True)
+
     role: Literal["system", "user", "assistant"]
     content: str
 

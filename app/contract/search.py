@@ -5,8 +5,9 @@ The request goes from the caller through the API to the live worker as it is, an
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
+from app.contract.body import JsonBody
 from app.contract.ids import Id
 
 Side = Literal["decoder", "encoder"]
@@ -16,10 +17,8 @@ MOST_SAES = 32
 """SAEs that one request searches."""
 
 
-class Contrast(BaseModel):
+class Contrast(JsonBody):
     """Texts that have something, and texts that do not."""
-
-    model_config = ConfigDict(extra="forbid")
 
     positive: list[str] = Field(min_length=1, description="Texts that have it.")
     negative: list[str] = Field(min_length=1, description="Texts that do not.")
@@ -30,10 +29,8 @@ class Contrast(BaseModel):
     )
 
 
-class SearchRequest(BaseModel):
+class SearchRequest(JsonBody):
     """What to look for, and where: exactly one of `text`, `contrast` and `vector`."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     model: Id
     saes: list[Id] | None = Field(

@@ -7,8 +7,9 @@ cap h - max(0, h.d - c) d. Entries at one site apply in the order of the request
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
+from app.contract.body import JsonBody
 from app.contract.ids import INDEX_MAX, Id
 
 Method = Literal["add", "clamp", "ablate", "orthogonal", "cap"]
@@ -16,11 +17,9 @@ Positions = Literal["all", "prompt", "generated"]
 Unit = Literal["max_activation", "raw"]
 
 
-class Condition(BaseModel):
+class Condition(JsonBody):
     """Steer only at tokens where a feature is active enough, in front of all entries at the site that
     is steered: what one entry does there does not decide whether the next one acts."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     sae: Id = Field(description="SAE of `feature`, or a layer's neurons.", examples=["2-res-topk"])
     feature: int = Field(ge=0, le=INDEX_MAX, description="Index of the feature in `sae`.")
@@ -34,10 +33,8 @@ class Condition(BaseModel):
     )
 
 
-class SteeringEntry(BaseModel):
+class SteeringEntry(JsonBody):
     """One intervention: a feature of an SAE, or a vector at a hook point."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     sae: Id | None = Field(
         default=None, description="SAE of `feature`, or a layer's neurons.", examples=["2-res-topk"]

@@ -3,6 +3,7 @@
 import json
 import signal
 import time
+from typing import Any
 
 import httpx
 from fastapi.testclient import TestClient
@@ -19,7 +20,7 @@ LOAD = {"kind": "load", "model": "tiny", "path": "models/tiny"}
 TRAIN = {"kind": "train", "model": "tiny", "sae": "1-mine", "hook_name": "blocks.1.hook_resid_post"}
 
 
-def submit(client: TestClient | httpx.Client, spec: dict[str, str], **headers: str) -> str:
+def submit(client: TestClient | httpx.Client, spec: dict[str, Any], **headers: str) -> str:
     answer = client.post("/v1/jobs", json=spec, headers=headers)
     assert answer.status_code == 202, answer.text
     view = JobView.model_validate_json(answer.content, strict=True)
@@ -42,6 +43,12 @@ def test_a_job_from_submit_to_delete(client: TestClient) -> None:
     assert checked(JobView, client.post(f"/v1/jobs/{job}/cancel"))["state"] == "cancelled"
     assert client.delete(f"/v1/jobs/{job}").status_code == 204
     problem_of(client.get(f"/v1/jobs/{job}"), 404)
+
+
+def test_a_whole_number_may_have_a_point(client: TestClient) -> None:
+    job = submit(client, TRAIN | {"training_tokens": 5e4, "lr": 1})
+    assert '"training_tokens":50000,' in client.get(f"/v1/jobs/{job}").text
+    client.post(f"/v1/jobs/{job}/cancel")
 
 
 def test_a_job_without_a_curve_says_so(client: TestClient) -> None:

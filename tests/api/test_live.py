@@ -283,7 +283,7 @@ def test_a_sweep_is_an_answer_for_each_strength(ask: httpx.Client, world: World)
             {"strengths": [1e308], "steering": [ENTRY | {"unit": "raw", "strength": 1e10}]},
             "32-bit",
         ),
-        ({"steering": []}, "at least one entry"),
+        ({"steering": []}, "body.steering: list should have at least 1 item"),
         ({"max_new_tokens": 1_000}, "together they may be"),
         ({"prompt": None}, "prompt"),
     ],

@@ -77,6 +77,25 @@ POSTS = [
     ("/v1/activations", {}, 422, "body.model: a value is required (and 2 more, see `errors`)"),
     ("/v1/activations", TEXTS | {"texts": []}, 422, "body.texts: list should have at least 1 item"),
     ("/v1/activations", TEXTS | {"texts": "x"}, 422, "body.texts: input should be a valid list"),
+    (
+        "/v1/steer",
+        STEER | {"seed": False},
+        422,
+        "body.seed: input should be a valid integer, not F",
+    ),
+    ("/v1/steer", STEER | {"exact": 1}, 422, "body.exact: input should be a valid boolean, not 1"),
+    (
+        "/v1/steer",
+        STEER | {"top_p": "1"},
+        422,
+        "body.top_p: input should be a valid number, not '1",
+    ),
+    (
+        "/v1/steer",
+        STEER | {"steering": [ENTRY | {"feature": "3"}]},
+        422,
+        "body.steering.0.feature: input should be a valid integer, not '3'",
+    ),
     ("/v1/activations", TEXTS | {"texts": [3]}, 422, "body.texts.0: input should be a valid str"),
     ("/v1/activations", TEXTS | {"texts": ["x"] * 65}, 422, "at most 64 (SAESCOPE_MAX_TEXTS)"),
     (

@@ -141,10 +141,10 @@ def sae_record(world: World, sae_id: str) -> SaeRecord:
     )
 
 
-def put_evidence(shelf: Shelf, world: World, sae_id: str) -> None:
+def put_evidence(shelf: Shelf, world: World, sae_id: str, n_sequences: int = 40) -> None:
     """A run whose numbers are made up, over tokens that the model has."""
     size, run_id = world.model.vocab_size, f"made-up-{sae_id}"
-    tokens = builders.corpus(vocab=size)
+    tokens = builders.corpus(n_sequences, vocab=size)
     write.put_corpus(shelf, tokens.record, tokens.flat, tokens.offsets)
     write.begin_run(shelf, world.id, sae_id, tokens.record.id, {}, run_id)
     batch = builders.batch(tokens, 0, world.dictionary(sae_id).d_sae)

@@ -3,9 +3,13 @@ what is wrong for every member."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
+
+from app.contract.body import whole
 
 MOST_STOPS = 4
+MOST_CHARS = 256
+"""Of a stop string."""
 MOST_IDS = 2**17
 """Of a prompt, and prompts of a list: more are no context that a model has."""
 
@@ -15,6 +19,8 @@ PROMPT_FORMS = (
 
 
 def _checked_prompt(value: object) -> object:
+    if isinstance(value, list) and len(value) <= MOST_IDS:
+        value = [list(map(whole, one)) if isinstance(one, list) else whole(one) for one in value]
     if isinstance(value, str) or (
         isinstance(value, list)
         and 0 < len(value) <= MOST_IDS
@@ -37,8 +43,8 @@ def _checked_stop(value: object) -> list[str]:
     stops = [] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(stops, list) or len(stops) > MOST_STOPS or not _all_strings(stops):
         raise ValueError(f"give a string or a list of at most {MOST_STOPS} strings")
-    if not all(0 < len(one) <= 256 for one in stops):
-        raise ValueError("a stop string has 1 to 256 characters")
+    if not all(0 < len(one) <= MOST_CHARS for one in stops):
+        raise ValueError(f"a stop string has 1 to {MOST_CHARS} characters")
     return stops
 
 
@@ -60,7 +66,8 @@ def _joined(value: object) -> object:
     return "".join(map(str, texts))
 
 
-_IDS = {"type": "array", "items": {"type": "integer"}}
+_SOME: dict[str, Any] = {"type": "array", "minItems": 1, "maxItems": MOST_IDS}
+_IDS = {**_SOME, "items": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}}
 # Checked above in all its forms: pydantic would look at every id of a long list once for each form.
 Prompt = Annotated[
     Any,
@@ -69,14 +76,16 @@ Prompt = Annotated[
         {
             "anyOf": [
                 {"type": "string"},
-                {"type": "array", "items": {"type": "string"}},
+                {**_SOME, "items": {"type": "string"}},
                 _IDS,
-                {"type": "array", "items": _IDS},
+                {**_SOME, "items": _IDS},
             ]
         }
     ),
 ]
+_OneStop = Annotated[str, Field(min_length=1, max_length=MOST_CHARS)]
+_Stops = Annotated[list[_OneStop], Field(max_length=MOST_STOPS)]
 Stop = Annotated[
-    list[str], BeforeValidator(_checked_stop, json_schema_input_type=str | list[str] | None)
+    list[str], BeforeValidator(_checked_stop, json_schema_input_type=_OneStop | _Stops | None)
 ]
 Content = Annotated[str, BeforeValidator(_joined, json_schema_input_type=str | list[TextPart])]

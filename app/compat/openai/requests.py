@@ -2,9 +2,11 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from app.compat.openai.fields import MOST_STOPS, PROMPT_FORMS, Content, Prompt, Stop
+from app.compat.openai.unserved import describe_unserved
+from app.contract.body import JsonBody
 from app.contract.steering import SteeringEntry
 
 MOST_CHOICES = 64
@@ -14,19 +16,21 @@ DEFAULT_TOKENS = 16
 MOST_TOP = 20
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(JsonBody):
     """What a stream has besides the text."""
+
+    model_config = ConfigDict(extra="ignore")
 
     include_usage: bool | None = Field(
         default=False, description="Send one more chunk in front of the end, with the usage."
     )
 
 
-class Asked(BaseModel):
+class Asked(JsonBody):
     """What both routes take. Fields of OpenAI's that change no answer are taken and left alone,
     others are refused."""
 
-    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+    model_config = ConfigDict(extra="allow", json_schema_extra=describe_unserved)
 
     model: str = Field(description="Id of a registered model.")
     n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = Field(
@@ -86,7 +90,7 @@ class CompletionRequest(Asked):
         return given if several else [given]
 
 
-class ChatMessage(BaseModel):
+class ChatMessage(JsonBody):
     """One message: text only."""
 
     model_config = ConfigDict(extra="allow")

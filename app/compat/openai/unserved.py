@@ -42,7 +42,7 @@ def refuse_unserved(extra: Mapping[str, Any], known: Mapping[str, object]) -> No
     `known` are the fields that can. null asks for nothing.
     """
     for name, value in extra.items():
-        if name in IGNORED or value is None or value in NEUTRAL.get(name, ()):
+        if name in IGNORED or value is None or _is_neutral(name, value):
             continue
         if name in NEUTRAL:
             raise BadRequest(f"`{name}` is not served here; {_allowed(name)}.",
@@ -52,6 +52,24 @@ def refuse_unserved(extra: Mapping[str, Any], known: Mapping[str, object]) -> No
             param=name,
             code="unknown_parameter",
         )
+
+
+def _is_neutral(name: str, value: object) -> bool:
+    # Not 0 for false, nor true for 1.
+    return any(type(value) is type(one) and value == one for one in NEUTRAL.get(name, ()))
+
+
+def describe_unserved(schema: dict[str, Any]) -> None:
+    """Add these fields to the JSON schema of what is asked, and say that there are no others."""
+    for name in sorted(IGNORED):
+        schema["properties"][name] = {"description": "Taken and left alone."}
+    for name, values in NEUTRAL.items():
+        nothing = [*({"const": value} for value in values), {"type": "null"}]
+        schema["properties"][name] = {
+            **({"anyOf": nothing} if values else nothing[0]),
+            "description": "Not served; taken where it asks for nothing.",
+        }
+    schema["additionalProperties"] = False
 
 
 def _allowed(name: str) -> str:

@@ -124,6 +124,7 @@ def test_token_ids_are_taken_as_they_are(complete: Any, world: World) -> None:
     assert complete(temperature=0, prompt=ids[0]).choices[0].text == text
     several = complete(temperature=0, prompt=ids)
     assert several.choices[0].text == text and len(several.choices) == 2
+    assert complete(temperature=0, prompt=[float(one) for one in ids[0]]).choices[0].text == text
     bare = complete(temperature=0, prompt=ids[0][1:])
     assert bare.usage.prompt_tokens == len(ids[0]) - 1
 

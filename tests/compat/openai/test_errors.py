@@ -65,6 +65,7 @@ REFUSED: list[tuple[str, dict[str, Any], str | None, str]] = [
     (TEXT, {"presence_penalty": 3}, "presence_penalty", "at most 2"),
     (TEXT, {"frequency_penalty": -3}, "frequency_penalty", "at least -2"),
     (TEXT, {"echo": True}, "echo", "is not served here; leave it out, or give False"),
+    (TEXT, {"echo": 0}, "echo", "is not served here; leave it out, or give False"),
     (TEXT, {"suffix": "end"}, "suffix", "is not served here"),
     (TEXT, {"best_of": 2}, "best_of", "is not served here"),
     (TEXT, {"logit_bias": {"3": 1}}, "logit_bias", "is not served here"),

@@ -1,0 +1,131 @@
+"""What schemathesis is told about the document and the service. Its process loads this file alone.
+
+All of it holds for whatever the document has. Where a new surface refuses a request that the document
+allows, and no schema can say why, the sentence belongs into `UNSAID`.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from typing import Any
+
+import schemathesis
+from hypothesis import strategies as st
+from schemathesis import Case, HookContext, Response
+from schemathesis.core.failures import Failure
+from schemathesis.generation.meta import TestPhase
+from schemathesis.openapi.checks import RejectedPositiveData
+
+KEPT = frozenset(os.environ["OPENAPI_KEPT"].split())
+"""Ids that other requests need."""
+DOOMED = os.environ["OPENAPI_DOOMED"]
+DONE = os.environ["OPENAPI_DONE"]
+"""Id of a job that is done."""
+UNSAID = (
+    # Of two fields one must be given, or they must agree.
+    "give either `prompt` or `messages`",
+    "give exactly one of `text`, `contrast` and `vector`",
+    "`side` goes with `vector`",
+    "give either `sae` and `feature`, or `hook` and `vector`",
+    "needs a feature; a vector can be",
+    "is the older name of",
+    "`top_logprobs` needs `logprobs: true`",
+    "features names .* not in saes",
+    "`strengths` must go away from 0",
+    r"messages\.\d+\.\S* is not read here",  # is allowed when it is empty
+    # What an operator allows.
+    r"\(SAESCOPE_MAX_\w+\)",
+    # A string of whose making the document does not tell.
+    "`cursor` was not given out for this list",
+    # What the model, the SAE or the corpus has.
+    "has no chat template",
+    "for which .* has no embedding",
+    r"feature is \d+; allowed: 0 to \d+",
+)
+"""Refusals of requests that agree with the document: rules that no schema can state."""
+EVENT: dict[str, Any] = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "data": {
+            "anyOf": [
+                {"const": "[DONE]"},
+                {"contentMediaType": "application/json", "contentSchema": {"type": "object"}},
+            ]
+        }
+    },
+}
+"""Every event of every stream."""
+
+
+@schemathesis.hook
+def before_load_schema(context: HookContext, raw_schema: dict[str, Any]) -> None:
+    """In OpenAPI 3.1 the schema of a stream is of its whole text, which is a string; schemathesis
+    reads it as that of each event."""
+    for methods in raw_schema["paths"].values():
+        for operation in methods.values():
+            for response in operation["responses"].values():
+                if stream := response.get("content", {}).get("text/event-stream"):
+                    del stream["schema"]
+                    stream["itemSchema"] = EVENT
+
+
+@schemathesis.hook
+def flatmap_case(context: HookContext, case: Case) -> st.SearchStrategy[Case]:
+    """What is drawn at random names nothing that is there, and hardly agrees with itself. So a good body
+    is often one of the document's examples but for some fields, and a job the one that is done."""
+    if not case.meta.generation.mode.is_positive:
+        return st.just(case)
+    if "job" in case.path_parameters and case.meta.phase.name is not TestPhase.STATEFUL:
+        return st.sampled_from([case.path_parameters["job"]] * 3 + [DONE]).map(_with_job(case))
+    bodies = _examples(case)
+    if not (bodies and isinstance(case.body, dict)):
+        return st.just(case)
+    fields = st.sets(st.sampled_from(sorted(case.body) or [None]), max_size=2)
+    return st.one_of(st.just(case), st.builds(_mixed(case), st.sampled_from(bodies), fields))
+
+
+def _with_job(case: Case) -> Callable[[str], Case]:
+    def put(job: str) -> Case:
+        case.path_parameters["job"] = job
+        return case
+
+    return put
+
+
+def _examples(case: Case) -> list[dict[str, Any]]:
+    """Bodies in the document; where they are of several kinds, of the kind that was drawn."""
+    content = case.operation.definition.raw.get("requestBody", {}).get("content", {})
+    media = content.get("application/json", {})
+    bodies = [example["value"] for example in media.get("examples", {}).values()]
+    kind = media.get("schema", {}).get("discriminator", {}).get("propertyName")
+    return [body for body in bodies if not kind or body[kind] == case.body[kind]]
+
+
+def _mixed(case: Case) -> Callable[[dict[str, Any], set[str]], Case]:
+    drawn = case.body
+
+    def mix(example: dict[str, Any], names: set[str]) -> Case:
+        case.body = example | {name: drawn[name] for name in names if name in drawn}
+        return case
+
+    return mix
+
+
+@schemathesis.hook
+def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> None:
+    """Nothing that other requests need is deleted."""
+    if case.method == "DELETE" and case.path_parameters:
+        name, last = list(case.path_parameters.items())[-1]
+        if last in KEPT:
+            case.path_parameters[name] = last + DOOMED
+
+
+@schemathesis.hook
+def filter_failure(context: HookContext, failure: Failure, case: Case, response: Response) -> bool:
+    """Whether a finding counts."""
+    return not (isinstance(failure, RejectedPositiveData) and _unsaid(response.text))
+
+
+def _unsaid(answer: str) -> bool:
+    return any(re.search(rule, answer) for rule in UNSAID)

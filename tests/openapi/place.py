@@ -1,0 +1,137 @@
+"""A service in which there is what the document's examples name, so that they can be run as they are.
+
+The bundled model and its SAEs, with evidence whose numbers are made up; neurons that are split; under
+the id in the chat's example a model that can chat; the catalog; jobs that ended well, failed and were
+cancelled. No jobs worker runs any more, so a job that is submitted stays queued and does nothing.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES, BUNDLED_SOURCES, BUNDLED_SPLIT
+from app.store import catalog, splits, write
+from app.store.engine import Shelf
+from tests.api.server import ServerProcess
+from tests.live.process import LiveProcess, put_evidence, sae_record
+from tests.live.world import World
+from tests.store import builders, split_builders
+from worker.catalog import installed
+from worker.jobs.paths import DEMO
+
+CHATTY = "my-chat-model"
+"""Id of the model in the example of a chat."""
+DOOMED = "-doomed"
+"""Behind the id of a model or an SAE: one that is there to be deleted."""
+TRAIN = {
+    "kind": "train",
+    "model": BUNDLED_MODEL,
+    "sae": "2-small",
+    "hook_name": "blocks.2.hook_resid_post",
+    "corpus": {"bundled": BUNDLED_MODEL, "documents": 4},
+    "d_sae": 8,
+    "k": 2,
+    "training_tokens": 64,
+    "train_batch_tokens": 32,
+}
+PATIENCE_S = 120
+
+
+@dataclass
+class Place:
+    """The running service."""
+
+    server: ServerProcess
+    done: str
+    """Id of a training job that is done."""
+
+    @property
+    def kept(self) -> list[str]:
+        """Ids that other requests need."""
+        return [BUNDLED_MODEL, CHATTY, *BUNDLED_SOURCES, self.done]
+
+
+@contextmanager
+def running(folder: Path, chatty: World) -> Iterator[Place]:
+    """The API and the live worker as processes over a filled shelf; they end with the block."""
+    bundled = World(
+        BUNDLED_MODEL, DEMO / "storyworld", {s: DEMO / "saes" / s for s in BUNDLED_SAES}
+    )
+    live = LiveProcess(folder, [bundled, replace(chatty, id=CHATTY)])
+    server = ServerProcess(live.settings)
+    try:
+        live.process = live.spawn()
+        _fill(live.shelf, bundled)
+        server.start()
+        done = _run_jobs(server, live)
+        live.wait_ready()
+        yield Place(server, done)
+    finally:
+        for process in (server, live):
+            if process.process:
+                process.stop()
+
+
+def _fill(shelf: Shelf, bundled: World) -> None:
+    _put_evidence(shelf, bundled)
+    catalog.replace(shelf, installed(), [builders.catalog_entry()])
+    for model in (BUNDLED_MODEL, CHATTY):
+        write.put_model(shelf, builders.model_record(model + DOOMED), builders.vocabulary())
+    for sae in BUNDLED_SAES:
+        write.put_sae(shelf, builders.sae_record(sae + DOOMED, model_id=BUNDLED_MODEL))
+
+
+def _put_evidence(shelf: Shelf, bundled: World) -> None:
+    """Evidence of all SAEs and of the neurons of a layer, which are split by the SAE for it."""
+    neurons, sae = BUNDLED_SPLIT
+    write.put_sae(shelf, sae_record(bundled, neurons))
+    for source in BUNDLED_SOURCES:
+        put_evidence(shelf, bundled, source, n_sequences=2)  # a calibration runs over all of them
+    number = splits.begin_split(shelf, f"made-up-{neurons}", f"made-up-{sae}")
+    many = range(bundled.model.d_mlp)
+    splits.put_neurons(shelf, number, [split_builders.split_of(neuron) for neuron in many])
+    splits.finish_split(shelf, number)
+
+
+def _run_jobs(server: ServerProcess, live: LiveProcess) -> str:
+    """Let a jobs worker run a training, and a job that cannot work; the id of the training."""
+    specs = [TRAIN, {"kind": "load", "model": "nothing", "path": "nothing"}]
+    done, failed = [_submit(server, spec) for spec in specs]
+    with (live.settings.data_dir / "jobs.log").open("ab") as log:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "worker.jobs.main"],
+            env=os.environ | live.environment | {"SAESCOPE_JOBS_DEVICES": "cpu"},
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        states = [_wait_ended(server, job) for job in (done, failed)]
+    finally:
+        worker.terminate()
+        worker.wait(30)
+    assert states == ["done", "failed"], Path(log.name).read_text()
+    cancelled = _submit(server, TRAIN)
+    assert server.client.post(f"/v1/jobs/{cancelled}/cancel").status_code == 200
+    return done
+
+
+def _submit(server: ServerProcess, spec: dict[str, Any]) -> str:
+    answer = server.client.post("/v1/jobs", json=spec)
+    assert answer.status_code == 202, answer.text
+    return answer.json()["id"]
+
+
+def _wait_ended(server: ServerProcess, job: str) -> str:
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        state = server.client.get(f"/v1/jobs/{job}").json()["state"]
+        if state not in ("queued", "running"):
+            return state
+        time.sleep(0.1)
+    raise AssertionError(f"job {job} is {state} after {PATIENCE_S} s")
