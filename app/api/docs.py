@@ -154,9 +154,19 @@ def _document(app: FastAPI) -> dict[str, Any]:
     problem = ProblemBody.model_json_schema(ref_template=template)
     schemas |= problem.pop("$defs") | {"Problem": problem}
     _make_bounds_whole(document)
-    for unused in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(unused, None)
+    _forget_validation_errors(document)
     return document
+
+
+def _forget_validation_errors(document: dict[str, Any]) -> None:
+    """What FastAPI itself would answer with, and says of every route that does not say it of itself:
+    here handlers answer, and on other services' routes with 400."""
+    for operation in (one for methods in document["paths"].values() for one in methods.values()):
+        content = operation["responses"].get("422", {}).get("content", {})
+        if "HTTPValidationError" in str(content.get("application/json")):
+            del operation["responses"]["422"]
+    for unused in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(unused, None)
 
 
 def _make_bounds_whole(node: object) -> None:
