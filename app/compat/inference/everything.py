@@ -9,7 +9,7 @@ from app.api.state import Services, Use
 from app.compat.inference.base import reshaped
 from app.compat.inference.checks import check_batch, check_prompts
 from app.compat.inference.errors import DOCUMENTED
-from app.compat.inference.examples import ALL, BATCH, SORTED, shown
+from app.compat.inference.examples import ALL, SORTED, batched, shown
 from app.compat.inference.names import model_of, sources_of
 from app.compat.inference.requests import ActivationAllBatchRequest, ActivationAllRequest
 from app.compat.inference.shapes import ActivationAllBatchResponse, ActivationAllResponse
@@ -53,7 +53,7 @@ async def infer_all_batch(
     request: Request,
     services: Use,
     body: Annotated[
-        ActivationAllBatchRequest, Body(openapi_examples=shown({"Two texts": ALL | BATCH}))
+        ActivationAllBatchRequest, Body(openapi_examples=shown({"Two texts": batched(ALL)}))
     ],
 ) -> Response:
     """As `/v1/activation/all`, for at most four texts, each ranked by itself."""

@@ -64,6 +64,11 @@ STEER_CHAT = {
 }
 
 
+def batched(example: dict[str, Any]) -> dict[str, Any]:
+    """The same for two texts."""
+    return {name: value for name, value in example.items() if name != "prompt"} | BATCH
+
+
 def shown(examples: dict[str, dict[str, Any]]) -> dict[str, Example]:
     """By what they show."""
     return {name.lower(): {"summary": name, "value": value} for name, value in examples.items()}

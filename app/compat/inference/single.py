@@ -8,7 +8,7 @@ from app.api.state import Services, Use
 from app.compat.inference.base import reshaped
 from app.compat.inference.checks import check_batch, check_prompts, model_id
 from app.compat.inference.errors import DOCUMENTED
-from app.compat.inference.examples import BATCH, SINGLE, VECTOR, shown
+from app.compat.inference.examples import SINGLE, VECTOR, batched, shown
 from app.compat.inference.requests import (
     ActivationSingleBatchRequest,
     ActivationSingleRequest,
@@ -55,7 +55,7 @@ async def infer_single_batch(
     request: Request,
     services: Use,
     body: Annotated[
-        ActivationSingleBatchRequest, Body(openapi_examples=shown({"A feature": SINGLE | BATCH}))
+        ActivationSingleBatchRequest, Body(openapi_examples=shown({"A feature": batched(SINGLE)}))
     ],
 ) -> Response:
     """As `/v1/activation/single`, for at most four texts, which run as one batch."""

@@ -8,7 +8,7 @@ from app.api.state import Services, Use
 from app.compat.inference.base import reshaped
 from app.compat.inference.checks import check_batch, check_prompts, model_id
 from app.compat.inference.errors import DOCUMENTED
-from app.compat.inference.examples import BATCH, TOPK, shown
+from app.compat.inference.examples import TOPK, batched, shown
 from app.compat.inference.requests import (
     ActivationTopkByTokenBatchRequest,
     ActivationTopkByTokenRequest,
@@ -55,7 +55,8 @@ async def infer_topk_batch(
     request: Request,
     services: Use,
     body: Annotated[
-        ActivationTopkByTokenBatchRequest, Body(openapi_examples=shown({"Two texts": TOPK | BATCH}))
+        ActivationTopkByTokenBatchRequest,
+        Body(openapi_examples=shown({"Two texts": batched(TOPK)})),
     ],
 ) -> Response:
     """As `/v1/activation/topk-by-token`, for at most four texts, which run as one batch."""

@@ -21,10 +21,12 @@ def _storable(value: str) -> str:
     return value
 
 
+_Whole = Annotated[int, Field(ge=0, le=INDEX_MAX)]
+_Digits = Annotated[str, Field(pattern="^[0-9]+$", max_length=10)]
 Index = Annotated[
-    int,
-    BeforeValidator(_no_truth, json_schema_input_type=int | str),
-    Field(ge=0, le=INDEX_MAX, description="A number, or its digits."),
+    _Whole,
+    BeforeValidator(_no_truth, json_schema_input_type=_Whole | _Digits),
+    Field(description="A number, or its digits."),
 ]
 Text = Annotated[str, AfterValidator(_storable)]
 """Text that is kept."""
