@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from app.live import Live
 from app.rows.found import Finder
+from app.rows.releases import Releases
 from app.settings import Settings
 from app.store.engine import Shelf
 from app.store.lookup import Lookups
@@ -33,12 +34,14 @@ class Services:
     """Whether the server has begun to stop; open event streams end then."""
     lookups: Lookups = field(init=False)
     finder: Finder = field(init=False)
+    releases: Releases = field(init=False)
     _jobs: "Jobs | None" = None
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         self.lookups = Lookups(self.shelf)
         self.finder = Finder(self.shelf, self.lookups)
+        self.releases = Releases(self.shelf)
 
     async def jobs(self) -> "Jobs":
         """The jobs client, opened by the first call: importing DBOS takes longer than all the

@@ -35,16 +35,11 @@ def served(model: ModelRecord, sae: SaeRecord) -> dict[str, Row]:
 def release_of(sae: SaeRecord) -> str:
     """The name of an SAE's release."""
     told, source = _own(sae).get("release", {}).get("name"), sae.provenance.get("source")
-    return release_name(sae.id, told, source)
-
-
-def release_name(sae: str, told: object, source: object) -> str:
-    """The same from what its `release.jsonl` tells and where it was loaded from, if anything."""
     if isinstance(told, str) and told:
         return told
     if isinstance(source, str) and source.startswith(PREFIX):
         return source.removeprefix(PREFIX).partition("/")[0]
-    return set_name(sae)
+    return set_name(sae.id)
 
 
 def _own(sae: SaeRecord) -> dict[str, Row]:

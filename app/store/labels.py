@@ -2,12 +2,11 @@
 
 The same words and indices as in lists (`app.store.search`), but one word suffices: a feature ranks by
 how many of the query's words it has, then by how many of them its label has, then by SAE and index.
-Each SAE is asked once, and a word finds at most `MOST_HITS` features, shared out among the SAEs: so
-what a search costs does not grow with the features that there are, and of words that are more common
-than that only the first features of each SAE are ranked.
+Ranked are the features that each word finds, and those that all words find, each time the first
+`MOST_HITS` of them, shared out among the SAEs: so what a search costs does not grow with the features
+that there are, and of words that are more common than that some are not ranked.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,8 +20,8 @@ from app.store.engine import Shelf
 from app.store.search import VECTOR
 from app.store.tables import ROW_MASK, packed_id
 
-MOST_HITS = 2_000
-"""Features that a word finds."""
+MOST_HITS = 1_000
+"""Features that a word finds, or all words together."""
 FEWEST_HITS = 50
 """Of one SAE, however many there are."""
 MOST_WORDS = 16
@@ -30,13 +29,13 @@ MOST_WORDS = 16
 _AT_ONCE = 500
 
 _OF_FILE = (
-    "SELECT * FROM (SELECT rowid FROM search_features WHERE search_features MATCH :word{n} "
+    "SELECT * FROM (SELECT rowid FROM search_features WHERE search_features MATCH :pattern{n} "
     "AND rowid >= :lowest AND rowid < :beyond LIMIT :most)"
 )
 # OFFSET 0 keeps Postgres from walking through the run in the order of ids.
 _OF_SERVER = (
     "SELECT * FROM (SELECT id FROM (SELECT id FROM features WHERE id >= :lowest AND id < :beyond "
-    f"AND {VECTOR} @@ CAST(:word{{n}} AS tsquery) OFFSET 0) AS found ORDER BY id LIMIT :most) AS some{{n}}"
+    f"AND {VECTOR} @@ CAST(:pattern{{n}} AS tsquery) OFFSET 0) AS found ORDER BY id LIMIT :most) AS some{{n}}"
 )
 
 
@@ -95,18 +94,12 @@ def search(
         Invalid: the query has no word, or too many.
     """
     wanted = _words(query)
-    enough = offset + limit + 1
-    hits: list[Hit] = []
     with shelf.snapshot() as connection:
-        counts = _counts(shelf, connection, among, wanted)
+        ids = _found_by(shelf, connection, among, wanted)
         by_run = {one.run: (place, one) for place, one in enumerate(among)}
-        for n in range(len(wanted), 0, -1):
-            ids = [id for id, count in counts.items() if count == n]
-            ranked = sorted(_ranked(connection, ids, wanted, by_run))
-            hits += [hit for *_, hit in ranked]
-            if len(hits) >= enough:
-                break
-    return hits[offset : offset + limit], len(hits) >= enough
+        ranked = sorted(_ranked(connection, ids, wanted, by_run))
+    hits = [hit for *_, hit in ranked[offset : offset + limit]]
+    return hits, len(ranked) > offset + limit
 
 
 def _words(query: str) -> list[str]:
@@ -120,26 +113,27 @@ def _words(query: str) -> list[str]:
     return found
 
 
-def _counts(
+def _found_by(
     shelf: Shelf, connection: Connection, among: Sequence[Served], wanted: list[str]
-) -> Counter[int]:
-    """How many words found a feature, by its key."""
-    statement = _statement(shelf, len(wanted))
-    pattern = '"{}"*' if shelf.is_sqlite else "'{}':*"
-    parameters = {f"word{n}": pattern.format(word) for n, word in enumerate(wanted)}
-    most = max(MOST_HITS // max(len(among), 1), FEWEST_HITS)
-    counts: Counter[int] = Counter()
+) -> list[int]:
+    """Keys of the features that one of the words finds, or all of them."""
+    one_word, all_words = ('"{}"*', " AND ") if shelf.is_sqlite else ("'{}':*", " & ")
+    patterns = [one_word.format(word) for word in wanted]
+    patterns = list(dict.fromkeys([*patterns, all_words.join(patterns)]))
+    statement = _statement(shelf, len(patterns))
+    parameters = {f"pattern{n}": pattern for n, pattern in enumerate(patterns)}
+    parameters["most"] = max(MOST_HITS // max(len(among), 1), FEWEST_HITS)
+    found: set[int] = set()
     for one in among:
         bounds = {"lowest": packed_id(one.run, 0), "beyond": packed_id(one.run + 1, 0)}
-        found = connection.execute(statement, {**parameters, **bounds, "most": most})
-        counts.update(found.scalars())
-    return counts
+        found.update(connection.execute(statement, {**parameters, **bounds}).scalars())
+    return sorted(found)
 
 
-def _statement(shelf: Shelf, n_words: int) -> TextClause:
-    """Keys of one run's features, once for each word that finds them."""
-    of_word = _OF_FILE if shelf.is_sqlite else _OF_SERVER
-    return text(" UNION ALL ".join(of_word.format(n=n) for n in range(n_words)))
+def _statement(shelf: Shelf, n_patterns: int) -> TextClause:
+    """Keys of one run's features, once for each pattern that finds them."""
+    of_pattern = _OF_FILE if shelf.is_sqlite else _OF_SERVER
+    return text(" UNION ALL ".join(of_pattern.format(n=n) for n in range(n_patterns)))
 
 
 def _ranked(
@@ -148,8 +142,7 @@ def _ranked(
     wanted: list[str],
     by_run: dict[int, tuple[int, Served]],
 ) -> Iterator[tuple[int, int, int, int, Hit]]:
-    """Those that have a label, with what they are sorted by. All words count, not only those that
-    found them."""
+    """Those that have a label, with what they are sorted by."""
     c = t.features.c
     for first in range(0, len(ids), _AT_ONCE):
         some = c.id.in_(ids[first : first + _AT_ONCE])

@@ -74,16 +74,17 @@ def saes(
     rows, more = _by_id(shelf, query, t.saes.c.id, ["saes", model_id], limit, cursor)
     if not rows:
         model(shelf, model_id)
-    return Page([_sae_record(row) for row in rows], more)
+    return Page([sae_record(row) for row in rows], more)
 
 
 def sae(shelf: Shelf, model_id: str, sae_id: str) -> SaeRecord:
     """One SAE."""
     with shelf.read() as connection:
-        return _sae_record(find.sae(connection, model_id, sae_id))
+        return sae_record(find.sae(connection, model_id, sae_id))
 
 
-def _sae_record(row: Row) -> SaeRecord:
+def sae_record(row: Row) -> SaeRecord:
+    """The record of a row of `find.sae_query`."""
     columns = dict(row._mapping)
     status = "ready" if columns.pop("run") else "registered"
     return SaeRecord(**columns, status=status)

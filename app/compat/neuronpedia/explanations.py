@@ -23,7 +23,6 @@ from app.contract.ids import INDEX_MAX, Id
 from app.errors import Conflict, NotFound
 from app.rows.found import Name
 from app.rows.page import Row
-from app.rows.releases import of_release
 from app.rows.render import set_name
 from app.store import find, labels
 from app.store.labels import Hit, Served
@@ -167,7 +166,7 @@ def np_search_release(
     wanted: Annotated[SearchRelease, _example(releaseName=set_name(BUNDLED_SAES[0]))],
 ) -> Response:
     """The same over all SAEs of a release, whatever their model."""
-    return _answer(services, wanted, of_release(services.shelf, wanted.releaseName))
+    return _answer(services, wanted, services.releases(wanted.releaseName))
 
 
 @router.post(

@@ -130,7 +130,16 @@ def _of(found: Found) -> Row:
 
 def _activations(written: Written, of: Row, most: int | None) -> list[Row]:
     names = {**of, "source": of["layer"]}
-    return [_ACTIVATION | row | names for row in written.activations[:most]]
+    rows = [_ACTIVATION | row | names for row in written.activations[:most]]
+    for row in rows:
+        row["binContains"] = _share(row["binContains"])
+    return rows
+
+
+def _share(told: object) -> float | None:
+    """A band's share, None for the strongest examples: their -1 is no share, and Neuronpedia's own
+    client refuses it."""
+    return told if isinstance(told, int | float) and 0 <= told <= 1 else None
 
 
 def _explanation(number: int, row: Row, of: Row) -> Row:

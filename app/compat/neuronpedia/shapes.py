@@ -28,7 +28,8 @@ class NpActivation(BaseModel):
     binMin: float | None = Field(description="Where the example's band begins.")
     binMax: float | None
     binContains: float | None = Field(
-        description="The band's share of the active texts; -1 for the strongest examples."
+        description="The band's share of the active texts; null for the strongest examples, of which "
+        "`binMin` is -1."
     )
 
 

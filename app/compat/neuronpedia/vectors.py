@@ -165,9 +165,8 @@ async def np_get_vector(
     """One vector. It needs no key. Of a feature it is what the feature reads, its encoder's direction,
     which the live worker knows."""
     if vectors.is_source(wanted.source):
-        some = await asyncio.to_thread(vectors.found, services.shelf, [wanted.name])
-        if some:
-            return json({"vector": vector_row(some[0])})
+        vector = await asyncio.to_thread(vectors.find, services.shelf, *wanted.name)
+        return json({"vector": vector_row(vector)})
     await asyncio.to_thread(read.sae, services.shelf, wanted.modelId, wanted.source)
     asked = DirectionRequest(
         model=wanted.modelId, sae=wanted.source, feature=wanted.index, side="encoder"
