@@ -1,7 +1,6 @@
 """The running service, its document as a file, and node."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
