@@ -14,6 +14,7 @@ from tests.openapi.node import HERE, Node
 from tests.openapi.place import Place
 
 pytestmark = together
+OPTIONS = ("-o", "schema.ts", "--default-non-nullable", "false")
 MISTAKES = [
     # what is right, what is wrong, what the compiler says
     ("found.label,", "found.lable,", "'lable' does not exist"),
@@ -36,10 +37,16 @@ def project(tmp_path_factory: pytest.TempPathFactory, node: Node, place: Place) 
         shutil.copy(HERE / name, folder)
     (folder / "node_modules").symlink_to(node.modules)
     url = f"{place.server.url}/openapi.json"
-    options = ("--default-non-nullable", "false")
-    ran = node.tool("openapi-typescript", url, "-o", "schema.ts", *options, cwd=folder)
+    ran = node.tool("openapi-typescript", url, *OPTIONS, cwd=folder)
     assert ran.returncode == 0, ran.stderr
     return folder
+
+
+def test_the_docs_say_how_to_make_it() -> None:
+    text = (HERE.parents[1] / "docs" / "api.md").read_text()
+    assert (
+        f"npx openapi-typescript@7 http://127.0.0.1:8000/openapi.json {' '.join(OPTIONS)}\n" in text
+    )
 
 
 def test_it_compiles(node: Node, project: Path) -> None:
