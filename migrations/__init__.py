@@ -1,4 +1,4 @@
 """Alembic migrations of the shelf, applied by `app.store.migrate`."""
 
-NEWEST = "0007"
+NEWEST = "0008"
 """The last revision of `versions`."""

@@ -2,23 +2,25 @@
 
 The same words and indices as in lists (`app.store.search`), but one word suffices: a feature ranks by
 how many of the query's words it has, then by how many of them its label has, then by SAE and index.
-Ranked are the features that each word finds, and those that all words find, each time the first
-`MOST_HITS` of them, shared out among the SAEs: so what a search costs does not grow with the features
-that there are, and of words that are more common than that some are not ranked.
+To have a word is to have one that begins so. What a search costs does not grow with the features that
+there are: ranked are the first `MOST_HITS` features that have a word as it is, those that have all of
+them, and, where a word finds fewer, those with one that begins so. The first two are shared out among
+the SAEs. So of words that are more common some features are not ranked.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, TextClause, select, text
+from sqlalchemy import ColumnElement, Connection, bindparam, select, text
 
 from app.errors import Invalid
 from app.store import find, words
 from app.store import tables as t
 from app.store.engine import Shelf
-from app.store.search import VECTOR
-from app.store.tables import ROW_MASK, packed_id
+from app.store.search import VECTOR, of_run
+from app.store.tables import ROW_BITS, ROW_MASK, packed_id
 
 MOST_HITS = 1_000
 """Features that a word finds, or all words together."""
@@ -28,14 +30,29 @@ MOST_WORDS = 16
 """Words of a query."""
 _AT_ONCE = 500
 
+SHORTEST_BEGINNING = 3
+"""Letters of a word that may be the beginning of another."""
+
 _OF_FILE = (
-    "SELECT * FROM (SELECT rowid FROM search_features WHERE search_features MATCH :pattern{n} "
+    "SELECT * FROM (SELECT rowid, {n} FROM search_features WHERE search_features MATCH :pattern{n} "
     "AND rowid >= :lowest AND rowid < :beyond LIMIT :most)"
 )
-# OFFSET 0 keeps Postgres from walking through the run in the order of ids.
 _OF_SERVER = (
-    "SELECT * FROM (SELECT id FROM (SELECT id FROM features WHERE id >= :lowest AND id < :beyond "
-    f"AND {VECTOR} @@ CAST(:pattern{{n}} AS tsquery) OFFSET 0) AS found ORDER BY id LIMIT :most) AS some{{n}}"
+    f"SELECT * FROM (SELECT id, {{n}} FROM features WHERE {VECTOR} @@ CAST(:pattern{{n}} AS tsquery) "
+    "LIMIT :most) AS found{n}"
+)
+_BEGIN_IN_FILE = text(
+    "SELECT rowid FROM search_features WHERE search_features MATCH :pattern "
+    f"AND rowid >> {ROW_BITS} IN :runs LIMIT :most"
+).bindparams(bindparam("runs", expanding=True))
+_BEGIN_ON_SERVER = text(
+    f"SELECT id FROM features WHERE {VECTOR} @@ CAST(:pattern AS tsquery) LIMIT :most"
+)
+# Postgres would read all features in their order where it thinks that a word is common, and those of
+# several processes come in no order.
+_ONLY_BY_INDEX = (
+    text("SET LOCAL enable_seqscan = off"),
+    text("SET LOCAL max_parallel_workers_per_gather = 0"),
 )
 
 
@@ -116,24 +133,50 @@ def _words(query: str) -> list[str]:
 def _found_by(
     shelf: Shelf, connection: Connection, among: Sequence[Served], wanted: list[str]
 ) -> list[int]:
-    """Keys of the features that one of the words finds, or all of them."""
-    one_word, all_words = ('"{}"*', " AND ") if shelf.is_sqlite else ("'{}':*", " & ")
-    patterns = [one_word.format(word) for word in wanted]
-    patterns = list(dict.fromkeys([*patterns, all_words.join(patterns)]))
-    statement = _statement(shelf, len(patterns))
-    parameters = {f"pattern{n}": pattern for n, pattern in enumerate(patterns)}
-    parameters["most"] = max(MOST_HITS // max(len(among), 1), FEWEST_HITS)
-    found: set[int] = set()
-    for one in among:
-        bounds = {"lowest": packed_id(one.run, 0), "beyond": packed_id(one.run + 1, 0)}
-        found.update(connection.execute(statement, {**parameters, **bounds}).scalars())
+    """Keys of the features that have one of the words, or all of them."""
+    if not among:
+        return []
+    if not shelf.is_sqlite:
+        for setting in _ONLY_BY_INDEX:
+            connection.execute(setting)
+    found, counts = _as_they_are(shelf, connection, among, wanted)
+    for n, word in enumerate(wanted):
+        if counts[n] < MOST_HITS and len(word) >= SHORTEST_BEGINNING:
+            found |= _that_begin(shelf, connection, among, word)
     return sorted(found)
 
 
-def _statement(shelf: Shelf, n_patterns: int) -> TextClause:
-    """Keys of one run's features, once for each pattern that finds them."""
+def _as_they_are(
+    shelf: Shelf, connection: Connection, among: Sequence[Served], wanted: list[str]
+) -> tuple[set[int], Counter[int]]:
+    """What the words find in each SAE, and how many each finds, by its place among them."""
+    one, together = ('"{}"', " AND ") if shelf.is_sqlite else ("'{}'", " & ")
+    patterns = [one.format(word) for word in wanted]
+    patterns += [together.join(patterns)] if len(patterns) > 1 else []
     of_pattern = _OF_FILE if shelf.is_sqlite else _OF_SERVER
-    return text(" UNION ALL ".join(of_pattern.format(n=n) for n in range(n_patterns)))
+    statement = text(" UNION ALL ".join(of_pattern.format(n=n) for n in range(len(patterns))))
+    most = max(MOST_HITS // len(among), FEWEST_HITS)
+    rows = []
+    for _, _, run in among:
+        own = patterns if shelf.is_sqlite else [of_run(run, pattern) for pattern in patterns]
+        parameters = {f"pattern{n}": pattern for n, pattern in enumerate(own)} | {"most": most}
+        if shelf.is_sqlite:
+            parameters |= {"lowest": packed_id(run, 0), "beyond": packed_id(run + 1, 0)}
+        rows += connection.execute(statement, parameters).all()
+    return {id for id, _ in rows}, Counter(n for _, n in rows)
+
+
+def _that_begin(
+    shelf: Shelf, connection: Connection, among: Sequence[Served], word: str
+) -> set[int]:
+    """What has a word that begins so, in all of the SAEs together: a beginning costs the same for one."""
+    runs = [run for _, _, run in among]
+    if shelf.is_sqlite:
+        own = {"pattern": f'"{word}"*', "runs": runs}
+        return set(connection.execute(_BEGIN_IN_FILE, own | {"most": MOST_HITS}).scalars())
+    any_run = " | ".join(f"'#{run}'" for run in runs)
+    own = {"pattern": f"({any_run}) & '{word}':*", "most": MOST_HITS}
+    return set(connection.execute(_BEGIN_ON_SERVER, own).scalars())
 
 
 def _ranked(
@@ -149,12 +192,13 @@ def _ranked(
         query = select(c.id, c.run, c.label, c.words).where(some, c.label != "")
         for id, run, label, its_words in connection.execute(query):
             place, one = by_run[run]
-            n_words = _found(wanted, its_words.split(" "))
-            n_in_label = _found(wanted, words.cut(label))
+            n_words = _found(wanted, its_words)
+            n_in_label = _found(wanted, " ".join(words.cut(label)))
             hit = Hit(one.model_id, one.sae_id, id & ROW_MASK, n_words, n_in_label)
             yield -n_words, -n_in_label, place, hit.index, hit
 
 
-def _found(wanted: list[str], its_words: list[str]) -> int:
-    """How many of the wanted words begin one of a feature's."""
-    return sum(any(word.startswith(begin) for word in its_words) for begin in wanted)
+def _found(wanted: list[str], its_words: str) -> int:
+    """How many of the wanted words begin one of a feature's, which are separated by spaces."""
+    spaced = f" {its_words}"
+    return sum(f" {word}" in spaced for word in wanted)

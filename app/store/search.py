@@ -2,7 +2,8 @@
 
 A feature's `words` column holds what it can be found by (`app.store.words`). Both databases index
 the words as they are: FTS5's ascii tokenizer splits at nothing but the spaces between them,
-Postgres takes the split array. A query finds the features that have, for every word of it, a word
+Postgres takes the split array. Hits of one run lie together in SQLite's index; Postgres finds them by
+the run's number, which is indexed as a word. A query finds the features that have, for every word of it, a word
 that begins so.
 """
 
@@ -35,7 +36,8 @@ _FORGET = text(
     "SELECT 'delete', id, words FROM features WHERE id >= :lowest AND id < :beyond"
 )
 
-VECTOR = "array_to_tsvector(string_to_array(words, ' '))"
+VECTOR = "array_to_tsvector(array_append(string_to_array(words, ' '), '#' || run::text))"
+"""What Postgres indexes: the words, and the run as a word that no text has."""
 
 
 def matches(shelf: Shelf, connection: Connection, run: int, query: str) -> ColumnElement[bool]:
@@ -48,7 +50,7 @@ def matches(shelf: Shelf, connection: Connection, run: int, query: str) -> Colum
     if not found:
         raise Invalid("`q` has no letters or digits to search for; give at least one word.")
     if not shelf.is_sqlite:
-        tsquery = " & ".join(f"'{word}':*" for word in found)
+        tsquery = of_run(run, " & ".join(f"'{word}':*" for word in found))
         return literal_column(VECTOR).op("@@")(cast(tsquery, TSQUERY))
     hits = _HITS.bindparams(
         q=" AND ".join(f'"{word}"*' for word in found),
@@ -59,6 +61,11 @@ def matches(shelf: Shelf, connection: Connection, run: int, query: str) -> Colum
     if len(some) <= FEW:
         return features.c.id.in_(some) if some else false()
     return (features.c.id + 0).in_(hits.bindparams(most=-1))
+
+
+def of_run(run: int, tsquery: str) -> str:
+    """A query of Postgres that finds a run's features only."""
+    return f"'#{run}' & ({tsquery})"
 
 
 def add(connection: Connection, lowest: int, beyond: int) -> None:
