@@ -1,4 +1,4 @@
-"""Paths of other services with a slash at their end, which some of their clients send, are answered like
+"""Paths of other services with slashes at their end, which some of their clients send, are answered like
 those without: a redirect would cost a round trip, and some clients drop the body on it."""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -7,7 +7,7 @@ PREFIXES = ("/api/", "/inference/")
 
 
 class Slash:
-    """Takes the slash away in front of the routes."""
+    """Takes the slashes away in front of the routes."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -15,9 +15,10 @@ class Slash:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and _ends_with_slash(scope["path"]):
             raw = scope.get("raw_path")
-            scope = {**scope, "path": scope["path"][:-1], "raw_path": raw and raw[:-1]}
+            path = scope["path"].rstrip("/")
+            scope = {**scope, "path": path, "raw_path": raw and raw.rstrip(b"/")}
         await self.app(scope, receive, send)
 
 
 def _ends_with_slash(path: str) -> bool:
-    return path.endswith("/") and path.startswith(PREFIXES) and path not in PREFIXES
+    return path.endswith("/") and path.startswith(PREFIXES)

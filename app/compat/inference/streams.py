@@ -136,14 +136,12 @@ class _News:
     async def wait(self, tasks: Sequence[asyncio.Future[None]]) -> bool:
         """Until something is new; False when nothing will be any more. Raises what a stream did."""
         while True:
-            await self._came.wait()
-            self._came.clear()
-            # Read before the texts: who is done has told all.
-            over = all(task.done() for task in tasks)
-            for task in tasks:
-                if task.done():
-                    task.result()
+            done = [task for task in tasks if task.done()]
+            for task in done:
+                task.result()
             if any(one.new or one.new_logprobs for one in self._outputs.texts.values()):
                 return True
-            if over:
+            if len(done) == len(tasks):
                 return False
+            await self._came.wait()
+            self._came.clear()
