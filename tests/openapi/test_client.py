@@ -44,7 +44,9 @@ def project(tmp_path_factory: pytest.TempPathFactory, node: Node, place: Place) 
 
 def test_the_docs_say_how_to_make_it() -> None:
     text = (HERE.parents[1] / "docs" / "api.md").read_text()
-    assert f"npx openapi-typescript@7 http://127.0.0.1:8000/openapi.json {' '.join(OPTIONS)}\n" in text
+    assert (
+        f"npx openapi-typescript@7 http://127.0.0.1:8000/openapi.json {' '.join(OPTIONS)}\n" in text
+    )
 
 
 def test_it_compiles(node: Node, project: Path) -> None:

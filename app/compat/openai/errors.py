@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.problems import MEDIA_TYPE
+from app.api.problems import MEDIA_TYPE, RETRY_AFTER
 from app.errors import Problem
 
 PATHS = frozenset({"/v1/completions", "/v1/chat/completions"})
@@ -52,6 +52,7 @@ DOCUMENTED: dict[int | str, dict[str, Any]] = {
     status: {"description": meaning, "model": ErrorBody} for status, meaning in _MEANING.items()
 }
 """OpenAPI responses of these routes."""
+DOCUMENTED[503]["headers"] = {"Retry-After": RETRY_AFTER}
 
 
 def error_of(problem: Mapping[str, Any]) -> dict[str, Any]:
