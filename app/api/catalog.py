@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from app.api.conditional import tagged_body
+from app.api.conditional import LOOKUP, tagged_body
 from app.api.params import PageQuery
 from app.api.problems import documented
 from app.api.state import Use
@@ -65,7 +65,7 @@ class CatalogList(BaseModel):
     "/v1/catalog",
     summary="Search the pretrained SAEs that can be loaded",
     response_model=CatalogList,
-    responses=documented(422, 503),
+    responses=LOOKUP | documented(422, 503),
 )
 def list_catalog(
     request: Request, services: Use, query: Annotated[CatalogQuery, Query()]

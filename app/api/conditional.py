@@ -8,12 +8,24 @@ tag, which is therefore known before the body is.
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from importlib.metadata import version
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 VERSION = version("saescope")
 """Part of every tag: another version may word the same evidence differently."""
+_ETAG = {
+    "description": "Tag of this answer. With it as `If-None-Match` the same request is answered with "
+    "304 as long as nothing has changed.",
+    "schema": {"type": "string"},
+    "required": True,
+}
+LOOKUP: dict[int | str, dict[str, Any]] = {
+    200: {"headers": {"ETag": _ETAG}},
+    304: {"description": "Nothing has changed.", "headers": {"ETag": _ETAG}},
+}
+"""OpenAPI responses of routes that answer with tags."""
 
 
 def tagged(request: Request, identity: str, make: Callable[[], bytes]) -> Response:

@@ -16,7 +16,7 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
-from app.api.conditional import tagged, tagged_body
+from app.api.conditional import LOOKUP, tagged, tagged_body
 from app.api.params import FeatureIndex, ModelId, PageQuery, SaeId
 from app.api.problems import documented
 from app.api.shapes import Feature, FeatureList
@@ -50,7 +50,7 @@ class FeatureQuery(PageQuery):
     "/v1/models/{model}/saes/{sae}/features",
     summary="List an SAE's features",
     response_model=FeatureList,
-    responses=documented(404, 410, 422, 503),
+    responses=LOOKUP | documented(404, 410, 422, 503),
 )
 def list_features(
     request: Request,
@@ -77,7 +77,7 @@ def list_features(
     "/v1/models/{model}/saes/{sae}/features/{index}",
     summary="Look a feature up",
     response_model=Feature,
-    responses=documented(404, 410, 422, 503),
+    responses=LOOKUP | documented(404, 410, 422, 503),
 )
 async def get_feature(
     request: Request, services: Use, model: ModelId, sae: SaeId, index: FeatureIndex

@@ -74,6 +74,11 @@ EXAMPLES: dict[str, Example] = {
         "value": {"kind": "import", "path": "bundled:evidence", "sae": "2-imported"},
     },
 }
+_LOCATION = {
+    "description": "Address of the job.",
+    "schema": {"type": "string"},
+    "required": True,
+}
 _EVENTS = {
     sse.MEDIA_TYPE: {
         "schema": {"type": "string"},
@@ -101,7 +106,10 @@ class JobQuery(PageQuery):
     "/v1/jobs",
     summary="Submit a job",
     status_code=202,
-    responses=documented(403, 409, 413, 415, 422, 503),
+    responses={
+        202: {"headers": {"Location": _LOCATION}},
+        **documented(403, 409, 413, 415, 422, 503),
+    },
 )
 async def submit_job(
     services: Use,

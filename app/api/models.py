@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from app.api.conditional import tagged_body
+from app.api.conditional import LOOKUP, tagged_body
 from app.api.params import DoomedModelId, ModelId, Page
 from app.api.problems import documented
 from app.api.shapes import Model, ModelDetail, ModelList
@@ -21,7 +21,7 @@ OWNER = "saescope"
     "/v1/models",
     summary="List the models",
     response_model=ModelList,
-    responses=documented(422, 503),
+    responses=LOOKUP | documented(422, 503),
 )
 def list_models(request: Request, services: Use, page: Page) -> Response:
     """The language models that are registered here, by id.
@@ -38,7 +38,7 @@ def list_models(request: Request, services: Use, page: Page) -> Response:
     "/v1/models/{model}",
     summary="Look a model up",
     response_model=ModelDetail,
-    responses=documented(404, 422, 503),
+    responses=LOOKUP | documented(404, 422, 503),
 )
 def get_model(request: Request, services: Use, model: ModelId) -> Response:
     """One model: its sizes, its context, and its hook points with their widths."""

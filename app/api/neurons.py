@@ -6,7 +6,7 @@ import orjson
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.conditional import tagged, tagged_body
+from app.api.conditional import LOOKUP, tagged, tagged_body
 from app.api.features import body_of
 from app.api.neuron_shapes import Neuron, NeuronList
 from app.api.params import ModelId, PageQuery
@@ -73,7 +73,7 @@ class NeuronQuery(PageQuery):
     "/v1/models/{model}/neurons",
     summary="List a layer's neurons",
     response_model=NeuronList,
-    responses=documented(404, 410, 422, 503),
+    responses=LOOKUP | documented(404, 410, 422, 503),
 )
 def list_neurons(
     request: Request, services: Use, model: ModelId, query: Annotated[NeuronQuery, Query()]
@@ -99,7 +99,7 @@ def list_neurons(
     "/v1/models/{model}/neurons/{layer}/{index}",
     summary="Take a neuron apart",
     response_model=Neuron,
-    responses=documented(404, 410, 422, 503),
+    responses=LOOKUP | documented(404, 410, 422, 503),
 )
 def get_neuron(
     request: Request,

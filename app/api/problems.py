@@ -10,6 +10,8 @@ from app.errors import Invalid, Problem
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = "5"
+RETRY_AFTER = {"description": "Seconds.", "schema": {"type": "integer"}, "required": True}
+"""The header of a 503 in the OpenAPI document."""
 
 
 class FieldProblem(BaseModel):
@@ -63,8 +65,13 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """OpenAPI responses for the problems that a route can answer with: 400, for a foreign Host if for
     nothing else, and these."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    codes = sorted({400, *statuses})
-    return {code: {"description": _MEANING[code], "content": content} for code in codes}
+    told: dict[int | str, dict[str, Any]] = {
+        code: {"description": _MEANING[code], "content": content}
+        for code in sorted({400, *statuses})
+    }
+    if 503 in told:
+        told[503]["headers"] = {"Retry-After": RETRY_AFTER}
+    return told
 
 
 def invalid(where: str, what: str, allowed: str) -> Invalid:

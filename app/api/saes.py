@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from app.api.conditional import tagged_body
+from app.api.conditional import LOOKUP, tagged_body
 from app.api.params import DoomedModelId, DoomedSaeId, ModelId, Page, SaeId
 from app.api.problems import documented
 from app.api.shapes import Sae, SaeDetail, SaeList
@@ -20,7 +20,7 @@ router = APIRouter(tags=["saes"])
     "/v1/models/{model}/saes",
     summary="List a model's SAEs",
     response_model=SaeList,
-    responses=documented(404, 422, 503),
+    responses=LOOKUP | documented(404, 422, 503),
 )
 def list_saes(request: Request, services: Use, model: ModelId, page: Page) -> Response:
     """The sparse autoencoders of a model, by id, with their quality and where they came from.
@@ -37,7 +37,7 @@ def list_saes(request: Request, services: Use, model: ModelId, page: Page) -> Re
     "/v1/models/{model}/saes/{sae}",
     summary="Look an SAE up",
     response_model=SaeDetail,
-    responses=documented(404, 422, 503),
+    responses=LOOKUP | documented(404, 422, 503),
 )
 def get_sae(request: Request, services: Use, model: ModelId, sae: SaeId) -> Response:
     """One SAE: where it reads, how large and how good it is, on which text that was measured, whether

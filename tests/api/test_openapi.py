@@ -99,6 +99,24 @@ def test_errors_are_documented_as_problems(document: dict[str, Any]) -> None:
     assert document["components"]["schemas"]["Problem"]["properties"]["detail"]
 
 
+def test_headers_are_documented(document: dict[str, Any]) -> None:
+    for row, operation in operations(document):
+        responses = operation["responses"]
+        if "503" in responses:
+            assert "Retry-After" in responses["503"]["headers"], row
+        if row.startswith(("GET /v1/models", "GET /v1/catalog")):
+            assert "ETag" in responses["200"]["headers"], row
+            assert "ETag" in responses["304"]["headers"], row
+    paths = document["paths"]
+    assert "Location" in paths["/v1/jobs"]["post"]["responses"]["202"]["headers"]
+
+
+def test_bounds_of_integers_are_exact(document: dict[str, Any]) -> None:
+    """FastAPI makes them floats, and 2**63 - 1 another number."""
+    seed = document["components"]["schemas"]["VerifySpec"]["properties"]["seed"]
+    assert (repr(seed["minimum"]), repr(seed["maximum"])) == ("0", str(2**63 - 1))
+
+
 def test_schema_names_are_plain(document: dict[str, Any]) -> None:
     """A generated client has classes of these names."""
     for name in document["components"]["schemas"]:

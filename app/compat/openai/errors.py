@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from app.api.problems import RETRY_AFTER
 from app.compat.errors import Surface, sentences
 
 PATHS = frozenset({"/v1/completions", "/v1/chat/completions"})
@@ -43,6 +44,7 @@ DOCUMENTED: dict[int | str, dict[str, Any]] = {
     status: {"description": meaning, "model": ErrorBody} for status, meaning in _MEANING.items()
 }
 """OpenAPI responses of these routes."""
+DOCUMENTED[503]["headers"] = {"Retry-After": RETRY_AFTER}
 
 
 def error_of(problem: Mapping[str, Any]) -> dict[str, Any]:
