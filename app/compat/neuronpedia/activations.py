@@ -123,9 +123,9 @@ async def np_test_feature(
     if vector:
         wanted.hook, wanted.vector = vector.hook_name, vector.values.tolist()
     else:
-        wanted.sae, wanted.feature = name.sae, name.index
+        wanted.sae, wanted.feature = name.sae, name.feature
     told = orjson.loads(await unless_disconnected(request, services.live.values(wanted)))
-    of = {"modelId": name.model, "layer": name.sae, "index": str(name.index)}
+    of = {"modelId": name.model, "layer": name.sae, "index": str(name.feature)}
     skips = vector is None or bool(body.ignoreBos)
     rows = [_tested(result, of, skips) for result in told["results"]]
     return json(rows if given.as_list else rows[0])

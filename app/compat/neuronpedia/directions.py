@@ -123,7 +123,7 @@ async def np_compare(
 
 async def _direction(request: Request, services: Services, name: Name) -> list[float]:
     """What a feature writes."""
-    wanted = DirectionRequest(model=name.model, sae=name.sae, feature=name.index, side="decoder")
+    wanted = DirectionRequest(model=name.model, sae=name.sae, feature=name.feature, side="decoder")
     told = await unless_disconnected(request, services.live.direction(wanted))
     return orjson.loads(told)["vector"]
 
