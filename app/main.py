@@ -66,7 +66,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     sweep.router,
     calibrate.router,
     openai.router,
-    inference.router,
+    *inference.ROUTERS,
     catalog.router,
     jobs.router,
     curve.router,
