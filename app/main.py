@@ -70,7 +70,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     calibrate.router,
     openai.router,
     *neuronpedia.ROUTERS,
-    inference.router,
+    *inference.ROUTERS,
     catalog.router,
     jobs.router,
     curve.router,

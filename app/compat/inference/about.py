@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from app.api.state import Services, Use
-from app.compat.inference.base import as_json
+from app.compat.inference.base import PREFIX, as_json
 from app.compat.inference.errors import DOCUMENTED, READ_ONLY
 from app.compat.inference.names import model_of, models, sets_of
 from app.compat.inference.requests import MOST_RESULTS
@@ -14,7 +14,7 @@ from app.contract.live import MAX_LEN, LiveHealth
 from app.errors import NotFound
 from app.store.records import ModelRecord
 
-router = APIRouter(tags=["inference"])
+router = APIRouter(prefix=PREFIX, tags=["inference"])
 
 
 @router.get(

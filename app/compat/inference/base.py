@@ -13,6 +13,7 @@ from pydantic.alias_generators import to_camel
 from app.api.disconnect import unless_disconnected
 from app.contract.ids import ID_PATTERN, INDEX_MAX
 
+PREFIX = "/inference"
 MOST_PROMPTS = 4
 """Of a batch."""
 MOST_WIDE = 2**17

@@ -9,18 +9,19 @@ from app.api.disconnect import unless_disconnected
 from app.api.limits import check_text
 from app.api.problems import invalid
 from app.api.state import Use
+from app.compat.inference.base import PREFIX
 from app.compat.inference.examples import STEER_CHAT, shown
 from app.compat.inference.outputs import Outputs, chat
 from app.compat.inference.steer import responses
 from app.compat.inference.steer_requests import NPSteerChatMessage, SteerCompletionChatRequest
 from app.compat.inference.steer_shapes import SteerCompletionChatResponse
 from app.compat.inference.streams import answered, streamed
-from app.compat.inference.wanted import checked_model, requests_by_type
+from app.compat.inference.wanted import checked_model, interventions, requests_by_type
 from app.contract.live import Message
 from app.contract.reading import RenderedMessage, RenderRequest
 from app.errors import Invalid
 
-router = APIRouter(tags=["inference"])
+router = APIRouter(prefix=PREFIX, tags=["inference"])
 
 _ROLES = {"model": "assistant", "developer": "system"} | {
     role: role for role in get_args(Message.model_fields["role"].annotation)
@@ -54,9 +55,10 @@ async def infer_chat(
     messages = [_message(place, one) for place, one in enumerate(body.prompt)]
     check_text(services.settings, "body.prompt", "".join(one.content for one in messages))
     model = await checked_model(services, body)
+    steered = await interventions(services, body, model)
     asked = services.live.render(RenderRequest(model=model, messages=messages))
     told = orjson.loads(await unless_disconnected(request, asked))
-    wanted = await requests_by_type(services, body, model, told["ids"])
+    wanted = requests_by_type(body, model, told["ids"], steered)
     outputs = Outputs(body.types, bool(body.n_logprobs))
     whole = chat([one.model_dump() for one in body.prompt], told["text"])
     if not body.stream:

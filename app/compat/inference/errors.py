@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from app.compat.errors import Surface, sentences
+from app.compat.inference.base import PREFIX
 
-PREFIX = "/inference/"
 NO_TEMPLATE = (
     "This model has no chat template, so it cannot accept chat messages. Use /v1/steer/completion "
     "with a raw `prompt` instead."
@@ -32,6 +32,7 @@ _MEANING: dict[int | str, str] = {
     413: "The body, its texts together or the answer are larger than the settings allow.",
     415: "The body is not declared as `application/json`.",
     503: "The database or the live worker does not answer; the sentence says what to do.",
+    "default": "Any other error.",
 }
 DOCUMENTED: dict[int | str, dict[str, Any]] = {
     status: {"description": meaning, "model": InferenceError}
@@ -39,7 +40,7 @@ DOCUMENTED: dict[int | str, dict[str, Any]] = {
 }
 """OpenAPI responses of these routes."""
 READ_ONLY: dict[int | str, dict[str, Any]] = {
-    code: DOCUMENTED[code] for code in (400, 401, 404, 503)
+    status: DOCUMENTED[status] for status in (400, 401, 404, 503, "default")
 }
 """Of those without a body."""
 
@@ -73,5 +74,5 @@ def _no_room(tokens: int, limit: int) -> str:
 
 
 SURFACE = Surface(
-    lambda path: path.startswith(PREFIX), lambda problem: {"error": error_of(problem)}
+    lambda path: path.startswith(f"{PREFIX}/"), lambda problem: {"error": error_of(problem)}
 )

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request, Response
 
 from app.api.state import Services, Use
-from app.compat.inference.base import reshaped
+from app.compat.inference.base import PREFIX, reshaped
 from app.compat.inference.checks import check_batch, check_prompts
 from app.compat.inference.errors import DOCUMENTED
 from app.compat.inference.examples import ALL, SORTED, batched, shown
@@ -15,7 +15,7 @@ from app.compat.inference.requests import ActivationAllBatchRequest, ActivationA
 from app.compat.inference.shapes import ActivationAllBatchResponse, ActivationAllResponse
 from app.contract.reading import RankRequest
 
-router = APIRouter(tags=["inference"])
+router = APIRouter(prefix=PREFIX, tags=["inference"])
 Body_ = ActivationAllRequest | ActivationAllBatchRequest
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request, Response
 
 from app.api.state import Services, Use
-from app.compat.inference.base import reshaped
+from app.compat.inference.base import PREFIX, reshaped
 from app.compat.inference.checks import check_batch, check_prompts
 from app.compat.inference.errors import DOCUMENTED
 from app.compat.inference.examples import RAW, shown
@@ -17,7 +17,7 @@ from app.contract.reading import StatesRequest
 from app.errors import Invalid
 from app.store.records import ModelRecord
 
-router = APIRouter(tags=["inference"])
+router = APIRouter(prefix=PREFIX, tags=["inference"])
 MOST_RAW = 16
 _DIGITS = 4
 _SHORT = frozenset({"bfloat16", "float16"})

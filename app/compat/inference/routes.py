@@ -16,6 +16,5 @@ from app.compat.inference import (
     util,
 )
 
-router = APIRouter(prefix="/inference")
-for _part in (about, single, everything, topk, source, raw, steer, chat, text, util, unserved):
-    router.include_router(_part.router)
+_PARTS = (about, single, everything, topk, source, raw, steer, chat, text, util, unserved)
+ROUTERS: tuple[APIRouter, ...] = tuple(part.router for part in _PARTS)

@@ -6,10 +6,10 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.problems import render
-from app.compat.inference.errors import PREFIX
+from app.compat.inference.base import PREFIX
 from app.errors import Unauthorized
 
-HEALTH = f"{PREFIX}health"
+HEALTH = f"{PREFIX}/health"
 
 
 class Secret:
@@ -28,7 +28,7 @@ class Secret:
 
     def _may(self, scope: Scope) -> bool:
         path: str = scope["path"]
-        if not path.startswith(PREFIX) or path == HEALTH:
+        if not path.startswith(f"{PREFIX}/") or path == HEALTH:
             return True
         given = Headers(scope=scope).get("x-secret-key", "")
         return hmac.compare_digest(given.encode("latin-1"), self._secret)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request, Response
 
 from app.api.state import Services, Use
-from app.compat.inference.base import reshaped
+from app.compat.inference.base import PREFIX, reshaped
 from app.compat.inference.checks import check_batch, check_prompts, model_id
 from app.compat.inference.errors import DOCUMENTED
 from app.compat.inference.examples import SINGLE, VECTOR, batched, shown
@@ -17,7 +17,7 @@ from app.compat.inference.shapes import ActivationSingleBatchResponse, Activatio
 from app.contract.reading import ValuesRequest
 from app.errors import Invalid
 
-router = APIRouter(tags=["inference"])
+router = APIRouter(prefix=PREFIX, tags=["inference"])
 
 
 @router.post(

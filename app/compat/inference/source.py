@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request, Response
 
 from app.api.state import Use
-from app.compat.inference.base import reshaped
+from app.compat.inference.base import PREFIX, reshaped
 from app.compat.inference.checks import check_batch, check_prompts, model_id
 from app.compat.inference.errors import DOCUMENTED
 from app.compat.inference.examples import SOURCE, shown
@@ -13,7 +13,7 @@ from app.compat.inference.requests import ActivationSourceRequest
 from app.compat.inference.shapes import ActivationSourceResponse
 from app.contract.reading import ActiveRequest
 
-router = APIRouter(tags=["inference"])
+router = APIRouter(prefix=PREFIX, tags=["inference"])
 DIGITS = 3
 
 

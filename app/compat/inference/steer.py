@@ -9,16 +9,17 @@ from app.api import sse
 from app.api.disconnect import unless_disconnected
 from app.api.limits import check_text
 from app.api.state import Use
+from app.compat.inference.base import PREFIX
 from app.compat.inference.errors import DOCUMENTED
 from app.compat.inference.examples import STEER, STEER_DELTAS, STEER_VECTOR, shown
 from app.compat.inference.outputs import Outputs, completion
 from app.compat.inference.steer_requests import SteerCompletionRequest
 from app.compat.inference.steer_shapes import SteerCompletionResponse
 from app.compat.inference.streams import answered, streamed
-from app.compat.inference.wanted import checked_model, requests_by_type
+from app.compat.inference.wanted import checked_model, interventions, requests_by_type
 from app.contract.live import TokenizeRequest
 
-router = APIRouter(tags=["inference"])
+router = APIRouter(prefix=PREFIX, tags=["inference"])
 
 _EXAMPLE = (
     'data: {"outputs":[{"type":"STEERED","output":" was"},{"type":"DEFAULT","output":""}]}\n\n'
@@ -63,9 +64,10 @@ async def infer_completion(
     """
     check_text(services.settings, "body.prompt", body.prompt)
     model = await checked_model(services, body)
+    steered = await interventions(services, body, model)
     asked = services.live.tokenize(TokenizeRequest(model=model, text=body.prompt))
     prompt = orjson.loads(await unless_disconnected(request, asked))["ids"]
-    wanted = await requests_by_type(services, body, model, prompt)
+    wanted = requests_by_type(body, model, prompt, steered)
     outputs = Outputs(body.types, bool(body.n_logprobs))
     if not body.stream:
         return await answered(request, services, wanted, outputs, completion)

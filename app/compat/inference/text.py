@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body, Request, Response
 
 from app.api.limits import check_text
 from app.api.state import Use
-from app.compat.inference.base import reshaped
+from app.compat.inference.base import PREFIX, reshaped
 from app.compat.inference.checks import model_id
 from app.compat.inference.errors import DOCUMENTED
 from app.compat.inference.examples import TEMPLATE, TOKENIZE, shown
@@ -15,7 +15,7 @@ from app.compat.inference.shapes import ApplyChatTemplateResponse, TokenizeRespo
 from app.contract import live as wire
 from app.contract.reading import RenderedMessage, RenderRequest
 
-router = APIRouter(tags=["inference"])
+router = APIRouter(prefix=PREFIX, tags=["inference"])
 
 
 @router.post(

@@ -2,9 +2,10 @@
 
 from fastapi import APIRouter
 
+from app.compat.inference.base import PREFIX
 from app.errors import NotFound
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(prefix=PREFIX, include_in_schema=False)
 
 UNSERVED = {
     ("POST", "/v1/activation/attention"): "Attention patterns are not served here; features of any "

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request, Response
 
 from app.api.state import Services, Use
-from app.compat.inference.base import reshaped
+from app.compat.inference.base import PREFIX, reshaped
 from app.compat.inference.checks import model_id
 from app.compat.inference.errors import DOCUMENTED
 from app.compat.inference.examples import COSSIM, COSSIM_VECTOR, SAE_VECTOR, shown
@@ -21,7 +21,7 @@ from app.contract.reading import CosinesRequest, DirectionRequest
 from app.errors import Invalid, NotFound
 from app.store import read
 
-router = APIRouter(tags=["inference"])
+router = APIRouter(prefix=PREFIX, tags=["inference"])
 
 
 @router.post(

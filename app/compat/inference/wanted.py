@@ -49,16 +49,20 @@ async def checked_model(services: Services, body: Asked) -> str:
     return model
 
 
-async def requests_by_type(
-    services: Services, body: Asked, model: str, prompt: list[int]
+async def interventions(services: Services, body: Asked, model: str) -> list[Intervention]:
+    """What is done to the steered text; nothing where none is asked for."""
+    if "STEERED" not in body.types:
+        return []
+    skips = isinstance(body, SteerCompletionChatRequest) and not body.steer_special_tokens
+    entries = await _entries(services, body, model, skips)
+    where = "body.features" if body.vectors is None else "body.vectors"
+    return await asyncio.to_thread(resolve, services.shelf, model, entries, where)
+
+
+def requests_by_type(
+    body: Asked, model: str, prompt: list[int], steered: list[Intervention]
 ) -> dict[SteerType, CompleteRequest]:
     """Requests that go on with the same tokens, by the types of the answer, in their order."""
-    skips = isinstance(body, SteerCompletionChatRequest) and not body.steer_special_tokens
-    steered: list[Intervention] = []
-    if "STEERED" in body.types:
-        entries = await _entries(services, body, model, skips)
-        where = "body.features" if body.vectors is None else "body.vectors"
-        steered = await asyncio.to_thread(resolve, services.shelf, model, entries, where)
     return {
         type_: CompleteRequest(
             model=model,
