@@ -16,7 +16,7 @@ from app.compat.inference.steer import responses
 from app.compat.inference.steer_requests import NPSteerChatMessage, SteerCompletionChatRequest
 from app.compat.inference.steer_shapes import SteerCompletionChatResponse
 from app.compat.inference.streams import answered, streamed
-from app.compat.inference.wanted import checked_model, interventions, requests_by_type
+from app.compat.inference.wanted import checked_model, interventions, wanted_of
 from app.contract.live import Message
 from app.contract.reading import RenderedMessage, RenderRequest
 from app.errors import Invalid
@@ -58,7 +58,7 @@ async def infer_chat(
     steered = await interventions(services, body, model)
     asked = services.live.render(RenderRequest(model=model, messages=messages))
     told = orjson.loads(await unless_disconnected(request, asked))
-    wanted = requests_by_type(body, model, told["ids"], steered)
+    wanted = wanted_of(body, model, told["ids"], steered)
     outputs = Outputs(body.types, bool(body.n_logprobs))
     whole = chat([one.model_dump() for one in body.prompt], told["text"])
     if not body.stream:

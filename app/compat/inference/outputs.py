@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.compat.inference.steer_requests import SteerType
+from app.compat.told import drawn
 
 Frame = Callable[["Outputs"], dict[str, Any]]
 
@@ -20,7 +21,7 @@ class Text:
 
     def add(self, text: str, logprobs: list[dict[str, Any]] | None) -> None:
         """Take more of it, as the live worker tells."""
-        told = [_drawn(one) for one in logprobs or ()]
+        told = [drawn(one) for one in logprobs or ()]
         self.whole += text
         self.new += text
         self.logprobs += told
@@ -39,6 +40,11 @@ class Outputs:
         self.order = types
         """As asked for: one may be there twice."""
         self.texts: dict[SteerType, Text] = {type_: Text() for type_ in types}
+
+    def add(self, choice: int, told: dict[str, Any]) -> None:
+        """What is new of a text: all of it, or an event of a stream."""
+        text = list(self.texts.values())[choice]
+        text.add(told["text"], told.get("logprobs"))
 
     def scored(self, logprobs: list[dict[str, Any]]) -> dict[str, Any]:
         """Log probabilities, where they are asked for."""
@@ -94,8 +100,3 @@ def _chat(
         "type": type_,
         **outputs.scored(text.logprobs),
     }
-
-
-def _drawn(one: dict[str, Any]) -> dict[str, Any]:
-    top = [{"token": other["token"], "logprob": other["logprob"]} for other in one["top"]]
-    return {"token": one["token"], "logprob": one["logprob"], "topLogprobs": top}

@@ -16,7 +16,7 @@ from app.compat.inference.outputs import Outputs, completion
 from app.compat.inference.steer_requests import SteerCompletionRequest
 from app.compat.inference.steer_shapes import SteerCompletionResponse
 from app.compat.inference.streams import answered, streamed
-from app.compat.inference.wanted import checked_model, interventions, requests_by_type
+from app.compat.inference.wanted import checked_model, interventions, wanted_of
 from app.contract.live import TokenizeRequest
 
 router = APIRouter(prefix=PREFIX, tags=["inference"])
@@ -67,7 +67,7 @@ async def infer_completion(
     steered = await interventions(services, body, model)
     asked = services.live.tokenize(TokenizeRequest(model=model, text=body.prompt))
     prompt = orjson.loads(await unless_disconnected(request, asked))["ids"]
-    wanted = requests_by_type(body, model, prompt, steered)
+    wanted = wanted_of(body, model, prompt, steered)
     outputs = Outputs(body.types, bool(body.n_logprobs))
     if not body.stream:
         return await answered(request, services, wanted, outputs, completion)

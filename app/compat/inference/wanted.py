@@ -1,4 +1,4 @@
-"""Steering requests checked and turned into what the live worker does: a request for each type."""
+"""Steering requests checked and turned into what the live worker does."""
 
 import asyncio
 import math
@@ -16,7 +16,6 @@ from app.compat.inference.steer_requests import (
     SteerCompletionChatRequest,
     SteerCompletionRequest,
     SteerMethod,
-    SteerType,
 )
 from app.contract.complete import CompleteRequest
 from app.contract.reading import DirectionRequest
@@ -59,25 +58,25 @@ async def interventions(services: Services, body: Asked, model: str) -> list[Int
     return await asyncio.to_thread(resolve, services.shelf, model, entries, where)
 
 
-def requests_by_type(
+def wanted_of(
     body: Asked, model: str, prompt: list[int], steered: list[Intervention]
-) -> dict[SteerType, CompleteRequest]:
-    """Requests that go on with the same tokens, by the types of the answer, in their order."""
-    return {
-        type_: CompleteRequest(
-            model=model,
-            prompts=[prompt],
-            seeds=[int(body.seed)],
-            max_new_tokens=body.n_completion_tokens,
-            fit=True,
-            temperature=body.temperature,
-            frequency_penalty=body.freq_penalty,
-            logprobs=body.n_logprobs or None,
-            interventions=steered if type_ == "STEERED" else [],
-            stream=bool(body.stream),
-        )
-        for type_ in dict.fromkeys(body.types)
-    }
+) -> CompleteRequest:
+    """The live worker's request: the same tokens are gone on with once for each type, in their order."""
+    types = list(dict.fromkeys(body.types))
+    return CompleteRequest(
+        model=model,
+        prompts=[prompt] * len(types),
+        unsteered=[place for place, type_ in enumerate(types) if type_ == "DEFAULT"],
+        # Python's generators take a negative seed for its opposite.
+        seeds=[int(body.seed) % 2**64],
+        max_new_tokens=body.n_completion_tokens,
+        fit=True,
+        temperature=body.temperature,
+        frequency_penalty=body.freq_penalty,
+        logprobs=body.n_logprobs or None,
+        interventions=steered,
+        stream=bool(body.stream),
+    )
 
 
 async def _entries(services: Services, body: Asked, model: str, skips: bool) -> list[SteeringEntry]:

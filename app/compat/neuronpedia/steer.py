@@ -13,7 +13,7 @@ from app.api.opening import first_event
 from app.api.problems import invalid
 from app.api.state import Services, Use
 from app.compat.neuronpedia.answer import json
-from app.compat.neuronpedia.errors import ASKS
+from app.compat.neuronpedia.errors import ASKS, error_of
 from app.compat.neuronpedia.steer_bodies import (
     MOST_PROMPT,
     NpChatMessage,
@@ -29,9 +29,9 @@ from app.compat.neuronpedia.steered import (
     Answers,
     Prompts,
     answers_of,
-    frames,
     wanted_of,
 )
+from app.compat.told import frames
 from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
 from app.contract.reading import RenderedMessage, RenderRequest
 from app.rows.page import Row
@@ -194,7 +194,8 @@ async def _answered(
     if body.stream:
         events = services.live.complete_events(wanted)
         first = await first_event(request, events)
-        return sse.event_stream(frames(first, events, answers, shown), services.stopping)
+        sent = frames(first, events, answers.add, lambda: shown(answers), error_of)
+        return sse.event_stream(sent, services.stopping)
     told = orjson.loads(await unless_disconnected(request, services.live.complete(wanted)))
     for place, choice in enumerate(told["choices"]):
         answers.add(place, choice)

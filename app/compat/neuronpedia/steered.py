@@ -1,22 +1,19 @@
-"""Steered requests turned into what the live worker does, and what it says put together again.
+"""Steered requests turned into what the live worker does, and what it tells put together.
 
 Both answers are rows of one request: one prompt is steered and the other is not.
 """
 
-from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-from app.api import sse
 from app.api.interventions import resolve
 from app.api.limits import at_most
 from app.api.problems import invalid
 from app.api.state import Services
-from app.compat.errors import sentences
 from app.compat.neuronpedia.steer_bodies import METHODS, SteerAsked, SteerFeature
 from app.compat.neuronpedia.targets import vector_of
+from app.compat.told import drawn
 from app.contract.complete import CompleteRequest
 from app.contract.steering import Intervention, SteeringEntry
-from app.errors import Problem, Unavailable, from_body
 from app.rows.page import Row
 from app.store import vectors
 
@@ -97,38 +94,4 @@ class Answers:
         """What is new of an answer: all of it, or an event of a stream."""
         name = self._names[choice]
         self.texts[name] += told["text"]
-        self.logprobs[name] += map(_drawn, told.get("logprobs") or ())
-
-
-def _drawn(one: dict[str, Any]) -> Row:
-    return {
-        "token": one["token"],
-        "logprob": one["logprob"],
-        "topLogprobs": [
-            {"token": other["token"], "logprob": other["logprob"]} for other in one["top"]
-        ],
-    }
-
-
-async def frames(
-    event: dict[str, Any] | None,
-    events: AsyncGenerator[dict[str, Any], None],
-    answers: Answers,
-    shown: Callable[[Answers], Row],
-) -> AsyncGenerator[bytes, None]:
-    """All of both answers so far, each time that there is something new. A problem in the middle is a
-    frame with Neuronpedia's fields. `events` is closed at the end."""
-    try:
-        while event and event["event"] == "delta":
-            answers.add(event["choice"], event)
-            yield sse.data_frame(shown(answers))
-            event = await anext(events, None)
-        if event is None:
-            raise Unavailable("The live worker ended its answer in the middle; try again.")
-        if event["event"] == "error":
-            raise from_body(event.get("problem") or {})
-    except Problem as problem:
-        told = sentences(problem.body())
-        yield sse.data_frame({"error": told, "message": told})
-    finally:
-        await events.aclose()
+        self.logprobs[name] += map(drawn, told.get("logprobs") or ())
