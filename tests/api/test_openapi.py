@@ -29,6 +29,31 @@ OPERATIONS = {
     "calibrate": "POST /v1/steer/calibrate",
     "create_completion": "POST /v1/completions",
     "create_chat_completion": "POST /v1/chat/completions",
+    "np_get_feature": "GET /api/feature/{model}/{source}/{index}",
+    "np_get_features": "POST /api/features",
+    "np_get_features_page": "POST /api/features-offset",
+    "np_get_activations": "POST /api/activation/get",
+    "np_get_model": "POST /api/model/get",
+    "np_list_models": "POST /api/model/list",
+    "np_get_source_set": "GET /api/source-set/{model}/{name}",
+    "np_search_sources": "POST /api/explanation/search",
+    "np_search_model": "POST /api/explanation/search-model",
+    "np_search_release": "POST /api/explanation/search-release",
+    "np_search_explanations": "POST /api/explanation/search-all",
+    "np_get_explanation": "GET /api/explanation/{explanation}",
+    "np_new_list": "POST /api/list/new",
+    "np_new_list_with_features": "POST /api/list/new-with-features",
+    "np_add_to_list": "POST /api/list/add-features",
+    "np_get_list": "POST /api/list/get",
+    "np_list_lists": "POST /api/list/list",
+    "np_update_list": "POST /api/list/update",
+    "np_edit_list_item": "POST /api/list/edit-feature",
+    "np_remove_from_list": "POST /api/list/remove",
+    "np_delete_list": "POST /api/list/delete",
+    "np_new_vector": "POST /api/vector/new",
+    "np_get_vector": "POST /api/vector/get",
+    "np_delete_vector": "POST /api/vector/delete",
+    "np_list_vectors": "POST /api/vector/list-owned",
     "list_catalog": "GET /v1/catalog",
     "submit_job": "POST /v1/jobs",
     "list_jobs": "GET /v1/jobs",
@@ -43,7 +68,9 @@ OPERATIONS = {
     "get_metrics": "GET /metrics",
 }
 OPENAI = {"POST /v1/completions", "POST /v1/chat/completions"}
-"""Routes whose errors have OpenAI's shape."""
+NEURONPEDIA = {row for row in OPERATIONS.values() if "/api/" in row}
+OTHERS = OPENAI | NEURONPEDIA
+"""Routes whose errors have the shape of another service."""
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +110,12 @@ def test_errors_are_documented_as_problems(document: dict[str, Any]) -> None:
         for status, response in operation["responses"].items():
             if status >= "400":
                 assert list(response["content"]) == [
-                    "application/json" if row in OPENAI else "application/problem+json"
+                    "application/json" if row in OTHERS else "application/problem+json"
                 ], (row, status)
-        if row.partition(" ")[2].startswith("/v1"):
-            wrong = "400" if row in OPENAI else "422"
-            assert {wrong, "503"} <= set(operation["responses"]), row
+        if row.partition(" ")[2].startswith(("/v1", "/api")):
+            takes = row.startswith("GET") or "requestBody" in operation
+            wrong = {"400" if row in OTHERS else "422"} if takes else set()
+            assert wrong | {"503"} <= set(operation["responses"]), row
         if "requestBody" in operation:
             assert {"400", "413", "415"} <= set(operation["responses"]), row
         if any(parameter["name"] == "cursor" for parameter in operation.get("parameters", [])):
@@ -131,8 +159,10 @@ def test_docs_need_nothing_from_elsewhere(reader: TestClient) -> None:
 
 def test_every_route_is_in_the_docs() -> None:
     text = (ROOT / "docs" / "api.md").read_text()
+    neuronpedia = (ROOT / "docs" / "neuronpedia.md").read_text()
     for row in OPERATIONS.values():
-        assert f"`{row}`" in text, row
+        told = row.replace("/api/", "") in neuronpedia if row in NEURONPEDIA else f"`{row}`" in text
+        assert told, row
 
 
 def test_every_setting_is_in_the_docs() -> None:
