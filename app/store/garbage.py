@@ -4,7 +4,8 @@ Rows first, in transactions of a fraction of a second, runs before the corpora t
 folders. Evidence goes when its run is superseded. What a job may still be about to refer to (a
 corpus without a run, a folder) goes only when it has been left alone for an hour, and a run that
 was begun and never finished after thirty days, since its job may be retried until then. Corpora
-that a job has noted among its checkpoints stay with them.
+that a job has noted among its checkpoints stay with them. Lists and vectors are people's own: they
+stay when what they name is gone, until their owners delete them.
 """
 
 import math

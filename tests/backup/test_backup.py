@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from app.backup.restore import restore
@@ -16,7 +17,7 @@ from app.contract.jobs import LoadSpec
 from app.errors import Conflict, Invalid
 from app.jobs import Jobs
 from app.settings import Settings
-from app.store import catalog, lookup, progress, read, splits, write
+from app.store import catalog, lists, lookup, progress, read, splits, vectors, write
 from app.store.engine import Shelf, open_shelf
 from app.store.migrate import migrate
 from app.store.use import using
@@ -73,6 +74,11 @@ def test_everything_comes_back_on_either_database(
     catalog.replace(before, "one", [builders.catalog_entry()])
     progress.put_progress(before, jobs_before.submit(SPEC).id, "check", 0.5)
     split = split_builders.put_split(before, "run-1", "run-1")
+    name = ("tiny", "0-res", 3)
+    kept = lists.new(before, "me", "mine", "", None, {name: "a feature", ("gone", "0-x", 1): ""})
+    vector = vectors.new(
+        before, "me", "tiny", "0-neuronpedia-resid-pre", "up", "h", 2.5, np.ones(8)
+    )
     backup(settings, tmp_path / "all.tar.gz")
     restore(elsewhere, tmp_path / "all.tar.gz")
     assert journals(elsewhere) <= {"wal"}
@@ -87,6 +93,10 @@ def test_everything_comes_back_on_either_database(
     assert found == read.features(before, "tiny", "0-res", q="promotes tok7")
     assert found.items
     assert catalog.entries(after, "gpt2").items == [builders.catalog_entry()]
+    assert lists.get(after, kept.id) == lists.get(before, kept.id)
+    assert lists.holding(after, "me", name)[0][1] == kept
+    (restored,) = vectors.owned(after, "me")
+    assert (restored.number, restored.values.tolist()) == (vector.number, [1.0] * 8)
     for folder in (Path(read.model(after, "tiny").path), Path(sae_after.path)):
         assert folder.is_relative_to(elsewhere.data_dir)
         assert (folder / "weights.safetensors").read_bytes() == b"weights"
@@ -95,6 +105,8 @@ def test_everything_comes_back_on_either_database(
     (job,) = jobs_after.list()[0]
     assert progress.get_progress(after, [job.id])[job.id].done == 0.5
     # The counters go on after the restored numbers.
+    lists.add(after, "me", kept.id, {("tiny", "0-res", 4): ""})
+    assert [item.feature for item in lists.get(after, kept.id)[1]] == [3, 1, 4]
     tokens = builders.corpus(id="d" * 64)
     write.put_corpus(after, tokens.record, tokens.flat, tokens.offsets)
     builders.put_run(after, tokens, "run-2", seed=5)
@@ -142,6 +154,23 @@ def test_data_is_not_overwritten_unless_forced(settings: Settings, tmp_path: Pat
     shelf.close()
     restore(settings, tmp_path / "old.tar.gz", force=True)
     assert contents(settings) == before
+
+
+@pytest.mark.parametrize("what", ["list", "vector"])
+def test_what_people_keep_is_not_overwritten(
+    settings: Settings, elsewhere: Settings, tmp_path: Path, what: str
+) -> None:
+    backup(settings, tmp_path / "old.tar.gz")
+    elsewhere.data_dir.mkdir()
+    migrate(elsewhere.shelf_url)
+    shelf = open_shelf(elsewhere.shelf_url)
+    if what == "list":
+        lists.new(shelf, "me", "mine", "", None, {})
+    else:
+        vectors.new(shelf, "me", "m", "0-neuronpedia-resid-pre", "up", "h", 1, np.ones(2))
+    shelf.close()
+    with pytest.raises(Conflict, match="--force"):
+        restore(elsewhere, tmp_path / "old.tar.gz")
 
 
 def rewritten(source: Path, change: Callable[[tarfile.TarInfo, bytes], bytes | None]) -> Path:

@@ -89,12 +89,21 @@ def test_every_lookup(client: httpx.Client, document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/activations", "/v1/features/search", "/v1/steer", "/v1/completions"]
-)
-def test_every_live_example(client: httpx.Client, document: dict[str, Any], path: str) -> None:
+    "path",
+    [
+        "/v1/activations", "/v1/features/search", "/v1/steer", "/v1/completions",
+        "/api/features", "/api/features-offset", "/api/activation/get", "/api/model/get",
+        "/api/explanation/search", "/api/explanation/search-model", "/api/explanation/search-release",
+        "/api/explanation/search-all", "/api/vector/get", "/api/list/new",
+        "/api/list/new-with-features",
+    ],
+)  # fmt: skip
+def test_every_example_of_a_question(
+    client: httpx.Client, document: dict[str, Any], path: str
+) -> None:
     operation = document["paths"][path]["post"]
     for name, body in bodies(operation).items():
-        answer = client.post(path, json=body)
+        answer = client.post(path, json=body, headers={"x-api-key": "examples"})
         check(document, operation, answer)
         if body.get("stream"):
             assert "event: done" in answer.text or "data: [DONE]" in answer.text, name

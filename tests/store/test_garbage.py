@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy import func, select
 
-from app.store import garbage, lookup, progress, read, write
+from app.store import garbage, lists, lookup, progress, read, vectors, write
 from app.store.engine import Shelf
 from app.store.tables import corpora, corpus_chunks, features, run_ranges, runs
 from tests.store import builders
@@ -56,6 +57,18 @@ def test_what_is_served_stays(shelf: Shelf, tmp_path: Path) -> None:
     assert garbage.collect_garbage(shelf, tmp_path, NOW) == garbage.Collected(0, 0, 0, 0)
     assert rows(shelf) == before
     assert all((path / "file").exists() for path in kept)
+
+
+def test_what_people_keep_stays_when_its_model_goes(shelf: Shelf, tmp_path: Path) -> None:
+    builders.fill(shelf)
+    kept = lists.new(shelf, "me", "mine", "", None, {("tiny", "0-res", 3): "a feature"})
+    made = vectors.new(shelf, "me", "tiny", "0-neuronpedia-resid-pre", "up", "h", 1, np.ones(8))
+    write.delete_model(shelf, "tiny")
+    garbage.collect_garbage(shelf, tmp_path, NOW)
+    assert rows(shelf) == dict.fromkeys(rows(shelf), 0)
+    found, (item,) = lists.get(shelf, kept.id)
+    assert (found, item.name) == (kept, ("tiny", "0-res", 3))
+    assert [one.number for one in vectors.owned(shelf, "me")] == [made.number]
 
 
 def test_a_superseded_run_goes_and_the_new_one_stays(

@@ -14,7 +14,7 @@ from sqlalchemy import inspect, text
 import migrations
 from app.errors import Conflict
 from app.jobs import migrate_jobs
-from app.store import read, upgrade
+from app.store import lists, read, upgrade
 from app.store.engine import connected, open_shelf, transacting
 from app.store.migrate import migrate
 from app.store.tables import metadata
@@ -74,6 +74,21 @@ def test_an_sae_whose_evidence_is_dropped_says_nothing_of_it(shelf_url: str) -> 
         sae = read.sae(shelf, "tiny", "0-res")
     assert (sae.status, sae.run_id) == ("registered", None)
     assert sae.provenance == {"model": "f" * 64, "sae": "a" * 64}
+
+
+def test_going_back_drops_what_people_kept_and_nothing_else(shelf_url: str) -> None:
+    migrate(shelf_url)
+    with closing(open_shelf(shelf_url)) as shelf:
+        builders.fill(shelf)
+        lists.new(shelf, "me", "mine", "", None, {("tiny", "0-res", 3): ""})
+        before = read.features(shelf, "tiny", "0-res", q="tok7")
+    with upgrade.exclusive(shelf_url) as connection:
+        command.downgrade(upgrade.configuration(connection), "0006")
+    migrate(shelf_url)
+    with closing(open_shelf(shelf_url)) as shelf:
+        assert lists.owned(shelf, "me") == []
+        assert read.features(shelf, "tiny", "0-res", q="tok7") == before
+        assert before.items
 
 
 def test_several_processes_may_migrate_at_once(shelf_url: str) -> None:

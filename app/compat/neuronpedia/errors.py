@@ -28,13 +28,15 @@ _MEANING: dict[int | str, str] = {
     "SAESCOPE_MAX_VALUES.",
     415: "The body is not declared as `application/json`.",
     503: "The database or the live worker does not answer; the sentence says what to do.",
+    "default": "Any other error.",
 }
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """OpenAPI responses for the errors that a route can answer with."""
     return {
-        status: {"description": _MEANING[status], "model": NeuronpediaError} for status in statuses
+        status: {"description": _MEANING[status], "model": NeuronpediaError}
+        for status in (*statuses, "default")
     }
 
 

@@ -1,4 +1,4 @@
-"""Frames of two texts that come at the same time, whatever comes in between."""
+"""Frames of two texts that come in one stream, whatever comes in between."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -7,8 +7,9 @@ from typing import Any
 import orjson
 import pytest
 
+from app.compat.inference.errors import SURFACE
 from app.compat.inference.outputs import Outputs, completion
-from app.compat.inference.streams import _frames, together
+from app.compat.told import frames
 
 PROBLEM = {
     "event": "error",
@@ -22,37 +23,31 @@ PROBLEM = {
 DONE = {"event": "done", "usage": {}}
 
 
-def delta(text: str) -> dict[str, Any]:
-    return {"event": "delta", "choice": 0, "text": text, "finish_reason": None}
+def delta(choice: int, text: str) -> dict[str, Any]:
+    return {"event": "delta", "choice": choice, "text": text, "finish_reason": None}
 
 
-class Source:
-    """Events that come one at a time, as who asks takes them."""
+async def told(*events: dict[str, Any], most: int = 100) -> list[dict[str, Any]]:
+    """The frames of these events, at most so many."""
+    closed = []
 
-    def __init__(self, *events: dict[str, Any]) -> None:
-        self.events, self.closed = events, False
-
-    async def stream(self) -> AsyncGenerator[dict[str, Any], None]:
+    async def stream() -> AsyncGenerator[dict[str, Any], None]:
         try:
-            for event in self.events:
-                await asyncio.sleep(0)
+            for event in events:
                 yield event
         finally:
-            self.closed = True
+            closed.append(True)
 
-
-async def told(steered: Source, default: Source, most: int = 100) -> list[dict[str, Any]]:
-    sources = {"STEERED": steered.stream(), "DEFAULT": default.stream()}
-    begun = {name: await anext(one) for name, one in sources.items()}
-    outputs = Outputs(["STEERED", "DEFAULT"], with_logprobs=False)
-    frames = _frames(sources, begun, outputs, completion)
+    source, outputs = stream(), Outputs(["STEERED", "DEFAULT"], with_logprobs=False)
+    first = await anext(source, None)
+    made = frames(first, source, outputs.add, lambda: completion(outputs), SURFACE.error)
     found = []
-    async for frame in frames:
+    async for frame in made:
         found.append(orjson.loads(frame.removeprefix(b"data: ")))
         if len(found) == most:
             break
-    await frames.aclose()
-    assert steered.closed and default.closed
+    await made.aclose()
+    assert closed == [True]
     return found
 
 
@@ -61,16 +56,15 @@ def texts(frame: dict[str, Any]) -> list[str]:
 
 
 def test_the_last_frame_has_all_of_both() -> None:
-    for extra in range(6):
-        steered = Source(delta("a"), *[delta("b")] * extra, DONE)
-        frames = asyncio.run(told(steered, Source(delta("c"), delta("d"), DONE)))
-        assert texts(frames[-1]) == ["a" + "b" * extra, "cd"]
+    some = [delta(0, "a"), delta(1, "c"), delta(1, "d"), delta(0, "b"), DONE]
+    found = [texts(frame) for frame in asyncio.run(told(*some))]
+    assert found == [["a", ""], ["a", "c"], ["a", "cd"], ["ab", "cd"]]
 
 
-def test_a_text_without_anything_ends_as_well() -> None:
-    frames = asyncio.run(told(Source(DONE), Source(delta(""), delta("x"), DONE)))
-    assert [texts(frame) for frame in frames] == [["", "x"]]
-    assert asyncio.run(told(Source(DONE), Source(DONE))) == []
+def test_what_says_nothing_is_no_frame() -> None:
+    found = asyncio.run(told(delta(1, ""), delta(1, "x"), delta(0, ""), DONE))
+    assert [texts(frame) for frame in found] == [["", "x"]]
+    assert asyncio.run(told(DONE)) == []
 
 
 @pytest.mark.parametrize(
@@ -83,30 +77,10 @@ def test_a_text_without_anything_ends_as_well() -> None:
 def test_an_error_in_the_middle_is_the_last_frame(
     ending: list[dict[str, Any]], sentence: str
 ) -> None:
-    endless = Source(*[delta("c")] * 10_000)
-    frames = asyncio.run(told(Source(delta("a"), delta("b"), *ending), endless))
-    assert frames[-1] == {"error": sentence}
-    assert texts(frames[-2])[0] in ("a", "ab") and len(frames) < 100
+    found = asyncio.run(told(delta(0, "a"), delta(0, "b"), *ending))
+    assert texts(found[-2]) == ["ab", ""]
+    assert found[-1] == {"error": sentence}
 
 
-def test_who_stops_reading_ends_both() -> None:
-    endless = [Source(*[delta("c")] * 10_000) for _ in range(2)]
-    assert len(asyncio.run(told(*endless, most=3))) == 3
-
-
-def test_what_one_raises_ends_the_others() -> None:
-    ended = []
-
-    async def patient() -> None:
-        try:
-            await asyncio.sleep(60)
-        finally:
-            ended.append(True)
-
-    async def broken() -> None:
-        await asyncio.sleep(0)
-        raise KeyError("x")
-
-    with pytest.raises(KeyError):
-        asyncio.run(together(patient(), broken(), patient()))
-    assert ended == [True, True]
+def test_who_stops_reading_ends_the_generation() -> None:
+    assert len(asyncio.run(told(*[delta(0, "c")] * 10_000, most=3))) == 3
