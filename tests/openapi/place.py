@@ -52,11 +52,14 @@ class Place:
     server: ServerProcess
     done: str
     """Id of a training job that is done."""
+    cancelled: str
+    """Id of a job that was cancelled."""
 
     @property
-    def kept(self) -> list[str]:
-        """Ids that other requests need."""
-        return [BUNDLED_MODEL, CHATTY, *BUNDLED_SOURCES, self.done]
+    def doomed(self) -> dict[str, str]:
+        """By the ids that other requests need, those that may be deleted in their place."""
+        ids = [BUNDLED_MODEL, CHATTY, *BUNDLED_SOURCES]
+        return {id: id + DOOMED for id in ids} | {self.done: self.cancelled}
 
 
 @contextmanager
@@ -71,9 +74,9 @@ def running(folder: Path, chatty: World) -> Iterator[Place]:
         live.process = live.spawn()
         _fill(live.shelf, bundled)
         server.start()
-        done = _put_jobs(server, live.settings.jobs_url)
+        done, cancelled = _put_jobs(server, live.settings.jobs_url)
         live.wait_ready()
-        yield Place(server, done)
+        yield Place(server, done, cancelled)
     finally:
         for process in (server, live):
             if process.process:
@@ -101,8 +104,8 @@ def _put_evidence(shelf: Shelf, bundled: World) -> None:
     splits.finish_split(shelf, number)
 
 
-def _put_jobs(server: ServerProcess, jobs_url: str) -> str:
-    """A job that is done, one that failed and one that was cancelled; the id of the first."""
+def _put_jobs(server: ServerProcess, jobs_url: str) -> tuple[str, str]:
+    """A job that is done, one that failed and one that was cancelled; ids of the first and the last."""
     done, failed, cancelled = (_submit(server, TRAIN) for _ in range(3))
     with connected(autocommitting(jobs_url)) as connection:
         end = text(
@@ -111,7 +114,7 @@ def _put_jobs(server: ServerProcess, jobs_url: str) -> str:
         connection.execute(end, {"job": done, "state": "SUCCESS", "result": json.dumps(RESULT)})
         connection.execute(end, {"job": failed, "state": "ERROR", "result": None})
     assert server.client.post(f"/v1/jobs/{cancelled}/cancel").status_code == 200
-    return done
+    return done, cancelled
 
 
 def _submit(server: ServerProcess, spec: dict[str, Any]) -> str:
