@@ -39,6 +39,8 @@ TRAIN = {
     "training_tokens": 64,
     "train_batch_tokens": 32,
 }
+LIMITS = {"SAESCOPE_MAX_NEW_TOKENS": "64"}
+"""As few as examples and defaults need."""
 RESULT = {
     "sae": TRAIN["sae"],
     "curve": {"tokens": [32, 64], "metrics": {"loss": [2.5, 1.5], "l0": [2.0, 2.0]}},
@@ -68,8 +70,8 @@ def running(folder: Path, chatty: World) -> Iterator[Place]:
     bundled = World(
         BUNDLED_MODEL, DEMO / "storyworld", {s: DEMO / "saes" / s for s in BUNDLED_SAES}
     )
-    live = LiveProcess(folder, [bundled, replace(chatty, id=CHATTY)])
-    server = ServerProcess(live.settings)
+    live = LiveProcess(folder, [bundled, replace(chatty, id=CHATTY)], **LIMITS)
+    server = ServerProcess(live.settings, **LIMITS)
     try:
         live.process = live.spawn()
         _fill(live.shelf, bundled)
@@ -97,7 +99,7 @@ def _put_evidence(shelf: Shelf, bundled: World) -> None:
     neurons, sae = BUNDLED_SPLIT
     write.put_sae(shelf, sae_record(bundled, neurons))
     for source in BUNDLED_SOURCES:
-        put_evidence(shelf, bundled, source, n_sequences=2)  # a calibration runs over all of them
+        put_evidence(shelf, bundled, source, n_sequences=1)  # a calibration steers them all
     number = splits.begin_split(shelf, f"made-up-{neurons}", f"made-up-{sae}")
     many = range(bundled.model.d_mlp)
     splits.put_neurons(shelf, number, [split_builders.split_of(neuron) for neuron in many])
