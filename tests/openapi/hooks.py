@@ -4,6 +4,7 @@ All of it holds for whatever the document has. Where a new surface refuses a req
 allows, and no schema can say why, the sentence belongs into `UNSAID`.
 """
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -16,9 +17,8 @@ from schemathesis.core.failures import Failure
 from schemathesis.generation.meta import TestPhase
 from schemathesis.openapi.checks import RejectedPositiveData
 
-KEPT = frozenset(os.environ["OPENAPI_KEPT"].split())
-"""Ids that other requests need."""
-DOOMED = os.environ["OPENAPI_DOOMED"]
+DOOMED: dict[str, str] = json.loads(os.environ["OPENAPI_DOOMED"])
+"""By the ids that other requests need, those that may be deleted in their place."""
 DONE = os.environ["OPENAPI_DONE"]
 """Id of a job that is done."""
 UNSAID = (
@@ -28,19 +28,39 @@ UNSAID = (
     "`side` goes with `vector`",
     "give either `sae` and `feature`, or `hook` and `vector`",
     "needs a feature; a vector can be",
+    "a vector has no stored maximum",
     "is the older name of",
     "`top_logprobs` needs `logprobs: true`",
     "features names .* not in saes",
+    "has no strength to vary",
     "`strengths` must go away from 0",
-    r"messages\.\d+\.\S* is not read here",  # is allowed when it is empty
-    # What an operator allows.
+    r"messages\.\d+\.\S* is not read here",  # taken when it is empty
+    # What may be asked for at once: tokens, values, choices. An operator may allow more, or less.
     r"\(SAESCOPE_MAX_\w+\)",
-    # A string of whose making the document does not tell.
+    "together they may be",
+    "one (answer|request|search) may",
+    r"\d+ in all",
+    r"has \d+ tokens; .* reads \d+ at most",
+    # Text and numbers that are right, and nothing can be made of them.
     "`cursor` was not given out for this list",
+    "`q` has no letters or digits",
+    "has no tokens",
+    "has no direction",
+    "needs a direction",
+    "than 32-bit numbers hold",
+    "no longer finite",
     # What the model, the SAE or the corpus has.
     "has no chat template",
+    "The chat template of .* refuses these messages",
+    "has no hook point",
     "for which .* has no embedding",
+    r"has \d+ numbers",
     r"feature is \d+; allowed: 0 to \d+",
+    "has no evidence to take the maximum from",
+    "never fired on the corpus",
+    "cannot be steered",
+    "which a forward reaches only",
+    "trained with BOS",
 )
 """Refusals of requests that agree with the document: rules that no schema can state."""
 EVENT: dict[str, Any] = {
@@ -117,8 +137,7 @@ def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> Non
     """Nothing that other requests need is deleted."""
     if case.method == "DELETE" and case.path_parameters:
         name, last = list(case.path_parameters.items())[-1]
-        if last in KEPT:
-            case.path_parameters[name] = last + DOOMED
+        case.path_parameters[name] = DOOMED.get(str(last), last)
 
 
 @schemathesis.hook

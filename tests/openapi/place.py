@@ -39,6 +39,8 @@ TRAIN = {
     "training_tokens": 64,
     "train_batch_tokens": 32,
 }
+LIMITS = {"SAESCOPE_MAX_NEW_TOKENS": "64"}
+"""As few as examples and defaults need."""
 RESULT = {
     "sae": TRAIN["sae"],
     "curve": {"tokens": [32, 64], "metrics": {"loss": [2.5, 1.5], "l0": [2.0, 2.0]}},
@@ -52,11 +54,14 @@ class Place:
     server: ServerProcess
     done: str
     """Id of a training job that is done."""
+    cancelled: str
+    """Id of a job that was cancelled."""
 
     @property
-    def kept(self) -> list[str]:
-        """Ids that other requests need."""
-        return [BUNDLED_MODEL, CHATTY, *BUNDLED_SOURCES, self.done]
+    def doomed(self) -> dict[str, str]:
+        """By the ids that other requests need, those that may be deleted in their place."""
+        ids = [BUNDLED_MODEL, CHATTY, *BUNDLED_SOURCES]
+        return {id: id + DOOMED for id in ids} | {self.done: self.cancelled}
 
 
 @contextmanager
@@ -65,15 +70,15 @@ def running(folder: Path, chatty: World) -> Iterator[Place]:
     bundled = World(
         BUNDLED_MODEL, DEMO / "storyworld", {s: DEMO / "saes" / s for s in BUNDLED_SAES}
     )
-    live = LiveProcess(folder, [bundled, replace(chatty, id=CHATTY)])
-    server = ServerProcess(live.settings)
+    live = LiveProcess(folder, [bundled, replace(chatty, id=CHATTY)], **LIMITS)
+    server = ServerProcess(live.settings, **LIMITS)
     try:
         live.process = live.spawn()
         _fill(live.shelf, bundled)
         server.start()
-        done = _put_jobs(server, live.settings.jobs_url)
+        done, cancelled = _put_jobs(server, live.settings.jobs_url)
         live.wait_ready()
-        yield Place(server, done)
+        yield Place(server, done, cancelled)
     finally:
         for process in (server, live):
             if process.process:
@@ -94,15 +99,15 @@ def _put_evidence(shelf: Shelf, bundled: World) -> None:
     neurons, sae = BUNDLED_SPLIT
     write.put_sae(shelf, sae_record(bundled, neurons))
     for source in BUNDLED_SOURCES:
-        put_evidence(shelf, bundled, source, n_sequences=2)  # a calibration runs over all of them
+        put_evidence(shelf, bundled, source, n_sequences=1)  # a calibration steers them all
     number = splits.begin_split(shelf, f"made-up-{neurons}", f"made-up-{sae}")
     many = range(bundled.model.d_mlp)
     splits.put_neurons(shelf, number, [split_builders.split_of(neuron) for neuron in many])
     splits.finish_split(shelf, number)
 
 
-def _put_jobs(server: ServerProcess, jobs_url: str) -> str:
-    """A job that is done, one that failed and one that was cancelled; the id of the first."""
+def _put_jobs(server: ServerProcess, jobs_url: str) -> tuple[str, str]:
+    """A job that is done, one that failed and one that was cancelled; ids of the first and the last."""
     done, failed, cancelled = (_submit(server, TRAIN) for _ in range(3))
     with connected(autocommitting(jobs_url)) as connection:
         end = text(
@@ -111,7 +116,7 @@ def _put_jobs(server: ServerProcess, jobs_url: str) -> str:
         connection.execute(end, {"job": done, "state": "SUCCESS", "result": json.dumps(RESULT)})
         connection.execute(end, {"job": failed, "state": "ERROR", "result": None})
     assert server.client.post(f"/v1/jobs/{cancelled}/cancel").status_code == 200
-    return done
+    return done, cancelled
 
 
 def _submit(server: ServerProcess, spec: dict[str, Any]) -> str:
