@@ -27,7 +27,8 @@ class Window(NamedTuple):
     """Index into `BANDS`."""
     peak: int
     """Position of the maximum."""
-    tokens: list[str]
+    tokens: list[str] | np.ndarray
+    """Strings; of rows that are imported, their numbers: int32 [tokens]."""
     values: np.ndarray
     """float32 [tokens]"""
 

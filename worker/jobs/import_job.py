@@ -27,6 +27,7 @@ from worker.jobs.away import waiting_out
 from worker.jobs.job import Job
 from worker.jobs.paths import evidence_folder
 from worker.jobs.registered import find_model, find_sae, refuse_reserved
+from worker.neuronpedia.active import active
 from worker.neuronpedia.evidence import feature
 from worker.neuronpedia.lacking import lacking
 from worker.neuronpedia.parse import parse
@@ -216,6 +217,8 @@ def _ranges(one: _Import) -> Iterator[tuple[int, int, list[int]]]:
 def _feature(one: _Import, index: int, strings: Strings) -> imports.ImportedFeature:
     rows = one.spool.rows(index)
     page = parse(rows)
+    values = active(page.windows)
     whole = one.source.layout.format == "neuronpedia"
     with at(rows.neuron.place):
-        return feature(page, lacking(one.names, page, rows, whole), strings)
+        kept = lacking(one.names, page, rows, values, whole)
+        return feature(page, values, kept, strings)

@@ -8,12 +8,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import orjson
-
 from app.errors import Invalid
 from worker.neuronpedia.layout import Kind
 from worker.neuronpedia.lines import parsed
-from worker.neuronpedia.values import Refused, Row, at, text
+from worker.neuronpedia.values import Refused, Row, at, dumped, text
 
 OTHER = "_other"
 """Column of a row for what its source says and Neuronpedia has no column for."""
@@ -90,10 +88,8 @@ def _renamed(row: Row) -> Row:
 
 
 def _row(kind: Kind, place: str, row: Row) -> tuple[Kind, str, bytes, Row]:
-    try:
-        return kind, place, orjson.dumps(row), row
-    except orjson.JSONEncodeError as error:
-        raise Invalid(f"{place}: it cannot be kept ({error}).", place=place) from None
+    with at(place):
+        return kind, place, dumped(row), row
 
 
 def _neuron(of: Row, feature: Row) -> Row:

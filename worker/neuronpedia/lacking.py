@@ -4,35 +4,44 @@
 since it is the difference between them and what is written without it.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import orjson
 
 from app.rows.page import Names, Page, Row
 from app.rows.render import dump, write
+from worker.neuronpedia.active import Active
 from worker.neuronpedia.dashboards import OTHER
-from worker.neuronpedia.parse import Rows
+from worker.neuronpedia.parse import Placed, Rows
 
 _OF_NAMES = ("modelId", "layer")
 
 
-def lacking(names: Names, page: Page, rows: Rows, whole: bool) -> dict[str, Any]:
-    """What a source's rows say that written ones do not, JSON. `rows` are in the order of the page.
+def lacking(names: Names, page: Page, rows: Rows, active: Active, whole: bool) -> dict[str, Any]:
+    """What a source's rows say that written ones do not, JSON. `rows` are in the order of the
+    page, `active` are its values.
 
     With `whole`, also what they do not say: columns that would be written are not.
     """
     written = write(names, page)
-    neuron, explanations = _plain([written.neuron, written.explanations])
+    for row in written.activations:
+        # Tokens are those of the source, and values are compared all at once.
+        del row["tokens"], row["values"]
+    neuron, activations, explanations = _plain(
+        [written.neuron, written.activations, written.explanations]
+    )
     own_neuron = {key: value for key, value in rows.neuron.row.items() if key != OTHER}
+    same = _same_values(rows.activations, active)
+    for own, ours, is_same in zip(rows.activations, activations, same, strict=True):
+        if is_same:
+            ours["values"] = own.row["values"]
     return {
         "neuron": _difference(own_neuron, neuron, whole),
         "other": rows.neuron.row.get(OTHER),
         "activations": [
             _difference(own.row, ours, whole)
-            for own, ours in zip(
-                rows.activations, _activations(rows, page, written.activations), strict=True
-            )
+            for own, ours in zip(rows.activations, activations, strict=True)
         ],
         "explanations": [
             _difference(own.row, explanations[i] if i < len(explanations) else {}, whole)
@@ -41,25 +50,14 @@ def lacking(names: Names, page: Page, rows: Rows, whole: bool) -> dict[str, Any]
     }
 
 
-def _activations(rows: Rows, page: Page, written: list[Row]) -> list[Row]:
-    """Written rows as plain JSON. Their tokens are those of the source's rows, and most values too, so
-    they are not written out to be read again."""
-    short = _plain([{**row, "tokens": [], "values": []} for row in written])
-    columns = zip(rows.activations, page.windows, short, strict=True)
-    return [
-        {**row, "tokens": window.tokens, "values": _values(own.row["values"], window.values)}
-        for own, window, row in columns
-    ]
-
-
-def _values(own: list[float], ours: np.ndarray) -> list[float]:
-    """Written values; `own` themselves where every number is the same."""
-    active = np.flatnonzero(ours)
-    places = active.tolist()
-    same = np.flatnonzero(own).tolist() == places and _plain(ours[active]) == [
-        own[i] for i in places
-    ]
-    return own if same else _plain(ours)
+def _same_values(activations: list[Placed], active: Active) -> Iterator[bool]:
+    """Per activation whether the values that are written are its own."""
+    starts, positions = active.starts.tolist(), active.positions.tolist()
+    written: list[float] = _plain(active.values)
+    for one, start, end in zip(activations, starts[:-1], starts[1:], strict=True):
+        own, places = one.row["values"], positions[start:end]
+        equally_many = len(own) - own.count(0) == len(places)
+        yield equally_many and [own[at] for at in places] == written[start:end]
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,8 @@ more, each goes to the fifth of the way to the maximum in which its interval end
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import accumulate, chain
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,15 +23,17 @@ TOKENS_MAX = 16_384
 """Tokens of an example."""
 MAX_CELLS = 2**18
 """Examples of a feature times tokens of the longest: a page holds them as a table."""
+NO_TOKENS = np.zeros(0, np.int32)
 _FIFTHS = 5
 
 
-@dataclass
-class Placed:
+class Placed(NamedTuple):
     """A row and where it stands."""
 
     place: str
     row: Row
+    tokens: np.ndarray = NO_TOKENS
+    """int32 [tokens]: numbers of an activation's token strings, which its row is without."""
 
 
 @dataclass
@@ -44,12 +47,12 @@ class Rows:
 
 
 def parse(rows: Rows) -> Page:
-    """The page; `rows.activations` are put in the order of its windows. Their tokens are strings.
+    """The page; `rows.activations` are put in the order of its windows.
 
     Raises:
         Invalid: a row is not as it should be, by its place.
     """
-    examples = [_example(one) for one in rows.activations]
+    examples = _examples(rows.activations)
     neuron = rows.neuron.row
     with at(rows.neuron.place):
         if len(examples) > MAX_EXAMPLES:
@@ -60,11 +63,11 @@ def parse(rows: Rows) -> Page:
                 f"it has {len(examples)} activations of up to {longest} tokens; at most {MAX_CELLS:,} "
                 "values a feature are taken"
             )
-        maxima = [one.max() for one in examples]
+        maxima = [float(one.max()) for one in examples]
         largest = values.number(neuron, "maxActApprox")
         if largest is None:
-            largest = float(max(maxima, default=0.0))
-        bands = _bands(rows.activations, float(largest))
+            largest = max(maxima, default=0.0)
+        bands = _bands(rows.activations, largest)
         order = sorted(range(len(examples)), key=lambda i: (bands[i], -maxima[i]))
         page = Page(
             index=rows.index,
@@ -82,7 +85,7 @@ def parse(rows: Rows) -> Page:
                 Window(
                     bands[i],
                     _peak(rows.activations[i].row, examples[i], maxima[i]),
-                    rows.activations[i].row["tokens"],
+                    rows.activations[i].tokens,
                     examples[i],
                 )
                 for i in order
@@ -92,18 +95,37 @@ def parse(rows: Rows) -> Page:
     return page
 
 
+def _examples(activations: list[Placed]) -> list[np.ndarray]:
+    """Values of each activation: float32 [tokens]. They become numbers all at once, and one by one where
+    something is wrong, to say what and where."""
+    if not all(map(_fits, activations)):
+        return [_example(one) for one in activations]
+    lists = [one.row["values"] for one in activations]
+    try:
+        found = values.singles([*chain.from_iterable(lists)], "values")
+    except Refused:
+        return [_example(one) for one in activations]
+    ends = [*accumulate(map(len, lists))]
+    return [found[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _fits(placed: Placed) -> bool:
+    """Whether there is a value for each token of an activation."""
+    found = placed.row.get("values")
+    return type(found) is list and 0 < len(found) == len(placed.tokens) <= TOKENS_MAX
+
+
 def _example(placed: Placed) -> np.ndarray:
     """Values of an activation whose tokens and values fit: float32 [tokens]."""
     with at(placed.place):
-        tokens = placed.row.get("tokens") or ()
         found = values.floats(placed.row, "values")
-        values.equally_many({"tokens": tokens, "values": found})
+        values.equally_many({"tokens": placed.tokens, "values": found})
         if not 0 < len(found) <= TOKENS_MAX:
             raise Refused(f"`tokens` has {len(found)} entries; 1 to {TOKENS_MAX} are taken")
         return found
 
 
-def _peak(row: Row, found: np.ndarray, largest: np.float32) -> int:
+def _peak(row: Row, found: np.ndarray, largest: float) -> int:
     """`maxValueTokenIndex` says which of equal maxima is meant, where it says one of them."""
     told: Any = row.get("maxValueTokenIndex")
     right = type(told) is int and 0 <= told < len(found) and found[told] == largest

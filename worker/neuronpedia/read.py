@@ -13,10 +13,7 @@ from worker.neuronpedia.layout import Batch, Kind
 from worker.neuronpedia.lines import rows_of
 from worker.neuronpedia.spool import Spool
 from worker.neuronpedia.strings import Strings
-from worker.neuronpedia.values import Refused, Row, at, index_of
-
-_TOKENS = {"features": ("pos_str", "neg_str"), "activations": ("tokens",), "explanations": ()}
-"""Columns of tokens, by kind."""
+from worker.neuronpedia.values import Refused, Row, at, dumped, index_of
 
 
 class _Read(NamedTuple):
@@ -34,8 +31,8 @@ def read_batch(
     """Bring a batch's rows into the spool, unless they are there.
 
     Raises:
-        Invalid: a row is no JSON, of another source, out of order or there twice, or has tokens that are
-            no strings.
+        Invalid: a row is no JSON, of another source, out of order or there twice, has tokens that are no
+            strings, or is nested too deeply.
     """
     if spool.has(batch):
         return
@@ -48,14 +45,16 @@ def read_batch(
                 feature = index_of(one.row, "index", MAX_FEATURES)
                 if one.kind == "features":
                     order.next(feature)
-                for column in _TOKENS[one.kind]:
-                    strings.add(values.strings(one.row, column))
-            if one.kind == "features":
-                spool.add_neuron(feature, one.place, one.data)
-            else:
-                spool.add_other(one.kind, feature, one.place, one.data)
-            if one.kind == "activations":
-                tokens += len(one.row.get("tokens") or ())
+                    for column in ("pos_str", "neg_str"):
+                        strings.add(values.strings(one.row, column))
+                    spool.add_neuron(feature, one.place, one.data)
+                elif one.kind == "activations":
+                    numbers = strings.add(values.strings(one.row, "tokens"))
+                    one.row.pop("tokens", None)
+                    spool.add_other(one.kind, feature, one.place, dumped(one.row), numbers)
+                    tokens += len(numbers)
+                else:
+                    spool.add_other(one.kind, feature, one.place, dumped(one.row))
             tick()
         spool.end_batch(batch, digest.hexdigest(), tokens, strings.new())
 

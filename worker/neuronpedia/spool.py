@@ -1,8 +1,8 @@
 """Rows of all files, brought together by feature: a file of the job's own, on disk.
 
 Neuronpedia's exports name features in one order in one file and in another in the next, so that the
-rows of a feature may be anywhere. Those that follow each other are stored together, each behind its place.
-A batch of rows is committed as a whole, with the numbers of its strings: a job that was killed goes on
+rows of a feature may be anywhere. Those that follow each other are stored together, each with its place;
+tokens of activations as the numbers of their strings, apart from the rows. A batch of rows is committed as a whole, with the numbers of its strings: a job that was killed goes on
 behind the batches that are there, and begins anew when a file was changed meanwhile.
 """
 
@@ -13,23 +13,25 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import orjson
 from isal import isal_zlib
 
 from app.errors import Invalid
 from app.store.imports import MAX_EXAMPLES
 from worker.neuronpedia.layout import Batch, Kind
-from worker.neuronpedia.parse import Placed, Rows
-from worker.neuronpedia.values import Row
+from worker.neuronpedia.parse import NO_TOKENS, Placed, Rows
 
 _TABLES = """
 CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE batches (name TEXT PRIMARY KEY, digest TEXT, tokens INTEGER);
 CREATE TABLE neurons (feature INTEGER PRIMARY KEY, place TEXT, row BLOB);
-CREATE TABLE others (feature INTEGER, kind TEXT, n INTEGER, rows BLOB);
+CREATE TABLE others (feature INTEGER, kind TEXT, n INTEGER, rows BLOB, tokens BLOB);
 CREATE INDEX others_feature ON others (feature);
 CREATE TABLE strings (number INTEGER PRIMARY KEY, string TEXT);
 """
+_FORMAT = 2
+"""Of the tables: a file in another begins anew."""
 _RUN_BYTES = 2**20
 """Size from which rows are no longer stored together."""
 
@@ -39,7 +41,8 @@ class Spool:
 
     def __init__(self, path: Path, batches: list[Batch]) -> None:
         """Open the file at `path`, made anew unless it is of `batches` as they are now."""
-        files = orjson.dumps([(one.name, *_version(one.path)) for one in batches]).decode()
+        versions = [(one.name, *_version(one.path)) for one in batches]
+        files = orjson.dumps([_FORMAT, versions]).decode()
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and _files_of(path) != files:
             path.unlink()
@@ -92,9 +95,11 @@ class Spool:
                 place=place,
             ) from None
 
-    def add_other(self, kind: Kind, feature: int, place: str, row: bytes) -> None:
-        """An activation or an explanation. Raises Invalid for one more than a feature may have: they are
-        in memory together."""
+    def add_other(
+        self, kind: Kind, feature: int, place: str, row: bytes, tokens: np.ndarray = NO_TOKENS
+    ) -> None:
+        """An explanation, or an activation without its tokens, whose numbers are int32 [tokens]. Raises
+        Invalid for one more than a feature may have: they are in memory together."""
         self._counts[kind, feature] += 1
         if self._counts[kind, feature] > MAX_EXAMPLES:
             raise Invalid(
@@ -105,15 +110,14 @@ class Spool:
         if not self._run.goes_on(kind, feature):
             self._end_run()
             self._run = _Run(kind, feature)
-        self._run.add(place, row)
+        self._run.add(place, row, tokens)
 
     def _end_run(self) -> None:
         """Store the rows that followed each other."""
         run = self._run
-        if run.lines:
-            packed = isal_zlib.compress(b"\n".join(run.lines), 1)
-            values = [run.feature, run.kind, len(run.lines), packed]
-            self._db.execute("INSERT INTO others VALUES (?, ?, ?, ?)", values)
+        if run.rows:
+            values = [run.feature, run.kind, len(run.rows), *run.packed()]
+            self._db.execute("INSERT INTO others VALUES (?, ?, ?, ?, ?)", values)
 
     def end_batch(
         self, batch: Batch, digest: str, tokens: int, strings: Iterable[tuple[int, str]]
@@ -128,12 +132,12 @@ class Spool:
     def refuse_strangers(self) -> None:
         """Raises Invalid when an activation or an explanation is of a feature that is not there."""
         found = self._db.execute(
-            "SELECT kind, feature, rows FROM others WHERE NOT EXISTS "
+            "SELECT kind, feature, rows, tokens FROM others WHERE NOT EXISTS "
             "(SELECT 1 FROM neurons WHERE neurons.feature = others.feature) ORDER BY rowid LIMIT 1"
         ).fetchone()
         if found:
-            kind, feature, rows = found
-            place = next(_lines(rows))[0]
+            kind, feature, *packed = found
+            place = next(_unpacked(*packed)).place
             raise Invalid(
                 f"{place}: this is one of the {kind} of feature {feature}, which is not there.",
                 place=place,
@@ -159,11 +163,12 @@ class Spool:
     def rows(self, feature: int) -> Rows:
         """All rows of a feature that is there."""
         query = "SELECT place, row FROM neurons WHERE feature = ?"
-        found = Rows(feature, _placed(*self._db.execute(query, [feature]).fetchone()))
-        query = "SELECT kind, rows FROM others WHERE feature = ? ORDER BY rowid"
-        for kind, rows in self._db.execute(query, [feature]):
+        place, row = self._db.execute(query, [feature]).fetchone()
+        found = Rows(feature, Placed(place, orjson.loads(isal_zlib.decompress(row))))
+        query = "SELECT kind, rows, tokens FROM others WHERE feature = ? ORDER BY rowid"
+        for kind, *packed in self._db.execute(query, [feature]):
             into = found.activations if kind == "activations" else found.explanations
-            into += [Placed(place, _row(data)) for place, data in _lines(rows)]
+            into += _unpacked(*packed)
         return found
 
     def strings(self) -> list[str]:
@@ -180,7 +185,8 @@ class _Run:
 
     def __init__(self, kind: Kind = "activations", feature: int = -1) -> None:
         self.kind, self.feature = kind, feature
-        self.lines: list[bytes] = []
+        self.rows: list[bytes] = []
+        self._tokens: list[np.ndarray] = []
         self._n_bytes = 0
 
     def goes_on(self, kind: Kind, feature: int) -> bool:
@@ -188,24 +194,23 @@ class _Run:
         same = kind == self.kind and feature == self.feature
         return same and self._n_bytes < _RUN_BYTES
 
-    def add(self, place: str, row: bytes) -> None:
-        self.lines.append(b"%b\t%b" % (place.encode(), row.rstrip(b"\r\n")))
-        self._n_bytes += len(row)
+    def add(self, place: str, row: bytes, tokens: np.ndarray) -> None:
+        self.rows.append(b"[%b,%d,%b]" % (orjson.dumps(place), len(tokens), row))
+        self._tokens.append(tokens)
+        self._n_bytes += len(row) + tokens.nbytes
+
+    def packed(self) -> tuple[bytes, bytes]:
+        """JSON [[place, number of tokens, row], ...], and the tokens of all rows."""
+        rows, tokens = b"[%b]" % b",".join(self.rows), np.concatenate(self._tokens)
+        return isal_zlib.compress(rows, 1), isal_zlib.compress(tokens, 1)
 
 
-def _lines(rows: bytes) -> Iterator[tuple[str, bytes]]:
-    """Place and bytes of each row of a run."""
-    for line in isal_zlib.decompress(rows).split(b"\n"):
-        place, _, data = line.partition(b"\t")
-        yield place.decode(), data
-
-
-def _placed(place: str, row: bytes) -> Placed:
-    return Placed(place, _row(isal_zlib.decompress(row)))
-
-
-def _row(data: bytes) -> Row:
-    return orjson.loads(data)
+def _unpacked(rows: bytes, tokens: bytes) -> Iterator[Placed]:
+    """The rows of a run."""
+    numbers, at = np.frombuffer(isal_zlib.decompress(tokens), np.int32), 0
+    for place, n_tokens, row in orjson.loads(isal_zlib.decompress(rows)):
+        yield Placed(place, row, numbers[at : at + n_tokens])
+        at += n_tokens
 
 
 def _version(path: Path) -> tuple[int, int]:

@@ -1,7 +1,6 @@
 """Token strings of a source, each with a number."""
 
 from collections.abc import Sequence
-from itertools import islice
 
 import numpy as np
 
@@ -19,6 +18,7 @@ class Strings:
     """Numbers of strings: each new one gets the next."""
 
     def __init__(self, known: list[str]) -> None:
+        self._known = list(known)
         self._numbers = {string: number for number, string in enumerate(known)}
         self._told = len(known)
         self._characters = sum(map(len, known))
@@ -27,17 +27,29 @@ class Strings:
         return len(self._numbers)
 
     def __call__(self, tokens: Sequence[str]) -> np.ndarray:
-        """int32 [tokens], of strings that were added."""
-        return np.array([*map(self._numbers.__getitem__, tokens)], np.int32)
+        """int32 [tokens], of strings that were added. Raises KeyError for others."""
+        return np.fromiter(map(self._numbers.__getitem__, tokens), np.int32, len(tokens))
 
-    def add(self, tokens: Sequence[str]) -> None:
-        """Number those that are new. Raises Refused when one is too long or they are too many."""
+    def __getitem__(self, number: int) -> str:
+        return self._known[number]
+
+    def add(self, tokens: Sequence[str]) -> np.ndarray:
+        """int32 [tokens]; those that are new get the next numbers. Raises Refused when one is too
+        long or they are too many."""
+        try:
+            return self(tokens)
+        except KeyError:
+            self._number(tokens)
+            return self(tokens)
+
+    def _number(self, tokens: Sequence[str]) -> None:
         numbers = self._numbers
-        for token in [token for token in tokens if token not in numbers]:
-            if len(token) > LONGEST:
-                raise Refused(f"it holds a token of over {LONGEST:,} characters")
+        for token in tokens:
             if token not in numbers:
+                if len(token) > LONGEST:
+                    raise Refused(f"it holds a token of over {LONGEST:,} characters")
                 numbers[token] = len(numbers)
+                self._known.append(token)
                 self._characters += len(token)
         if len(numbers) > MOST or self._characters > MOST_CHARACTERS:
             raise Refused(
@@ -48,6 +60,6 @@ class Strings:
 
     def new(self) -> list[tuple[int, str]]:
         """Numbers and strings since it was last asked."""
-        some = [(at, string) for string, at in islice(self._numbers.items(), self._told, None)]
-        self._told = len(self._numbers)
+        some = [*enumerate(self._known[self._told :], self._told)]
+        self._told = len(self._known)
         return some

@@ -6,6 +6,7 @@ A column that is absent or null is empty.
 from typing import Any
 
 import numpy as np
+import orjson
 
 from app.errors import Invalid
 from app.rows.page import Row
@@ -21,12 +22,12 @@ class Refused(Exception):
 
 def floats(row: Row, name: str) -> np.ndarray:
     """float32 [n]"""
-    return _float32(_numbers(row, name, (int, float)), name)
+    return singles(_column(row, name), name)
 
 
 def counts(row: Row, name: str) -> np.ndarray:
     """int64 [n] from 0 to the largest int32; fractions are cut off."""
-    found = _numbers(row, name, (int, float))
+    found = _numbers(_column(row, name), name, (int, float))
     if len(found) and not (found.min() >= 0 and found.max() <= INT32_MAX):
         raise Refused(f"`{name}` holds a number that is no count from 0 to {INT32_MAX}")
     return found.astype(np.int64)
@@ -34,7 +35,7 @@ def counts(row: Row, name: str) -> np.ndarray:
 
 def indices(row: Row, name: str) -> np.ndarray:
     """int64 [n] from 0 to the largest int32."""
-    found = _numbers(row, name, (int,))
+    found = _numbers(_column(row, name), name, (int,))
     if len(found) and not (found.min() >= 0 and found.max() <= INT32_MAX):
         raise Refused(f"`{name}` holds a number that is no index from 0 to {INT32_MAX}")
     return found.astype(np.int64)
@@ -60,7 +61,17 @@ def number(row: Row, name: str) -> float | None:
 
 def single(value: float, name: str) -> np.float32:
     """A number as float32."""
-    return _float32(np.array([value]), name)[0]
+    return singles([value], name)[0]
+
+
+def singles(found: list[Any], name: str) -> np.ndarray:
+    """float32 [n] of a list of anything."""
+    numbers = _numbers(found, name, (int, float))
+    with np.errstate(over="ignore"):
+        narrow = numbers.astype(np.float32)
+    if not np.isfinite(narrow).all():
+        raise Refused(f"`{name}` holds a number beyond 3.4e38, the largest that is stored")
+    return narrow
 
 
 def text(row: Row, name: str) -> str:
@@ -84,6 +95,14 @@ def index_of(row: Row, name: str, below: int) -> int:
     return found
 
 
+def dumped(found: Any) -> bytes:
+    """JSON of what is kept of a row."""
+    try:
+        return orjson.dumps(found)
+    except orjson.JSONEncodeError as error:
+        raise Refused(f"it cannot be kept ({error}); it is nested too deeply") from None
+
+
 def equally_many(columns: dict[str, Any]) -> None:
     """Raises Refused when columns that belong together differ in length."""
     lengths = {name: len(column) for name, column in columns.items()}
@@ -92,12 +111,12 @@ def equally_many(columns: dict[str, Any]) -> None:
         raise Refused(f"{told} entries; they belong together, one by one")
 
 
-def _numbers(row: Row, name: str, kinds: tuple[type, ...]) -> np.ndarray:
-    found = _column(row, name)
+def _numbers(found: list[Any], name: str, kinds: tuple[type, ...]) -> np.ndarray:
+    """float64 [n]"""
     if not set(map(type, found)) <= set(kinds):
         what = "number" if float in kinds else "whole number"
         raise Refused(f"`{name}` holds something that is no {what}")
-    return np.array(found, np.float64)
+    return np.fromiter(found, np.float64, len(found))
 
 
 def _column(row: Row, name: str) -> list[Any]:
@@ -109,14 +128,6 @@ def _column(row: Row, name: str) -> list[Any]:
     if len(found) > LONGEST:
         raise Refused(f"`{name}` has {len(found)} entries; at most {LONGEST} are taken")
     return found
-
-
-def _float32(found: np.ndarray, name: str) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        narrow = found.astype(np.float32)
-    if not np.isfinite(narrow).all():
-        raise Refused(f"`{name}` holds a number beyond 3.4e38, the largest that is stored")
-    return narrow
 
 
 class at:
