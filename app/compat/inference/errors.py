@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from app.api.problems import RETRY_AFTER
 from app.compat.errors import Surface, sentences
 from app.compat.inference.base import PREFIX
 
@@ -39,6 +40,7 @@ DOCUMENTED: dict[int | str, dict[str, Any]] = {
     for status, meaning in _MEANING.items()
 }
 """OpenAPI responses of these routes."""
+DOCUMENTED[503]["headers"] = {"Retry-After": RETRY_AFTER}
 READ_ONLY: dict[int | str, dict[str, Any]] = {
     status: DOCUMENTED[status] for status in (400, 401, 404, 503, "default")
 }

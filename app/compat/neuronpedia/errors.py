@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from app.api.problems import RETRY_AFTER
 from app.compat.errors import Surface, sentences
 
 PREFIX = "/api/"
@@ -33,11 +34,15 @@ _MEANING: dict[int | str, str] = {
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI responses for the errors that a route can answer with."""
-    return {
+    """OpenAPI responses for the errors that a route can answer with: 400, for a foreign Host if for
+    nothing else, and these."""
+    told: dict[int | str, dict[str, Any]] = {
         status: {"description": _MEANING[status], "model": NeuronpediaError}
-        for status in (*statuses, "default")
+        for status in (*sorted({400, *statuses}), "default")
     }
+    if 503 in told:
+        told[503]["headers"] = {"Retry-After": RETRY_AFTER}
+    return told
 
 
 READS = documented(400, 404, 410, 503)
