@@ -88,16 +88,26 @@ def test_every_lookup(client: httpx.Client, document: dict[str, Any]) -> None:
     assert len(run) >= 9
 
 
-@pytest.mark.parametrize(
-    "path", ["/v1/activations", "/v1/features/search", "/v1/steer", "/v1/completions"]
-)
-def test_every_live_example(client: httpx.Client, document: dict[str, Any], path: str) -> None:
-    operation = document["paths"][path]["post"]
-    for name, body in bodies(operation).items():
-        answer = client.post(path, json=body)
-        check(document, operation, answer)
-        if body.get("stream"):
-            assert "event: done" in answer.text or "data: [DONE]" in answer.text, name
+LIVE = ("/v1/activations", "/v1/features/search", "/v1/steer", "/v1/completions")
+CHATS = ("/inference/v1/steer/completion-chat", "/inference/v1/apply-chat-template")
+"""For models that have a chat template."""
+
+
+def test_every_live_example(client: httpx.Client, document: dict[str, Any]) -> None:
+    others = [path for path in document["paths"] if path.startswith("/inference/v1/")]
+    run = 0
+    for path in (*LIVE, *others):
+        operation = document["paths"][path].get("post")
+        if operation is None or path in CHATS:
+            continue
+        for name, body in bodies(operation).items():
+            answer = client.post(path, json=body)
+            check(document, operation, answer)
+            if body.get("stream"):
+                assert answer.text.rpartition("data: ")[2] and "error" not in answer.text, name
+                assert path in others or "event: done" in answer.text or "[DONE]" in answer.text
+            run += 1
+    assert run >= 25
 
 
 @slow_on_postgres
