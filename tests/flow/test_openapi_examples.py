@@ -88,25 +88,33 @@ def test_every_lookup(client: httpx.Client, document: dict[str, Any]) -> None:
     assert len(run) >= 9
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/v1/activations", "/v1/features/search", "/v1/steer", "/v1/completions",
-        "/api/features", "/api/features-offset", "/api/activation/get", "/api/model/get",
-        "/api/explanation/search", "/api/explanation/search-model", "/api/explanation/search-release",
-        "/api/explanation/search-all", "/api/vector/get", "/api/list/new",
-        "/api/list/new-with-features",
-    ],
+QUESTIONS = (
+    "/v1/activations", "/v1/features/search", "/v1/steer", "/v1/completions",
+    "/api/features", "/api/features-offset", "/api/activation/get", "/api/model/get",
+    "/api/explanation/search", "/api/explanation/search-model", "/api/explanation/search-release",
+    "/api/explanation/search-all", "/api/vector/get", "/api/list/new",
+    "/api/list/new-with-features", "/api/activation/new", "/api/activation/source",
+    "/api/search-all", "/api/search-topk-by-token", "/api/steer", "/api/cossim", "/api/tokenize",
 )  # fmt: skip
-def test_every_example_of_a_question(
-    client: httpx.Client, document: dict[str, Any], path: str
-) -> None:
-    operation = document["paths"][path]["post"]
-    for name, body in bodies(operation).items():
-        answer = client.post(path, json=body, headers={"x-api-key": "examples"})
-        check(document, operation, answer)
-        if body.get("stream"):
-            assert "event: done" in answer.text or "data: [DONE]" in answer.text, name
+CHATS = ("/inference/v1/steer/completion-chat", "/inference/v1/apply-chat-template")
+"""For models that have a chat template."""
+
+
+def test_every_example_of_a_question(client: httpx.Client, document: dict[str, Any]) -> None:
+    others = [path for path in document["paths"] if path.startswith("/inference/v1/")]
+    run = 0
+    for path in (*QUESTIONS, *others):
+        operation = document["paths"][path].get("post")
+        if operation is None or path in CHATS:
+            continue
+        for name, body in bodies(operation).items():
+            answer = client.post(path, json=body, headers={"x-api-key": "examples"})
+            check(document, operation, answer)
+            if body.get("stream"):
+                assert answer.text.rpartition("data: ")[2] and "error" not in answer.text, name
+                assert path in others or "event: done" in answer.text or "[DONE]" in answer.text
+            run += 1
+    assert run >= 45
 
 
 @slow_on_postgres
