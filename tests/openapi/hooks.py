@@ -86,7 +86,7 @@ def before_load_schema(context: HookContext, raw_schema: dict[str, Any]) -> None
         for operation in methods.values():
             for response in operation["responses"].values():
                 if stream := response.get("content", {}).get("text/event-stream"):
-                    del stream["schema"]
+                    stream.pop("schema", None)
                     stream["itemSchema"] = EVENT
 
 
