@@ -7,7 +7,6 @@ allows, and no schema can say why, the sentence belongs into `UNSAID`.
 import json
 import os
 import re
-from collections.abc import Callable
 from typing import Any
 
 import schemathesis
@@ -86,7 +85,7 @@ def before_load_schema(context: HookContext, raw_schema: dict[str, Any]) -> None
         for operation in methods.values():
             for response in operation["responses"].values():
                 if stream := response.get("content", {}).get("text/event-stream"):
-                    del stream["schema"]
+                    stream.pop("schema", None)
                     stream["itemSchema"] = EVENT
 
 
@@ -94,23 +93,18 @@ def before_load_schema(context: HookContext, raw_schema: dict[str, Any]) -> None
 def flatmap_case(context: HookContext, case: Case) -> st.SearchStrategy[Case]:
     """What is drawn at random names nothing that is there, and hardly agrees with itself. So a good body
     is often one of the document's examples but for some fields, and a job the one that is done."""
-    if not case.meta.generation.mode.is_positive:
-        return st.just(case)
+    return _likely(case) if case.meta.generation.mode.is_positive else st.just(case)
+
+
+@st.composite
+def _likely(draw: st.DrawFn, case: Case) -> Case:
     if "job" in case.path_parameters and case.meta.phase.name is not TestPhase.STATEFUL:
-        return st.sampled_from([case.path_parameters["job"], DONE]).map(_with_job(case))
-    bodies = _examples(case)
-    if not (bodies and isinstance(case.body, dict)):
-        return st.just(case)
-    fields = st.sets(st.sampled_from(sorted(case.body) or [None]), max_size=2)
-    return st.one_of(st.just(case), st.builds(_mixed(case), st.sampled_from(bodies), fields))
-
-
-def _with_job(case: Case) -> Callable[[str], Case]:
-    def put(job: str) -> Case:
-        case.path_parameters["job"] = job
-        return case
-
-    return put
+        case.path_parameters["job"] = draw(st.sampled_from([case.path_parameters["job"], DONE]))
+    drawn = case.body
+    if isinstance(drawn, dict) and drawn and (bodies := _examples(case)) and draw(st.booleans()):
+        names = draw(st.sets(st.sampled_from(sorted(drawn)), max_size=2))
+        case.body = draw(st.sampled_from(bodies)) | {name: drawn[name] for name in names}
+    return case
 
 
 def _examples(case: Case) -> list[dict[str, Any]]:
@@ -120,16 +114,6 @@ def _examples(case: Case) -> list[dict[str, Any]]:
     bodies = [example["value"] for example in media.get("examples", {}).values()]
     kind = media.get("schema", {}).get("discriminator", {}).get("propertyName")
     return [body for body in bodies if not kind or body[kind] == case.body[kind]]
-
-
-def _mixed(case: Case) -> Callable[[dict[str, Any], set[str]], Case]:
-    drawn = case.body
-
-    def mix(example: dict[str, Any], names: set[str]) -> Case:
-        case.body = example | {name: drawn[name] for name in names if name in drawn}
-        return case
-
-    return mix
 
 
 @schemathesis.hook
