@@ -3,6 +3,8 @@
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
+import orjson
+
 from app.api import sse
 from app.errors import Problem, Unavailable, from_body
 
@@ -10,10 +12,11 @@ Row = dict[str, Any]
 Events = AsyncGenerator[Row, None]
 
 
-def drawn(one: Row) -> Row:
-    """A token that was drawn, with the most probable ones."""
+def drawn(one: Row) -> orjson.Fragment:
+    """JSON of a token that was drawn, with the most probable ones: every frame has all of them again."""
     top = [{"token": other["token"], "logprob": other["logprob"]} for other in one["top"]]
-    return {"token": one["token"], "logprob": one["logprob"], "topLogprobs": top}
+    told = {"token": one["token"], "logprob": one["logprob"], "topLogprobs": top}
+    return orjson.Fragment(orjson.dumps(told))
 
 
 async def frames(

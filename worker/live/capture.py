@@ -191,7 +191,11 @@ class CaptureQueue:
             hook = members[0][1].hook
             for row in (row for row, _ in members if hook not in states[row]):
                 _fail(pieces[row][0], not_finite(self._model, hook))
-            there = [member for member in members if hook in states[member[0]]]
+            there = [
+                (row, reading)
+                for row, reading in members
+                if hook in states[row] and not pieces[row][0].answer.done()
+            ]
             try:
                 if there:
                     _read(states, pieces, there)

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from app.compat.inference.steer_requests import SteerType
 from app.compat.told import drawn
 
@@ -16,8 +18,8 @@ class Text:
 
     whole: str = ""
     new: str = ""
-    logprobs: list[dict[str, Any]] = field(default_factory=list)
-    new_logprobs: list[dict[str, Any]] = field(default_factory=list)
+    logprobs: list[orjson.Fragment] = field(default_factory=list)
+    new_logprobs: list[orjson.Fragment] = field(default_factory=list)
 
     def add(self, text: str, logprobs: list[dict[str, Any]] | None) -> None:
         """Take more of it, as the live worker tells."""
@@ -46,7 +48,7 @@ class Outputs:
         text = list(self.texts.values())[choice]
         text.add(told["text"], told.get("logprobs"))
 
-    def scored(self, logprobs: list[dict[str, Any]]) -> dict[str, Any]:
+    def scored(self, logprobs: list[orjson.Fragment]) -> dict[str, Any]:
         """Log probabilities, where they are asked for."""
         return {"logprobs": logprobs} if self._with_logprobs else {}
 

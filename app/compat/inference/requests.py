@@ -2,14 +2,18 @@
 
 from typing import Annotated, Any
 
-from pydantic import Field, StrictBool, StrictInt, StrictStr
+import orjson
+from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr
 
 from app.compat.inference.base import Camel, Index, ModelName, Prompts, Source, Vector
+from app.contract.ids import INDEX_MAX
 
 MOST_RESULTS = 1000
 MOST_COSINES = 128
 MOST_SOURCES = 128
 MOST_MESSAGES = 256
+MOST_VARIABLES = 2**16
+"""Bytes of a chat template's variables."""
 _SORTED = "Tokens to add up and sort by, places in `tokens`; empty sorts by the strongest token."
 _IGNORE = "Count what is active at BOS as 0."
 
@@ -52,7 +56,9 @@ class _Everything(Camel):
     selected_sources: list[Source] = Field(
         max_length=MOST_SOURCES, description="SAEs; empty takes all of the set."
     )
-    sort_by_token_indexes: list[StrictInt] = Field(max_length=2**14, description=_SORTED)
+    sort_by_token_indexes: list[Annotated[StrictInt, Field(ge=-(2**31), le=INDEX_MAX)]] = Field(
+        max_length=2**14, description=_SORTED
+    )
     ignore_bos: StrictBool = Field(description=_IGNORE)
     num_results: Annotated[StrictInt, Field(ge=1)] | None = Field(
         default=25, description=f"Features in the answer, {MOST_RESULTS} at most."
@@ -172,6 +178,17 @@ class TemplateMessage(Camel):
     channel: Annotated[str, Field(max_length=128)] | None = None
 
 
+def _small(value: dict[str, Any]) -> dict[str, Any]:
+    """Raises ValueError for what is too large, or cannot be passed on."""
+    try:
+        size = len(orjson.dumps(value))
+    except orjson.JSONEncodeError as error:
+        raise ValueError(f"this cannot be passed on: {error}") from None
+    if size > MOST_VARIABLES:
+        raise ValueError(f"give at most {MOST_VARIABLES:,} bytes of variables")
+    return value
+
+
 class ApplyChatTemplateRequest(Camel):
     """A conversation to put into the form of a chat template."""
 
@@ -182,7 +199,7 @@ class ApplyChatTemplateRequest(Camel):
     add_generation_prompt: bool = Field(
         default=True, description="Whether what introduces the next answer stands at the end."
     )
-    chat_template_kwargs: dict[str, Any] = Field(
+    chat_template_kwargs: Annotated[dict[str, Any], AfterValidator(_small)] = Field(
         default_factory=dict,
         description="More variables of the template, such as `enable_thinking`.",
     )

@@ -52,7 +52,7 @@ class _Steer(Camel):
     )
     normalize_steering: StrictBool = Field(description="Take vectors at length 1.")
     types: list[SteerType] = Field(
-        min_length=1, max_length=8, description="Steered text, unsteered text, or both."
+        min_length=1, max_length=2, description="Steered text, unsteered text, or both."
     )
     features: list[NPSteerFeature] | None = Field(
         default=None, description="Features, or `vectors`: exactly one of the two."

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import orjson
 from fastapi import Response
 
@@ -35,7 +36,8 @@ def packed(settings: Settings, rows: Iterable[Row | None]) -> Iterator[orjson.Fr
         if row is None:
             yield None
             continue
-        values += len(row["vector"]) + sum(len(one["values"]) for one in row["activations"])
+        values += sum(len(one["values"]) for one in row["activations"])
+        values += sum(len(one) for one in row.values() if isinstance(one, list | np.ndarray))
         if values > settings.max_values:
             raise TooLarge(
                 f"These features have more than {settings.max_values:,} values "

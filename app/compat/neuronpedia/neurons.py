@@ -3,6 +3,8 @@ its own client reads more than it sends (`source` of an activation, names of an 
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from app.compat.neuronpedia.keys import shown
 from app.compat.neuronpedia.owned import item_row, list_row
 from app.rows.found import Found
@@ -61,11 +63,21 @@ def neuron_row(found: Found, most: int | None = None) -> Row:
     of = _of(found)
     return {
         **_NEURON,
-        **written.neuron,
+        **_without_broken(written.neuron),
         **_FORGOTTEN,
         **of,
         "activations": _activations(written, of, most),
         "explanations": [_explanation(n, row, of) for n, row in enumerate(written.explanations)],
+    }
+
+
+def _without_broken(row: Row) -> Row:
+    """A row without columns that should be lists and are not: anybody may have written what was
+    imported."""
+    return {
+        name: value
+        for name, value in row.items()
+        if name not in _LISTS or isinstance(value, list | np.ndarray)
     }
 
 

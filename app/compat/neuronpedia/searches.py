@@ -1,6 +1,7 @@
 """Features found by text: the most active ones of a whole text, or of every token."""
 
 import asyncio
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import orjson
@@ -195,11 +196,16 @@ async def np_search_text(
         density_max=None if bound is None or bound in _OFF else bound,
         limit=body.numResults or 50,
     )
-    told = orjson.loads(await unless_disconnected(request, services.live.rank(wanted)))
-    answers = [_found(body.modelId, result, at) for result in told["results"]]
-    if given.as_list:
-        return json({"results": answers})
-    return await asyncio.to_thread(_with_neurons, services, body.modelId, answers[0])
+    told = await unless_disconnected(request, services.live.rank(wanted))
+    # On a thread: there may be millions of values.
+    return await asyncio.to_thread(_all_found, services, body.modelId, told, at, given.as_list)
+
+
+def _all_found(
+    services: Services, model: str, told: bytes, at: list[int], as_list: bool
+) -> Response:
+    answers = [_found(model, result, at) for result in orjson.loads(told)["results"]]
+    return json({"results": answers}) if as_list else _with_neurons(services, model, answers[0])
 
 
 def _found(model: str, result: dict[str, Any], at: list[int]) -> Row:
@@ -262,14 +268,19 @@ async def np_search_tokens(
     wanted = ActiveRequest(
         model=body.modelId, sae=body.source, texts=given.texts, top_k=body.numResults or 10
     )
-    told = orjson.loads(await unless_disconnected(request, services.live.active(wanted)))
+    told = await unless_disconnected(request, services.live.active(wanted))
+    return await asyncio.to_thread(_all_tokens, services, body, told)
+
+
+def _all_tokens(services: Services, body: TokensSearched, told: bytes) -> Response:
     skips = body.ignoreBos is not False
     answers = [
-        {"source": body.source, "results": _by_token(result, skips)} for result in told["results"]
+        {"source": body.source, "results": _by_token(result, skips)}
+        for result in orjson.loads(told)["results"]
     ]
-    if given.as_list:
+    if body.text.as_list:
         return json({"results": answers})
-    return await asyncio.to_thread(_with_features, services, body, answers[0])
+    return _with_features(services, body, answers[0])
 
 
 def _by_token(result: dict[str, Any], skips_special: bool) -> list[Row]:
@@ -298,18 +309,20 @@ def _with_features(services: Services, body: TokensSearched, answer: Row) -> Res
             f"has rows of {MOST_FOUND:,}. Search a shorter text, or set a smaller numResults."
         )
     names = [Wanted(Name(body.modelId, body.source, index), 0) for index in indices]
-    rows = {index: row for index, row in zip(indices, rows_of(services, names), strict=True) if row}
     bound = body.densityThreshold
-    if bound is not None and bound not in _OFF:
-        rows = {index: row for index, row in rows.items() if 0 < row["frac_nonzero"] <= bound}
+    filters = bound is not None and bound not in _OFF
+    kept: list[int] = []
+
+    def rows() -> Iterator[Row]:
+        for index, row in zip(indices, rows_of(services, names), strict=True):
+            if row and not (filters and not 0 < row["frac_nonzero"] <= (bound or 0)):
+                kept.append(index)
+                yield row | {"explanations": row["explanations"][:1]}
+
+    shown = dict(zip(kept, list(packed(services.settings, rows())), strict=True))
+    if filters:
         for top in tops:
-            top[:] = [one for one in top if one["featureIndex"] in rows]
-    shown = dict(zip(rows, packed(services.settings, map(_short, rows.values())), strict=True))
+            top[:] = [one for one in top if one["featureIndex"] in shown]
     for one in (one for top in tops for one in top if one["featureIndex"] in shown):
         one["feature"] = shown[one["featureIndex"]]
     return json(answer)
-
-
-def _short(row: Row) -> Row:
-    """A row with one explanation."""
-    return row | {"explanations": row["explanations"][:1]}

@@ -3,7 +3,10 @@
 Both answers are rows of one request: one prompt is steered and the other is not.
 """
 
+from math import isfinite
 from typing import Any
+
+import orjson
 
 from app.api.interventions import resolve
 from app.api.limits import at_most
@@ -14,7 +17,6 @@ from app.compat.neuronpedia.targets import vector_of
 from app.compat.told import drawn
 from app.contract.complete import CompleteRequest
 from app.contract.steering import Intervention, SteeringEntry
-from app.rows.page import Row
 from app.store import vectors
 
 STEERED, DEFAULT = "STEERED", "DEFAULT"
@@ -60,17 +62,22 @@ def _interventions(services: Services, body: SteerAsked, skips_special: bool) ->
     by_vector = [vectors.is_source(one.layer) for one in body.features]
     if any(by_vector) and not all(by_vector):
         raise invalid("body.features", "has both vectors and features", "one or the other")
+    strengths = [one.strength * body.strength_multiplier for one in body.features]
+    for place, strength in enumerate(strengths):
+        if not isfinite(strength):
+            where = f"body.features.{place}.strength"
+            raise invalid(where, "times strength_multiplier is no 32-bit number", "less")
     entries = [
         SteeringEntry.model_validate(
             {
                 **_target(services, one),
-                "strength": one.strength * body.strength_multiplier,
+                "strength": strength,
                 "unit": "raw",
                 "method": METHODS[body.steer_method],
                 "skip_special_tokens": skips_special,
             }
         )
-        for one in body.features
+        for one, strength in zip(body.features, strengths, strict=True)
     ]
     return resolve(services.shelf, body.modelId, entries)
 
@@ -88,7 +95,7 @@ class Answers:
     def __init__(self, names: list[str]) -> None:
         self._names = names
         self.texts = dict.fromkeys(names, "")
-        self.logprobs: dict[str, list[Row]] = {name: [] for name in names}
+        self.logprobs: dict[str, list[orjson.Fragment]] = {name: [] for name in names}
 
     def add(self, choice: int, told: dict[str, Any]) -> None:
         """What is new of an answer: all of it, or an event of a stream."""

@@ -57,6 +57,21 @@ def test_every_column_of_the_files(
             assert own.items() >= made.ABOUT[file][0].items()
 
 
+def test_a_column_that_is_no_list_spoils_no_page(run: Run, shelf: Shelf, tmp_path: Path) -> None:
+    folder = made.write(tmp_path / "given", INDICES, gz=False)
+    path = folder / "features/batch-0.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[0] |= {"vector": None, "decoder_weights_dist": 5}
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run(ImportSpec(path=str(folder)))
+    wanted = [{"modelId": made.MODEL, "layer": made.SOURCE, "index": index} for index in INDICES]
+    with serving(shelf, tmp_path) as server:
+        told = server.client.post("/api/features", json=wanted)
+        assert told.status_code == 200, told.text
+    assert [row["index"] for row in told.json()] == [str(index) for index in INDICES]
+    assert told.json()[0]["vector"] == told.json()[0]["decoder_weights_dist"] == []
+
+
 def _is_the_neuron(row: dict[str, Any], given: dict[str, Any]) -> None:
     emptied = {name: [] for name in given if name.startswith("correlated_features")}
     expected = given | emptied

@@ -32,6 +32,8 @@ def _prepare(request: ActiveRequest, held: Held, settings: Settings) -> CaptureJ
     if request.top_k is not None:
         top_k = min(request.top_k, dictionary.d_sae)
         check_values(tokens * top_k, f"{tokens} tokens and {top_k} features at each", settings)
+    elif dictionary.signed:  # dense: nearly half of all features are active
+        check_values(tokens * dictionary.d_sae, f"{tokens} tokens of all neurons", settings)
     top_k = request.top_k or dictionary.d_sae
     return CaptureJob(texts, [OfSae(sae, dictionary, None, top_k)], most=settings.max_values)
 

@@ -41,6 +41,11 @@ async def conversation(desk: Desk, request: RenderRequest) -> bytes:
     held = await desk.hold(request.model, [])
     resident = held.resident
     text = await desk.aside(partial(_rendered, request, resident.model, len(request.messages)))
+    if len(text) > desk.settings.max_text_chars:
+        raise Invalid(
+            f"The conversation has {len(text):,} characters in the form of the chat template; at most "
+            f"{desk.settings.max_text_chars:,} (SAESCOPE_MAX_TEXT_CHARS) are read."
+        )
     parts = None
     if request.places:
         parts = await desk.aside(partial(_parts, request, resident.model, text))

@@ -61,6 +61,8 @@ def _prepare(desk: Desk, request: RankRequest, held: Held) -> _Prepared:
     _check_places(request.at, texts, desk.settings.max_request_tokens)
     tokens, limit = sum(map(len, texts)), _most(request, held)
     check_values(tokens * limit, f"{tokens} tokens and {limit} features at each", desk.settings)
+    dense = sum(one.d_sae for one in held.dictionaries.values() if one.signed)
+    check_values(tokens * dense, f"{tokens} tokens of {dense} neurons", desk.settings)
     readings = [OfSae(sae, d, None, d.d_sae) for sae, d in held.dictionaries.items()]
     allowed = {sae: _allowed(desk, request, held, sae) for sae in held.dictionaries}
     return _Prepared(CaptureJob(texts, readings, most=desk.settings.max_values), allowed)

@@ -206,6 +206,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], int, str]] = {
     "another model's": ("steer", {"features": [{"modelId": "x"}]}, 400, "modelId is x"),
     "no vector": ("steer", {"features": [{"layer": "1-neuronpedia-resid-pre"}]}, 404, "no vector"),
     "not steerable": ("steer", {"features": [{"strength": 1e300}]}, 400, "32-bit"),
+    "too strong": ("steer", {"features": [{"strength": 1e308}]}, 400, "32-bit"),
     "many": ("steer", {"features": [{}] * 33}, 400, "SAESCOPE_MAX_STEERING"),
     "no template": ("steer-chat", {}, 400, "chat template"),
     "axis": ("steer-chat", {"isAssistantAxis": True}, 400, "isAssistantAxis"),
