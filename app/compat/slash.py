@@ -21,4 +21,6 @@ class Slash:
 
 
 def _ends_with_slash(path: str) -> bool:
-    return path.endswith("/") and path.startswith(PREFIXES)
+    return (
+        path.endswith("/") and path.startswith(PREFIXES) and path.rstrip("/") + "/" not in PREFIXES
+    )

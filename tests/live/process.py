@@ -14,7 +14,7 @@ import httpx
 
 from app.secret import shared_token
 from app.settings import Settings
-from app.store import write
+from app.store import read, write
 from app.store.engine import Shelf, open_shelf
 from app.store.migrate import migrate
 from app.store.records import ModelRecord, SaeRecord
@@ -142,8 +142,10 @@ def sae_record(world: World, sae_id: str) -> SaeRecord:
 
 
 def put_evidence(shelf: Shelf, world: World, sae_id: str, n_sequences: int = 40) -> None:
-    """A run whose numbers are made up, over tokens that the model has."""
+    """A run whose numbers are made up, over tokens that the model has; once for an SAE."""
     size, run_id = world.model.vocab_size, f"made-up-{sae_id}"
+    if read.sae(shelf, world.id, sae_id).run_id == run_id:
+        return
     tokens = builders.corpus(n_sequences, vocab=size)
     write.put_corpus(shelf, tokens.record, tokens.flat, tokens.offsets)
     write.begin_run(shelf, world.id, sae_id, tokens.record.id, {}, run_id)
