@@ -40,7 +40,6 @@ from app.compat.errors import Surface, Translate
 from app.compat.inference import routes as inference
 from app.compat.inference.errors import SURFACE as INFERENCE
 from app.compat.inference.secret import Secret
-from app.compat.neuronpedia import features as np_features
 from app.compat.neuronpedia import routes as neuronpedia
 from app.compat.neuronpedia.errors import SURFACE as NEURONPEDIA
 from app.compat.openai import routes as openai
@@ -98,7 +97,7 @@ def create_app(settings: Settings) -> FastAPI:
         middleware=_middleware(settings, observed),
     )
     app.state.services, app.state.metrics = services, observed
-    app.router.routes += [features.lookup, np_features.lookup]
+    app.router.routes += [features.lookup, neuronpedia.LOOKUP]
     for router in ROUTERS:
         app.include_router(router)
     handlers.install(app, ROUTERS)

@@ -90,28 +90,36 @@ def _activations(of: Row, page: Page) -> Iterator[Row]:
     peaks = values[starts + np.array([window.peak for window in windows])]
     highest, lowest = np.maximum.reduceat(values, starts), np.minimum.reduceat(values, starts)
     prefix = f"{of['modelId']}.{of['layer']}.{of['index']}"
-    number = 0
-    for band, some in groupby(windows, key=lambda window: window.band):
-        within = list(some)
-        maxima = peaks[number : number + len(within)]
-        bounds = {
+    bounds = _bounds([window.band for window in windows], peaks)
+    columns = zip(windows, highest, lowest, strict=True)
+    for number, (window, high, low) in enumerate(columns):
+        yield {
+            "id": f"{prefix}.{number}",
+            **of,
+            "creatorId": CREATOR,
+            "tokens": window.tokens,
+            "values": window.values,
+            "maxValue": high,
+            "maxValueTokenIndex": window.peak,
+            "minValue": low,
+            **bounds[window.band],
+        }
+
+
+def _bounds(bands: list[int], peaks: np.ndarray) -> dict[int, Row]:
+    """What rows of a band say of it, by band; `bands` of the windows do not decrease."""
+    found: dict[int, Row] = {}
+    first = 0
+    for band, some in groupby(bands):
+        stop = first + len(list(some))
+        maxima = peaks[first:stop]
+        found[band] = {
             "binMin": np.float32(_STRONGEST) if band == 0 else maxima.min(),
             "binMax": maxima.max(),
             "binContains": _STRONGEST if band == 0 else _SHARE_OF_BAND,
         }
-        for window in within:
-            yield {
-                "id": f"{prefix}.{number}",
-                **of,
-                "creatorId": CREATOR,
-                "tokens": window.tokens,
-                "values": window.values,
-                "maxValue": highest[number],
-                "maxValueTokenIndex": window.peak,
-                "minValue": lowest[number],
-                **bounds,
-            }
-            number += 1
+        first = stop
+    return found
 
 
 def _explanation(of: Row, page: Page) -> Row:

@@ -5,6 +5,8 @@ import numpy as np
 from app.rows.page import Page, Window
 from app.store.records import BANDS, Feature, Vocabulary
 
+_PLACES = {band: place for place, band in enumerate(BANDS)}
+
 
 def page_of(feature: Feature, vocabulary: Vocabulary) -> Page:
     """The page of a feature whose token ids are those of a vocabulary."""
@@ -33,8 +35,8 @@ def _windows(feature: Feature, vocabulary: Vocabulary) -> list[Window]:
         return []
     tokens = windows.cut(vocabulary.shown[windows.token_ids].tolist())
     found = windows.cut(list(windows.values))
-    columns = zip(windows.band, windows.peak, tokens, found, strict=True)
-    return [Window(BANDS.index(band), peak, strings, some) for band, peak, strings, some in columns]
+    bands = map(_PLACES.__getitem__, windows.band)
+    return list(map(Window, bands, windows.peak, tokens, found))
 
 
 def _weights(

@@ -13,6 +13,7 @@ from app.rows.render import Written, set_name
 from app.store.lists import FeatureList, ListItem
 from app.store.vectors import Vector
 
+_NUMBER = (int, float)
 InLists = Sequence[tuple[ListItem, FeatureList]]
 """Lists that something is in."""
 _LISTS = (
@@ -141,17 +142,23 @@ def _of(found: Found) -> Row:
 
 
 def _activations(written: Written, of: Row, most: int | None) -> list[Row]:
-    names = {**of, "source": of["layer"]}
-    rows = [_ACTIVATION | row | names for row in written.activations[:most]]
-    for row in rows:
-        row["binContains"] = _share(row["binContains"])
-    return rows
+    source = of["layer"]
+    return [
+        {
+            **_ACTIVATION,
+            **row,
+            **of,
+            "source": source,
+            "binContains": _share(row.get("binContains")),
+        }
+        for row in written.activations[:most]
+    ]
 
 
 def _share(told: object) -> float | None:
     """A band's share, None for the strongest examples: their -1 is no share, and Neuronpedia's own
     client refuses it."""
-    return told if isinstance(told, int | float) and 0 <= told <= 1 else None
+    return told if isinstance(told, _NUMBER) and 0 <= told <= 1 else None
 
 
 def _explanation(number: int, row: Row, of: Row) -> Row:

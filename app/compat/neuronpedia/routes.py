@@ -1,4 +1,5 @@
-"""All routes of this surface."""
+"""All routes of this surface, in the order in which they are tried: `explanation/export` before
+`explanation/{id}`."""
 
 from fastapi import APIRouter
 
@@ -27,3 +28,5 @@ ROUTERS: tuple[APIRouter, ...] = (
     directions.router,
     steer.router,
 )
+LOOKUP = features.lookup
+"""The hot one of them, which is tried before all others."""

@@ -1,6 +1,7 @@
 """Neuronpedia's own client against the API as a process, on both databases."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -23,7 +24,8 @@ OTHER = {"x-api-key": "somebody else's"}
 def fill(shelf: Shelf) -> None:
     """Model `tiny` with the SAEs `0-res` and `1-res` of other evidence, and `1-mlp` without any."""
     tokens = builders.fill(shelf)
-    write.put_sae(shelf, builders.sae_record("1-res", d_sae=40, fingerprint="b" * 64))
+    other = builders.sae_record("1-res", d_sae=40, fingerprint="b" * 64)
+    write.put_sae(shelf, replace(other, layer=1))
     write.begin_run(shelf, "tiny", "1-res", tokens.record.id, {}, "other")
     write.put_features(shelf, "other", builders.batch(tokens, 0, 40, seed=3))
     write.finish_runs(shelf, {"other": {}})

@@ -12,6 +12,8 @@ from neuronpedia.np_sae_feature import SAEFeature
 from neuronpedia.requests.feature_request import FeatureRequest
 from neuronpedia.requests.sae_feature_request import SAEFeatureRequest
 
+from app.errors import Gone
+from app.rows.source import Sources
 from app.settings import Settings
 from app.store import write
 from app.store.engine import Shelf, open_shelf
@@ -209,3 +211,12 @@ def test_deleted_at_once_is_gone_at_once(settings: Settings, np: ServerProcess) 
     shelf.close()
     with pytest.raises(Exception, match="Resource not found"):
         FeatureRequest().get("tiny", "3-gone", 1)
+
+
+def test_another_sae_under_the_same_id_is_not_taken_for_it(shelf: Shelf) -> None:
+    builders.fill(shelf)
+    assert Sources(shelf)("run-1").names.sae == "0-res"
+    write.delete_sae(shelf, "tiny", "0-res")
+    write.put_sae(shelf, builders.sae_record(fingerprint="e" * 64))
+    with pytest.raises(Gone):
+        Sources(shelf)("run-1")

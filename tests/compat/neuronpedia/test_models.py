@@ -1,13 +1,19 @@
 """Models and source sets."""
 
+from dataclasses import replace
+
 import httpx
 import pytest
+from fastapi.testclient import TestClient
 from neuronpedia.np_source_set import SourceSet
 from neuronpedia.requests.model_request import ModelRequest
 from neuronpedia.requests.source_set_request import SourceSetRequest
 from requests.exceptions import HTTPError
 
+from app.store import write
+from app.store.engine import Shelf
 from tests.api.server import ServerProcess
+from tests.store import builders
 
 
 def test_the_client_reads_a_source_set(np: ServerProcess) -> None:
@@ -39,6 +45,15 @@ def test_a_model_with_its_sets(http: httpx.Client) -> None:
     assert listed == [{key: model[key] for key in model if key != "sourceSets"}]
     missing = http.post("/api/model/get", json={"id": "gpt5"})
     assert missing.status_code == 404 and "There is no model 'gpt5'" in missing.json()["message"]
+
+
+def test_sources_are_in_the_order_of_layers(alone: TestClient) -> None:
+    shelf: Shelf = alone.app.state.services.shelf  # type: ignore[attr-defined]
+    for layer in (10, 2):
+        sae = builders.sae_record(f"{layer}-res", fingerprint=f"{layer:064}")
+        write.put_sae(shelf, replace(sae, layer=layer))
+    found = alone.get("/api/source-set/tiny/res").json()
+    assert [one["id"] for one in found["sources"]] == ["0-res", "1-res", "2-res", "10-res"]
 
 
 def test_what_is_not_made_by_upload_says_what_to_do(np: ServerProcess) -> None:

@@ -178,3 +178,18 @@ def test_a_common_word_finds_the_first_of_each_sae(
     monkeypatch.setattr(labels, "MOST_HITS", 4)
     hits, _ = labels.search(shelf, among, "fires", 0, 100)
     assert len(hits) == 10
+
+
+def test_what_has_all_of_several_common_words_is_found(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labels, "MOST_HITS", 5)
+    monkeypatch.setattr(labels, "FEWEST_HITS", 5)
+    tokens = builders.fill(shelf)
+    write.begin_run(shelf, "tiny", "0-res", tokens.record.id, {"seed": 1}, "named")
+    some = builders.batch(tokens, 0, 64)
+    some.labels[:] = ["alpha"] * 20 + ["beta"] * 20 + ["alpha beta"] + ["gamma"] * 23
+    write.put_features(shelf, "named", some)
+    write.finish_runs(shelf, {"named": {}})
+    hits, _ = labels.search(shelf, labels.of_all(shelf), "alpha beta", 0, 20)
+    assert [hit.index for hit in hits] == [40, *range(5), *range(20, 25)]
