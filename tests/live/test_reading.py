@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from app.contract import reading as wire
 from app.errors import from_body
 from app.store import activity, write
-from tests.live.process import LiveProcess, put_evidence, sae_record
+from tests.live.process import LiveProcess, put_evidence, register, sae_record
 from tests.live.test_capture import alone
 from tests.live.world import KINDS, SITES, TEXTS, World
 from tests.worker.tiny import D_MODEL, bpe_tokenizer, save_model, save_sae
@@ -76,6 +77,23 @@ def test_values_of_a_vector_are_dot_products(live: LiveProcess, world: World) ->
         ids = encode_text(world.model, text, prepend_bos=False)
         assert not own.begins_with_bos and len(own.tokens) == len(ids)
         assert close(own.values, state(world, ids, hook) @ np.array(DIRECTION, np.float32))
+
+
+def test_a_vector_is_read_with_bos_where_the_tokenizer_puts_one(
+    live: LiveProcess, tmp_path: Path
+) -> None:
+    """And told there as it is."""
+    tokenizer = bpe_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 0)]
+    )
+    one = World("prepends", save_model(tmp_path / "m", tokenizer=tokenizer), {})
+    register(live.shelf, one)
+    told = live.post("/values", body(one, hook=SITES["post"], vector=DIRECTION))
+    for text, own in zip(TEXTS, wire.ValuesAnswer.model_validate(told).results, strict=True):
+        ids = encode_text(one.model, text)
+        assert own.begins_with_bos and len(own.tokens) == len(ids) and own.values[0] != 0
+        assert close(own.values, state(one, ids, SITES["post"]) @ np.array(DIRECTION, np.float32))
 
 
 @pytest.mark.parametrize("sae", ["1-topk", "1-standard", "2-mlp"])
@@ -250,8 +268,6 @@ def talker(live: LiveProcess, tmp_path: Path) -> Iterator[Callable[[str], World]
     def made(template: str) -> World:
         tokenizer = bpe_tokenizer()
         tokenizer.chat_template = template
-        from tests.live.process import register
-
         folder = save_model(tmp_path / "m", tokenizer=tokenizer)
         one = World(f"talker-{tmp_path.name}".replace("[", "-").replace("]", ""), folder, {})
         register(live.shelf, one)
@@ -267,7 +283,13 @@ TRIMMED = (
 
 
 @pytest.mark.parametrize(
-    "contents", [("Hello", "user", "the old"), ("", " x ", "é學🙂"), ("</user>", "<", "\n")]
+    "contents",
+    [
+        ("Hello", "user", "the old"),
+        ("", " x ", "é學🙂"),
+        ("</user>", "<", "\n"),
+        ("<x", "</", "a</user"),
+    ],
 )
 def test_a_conversation_is_rendered_and_told_apart(
     live: LiveProcess, talker: Callable[[str], World], contents: tuple[str, ...]

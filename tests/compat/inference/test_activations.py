@@ -53,11 +53,12 @@ def test_single_is_the_column_of_the_folded_sae(
     assert told["tokensIsSpecial"] == [one in world.model.special_ids for one in ids[1:]]
 
 
-def test_single_of_a_vector(ask: Ask, world: World) -> None:
-    """As this tokenizer reads the text: without BOS."""
-    ids = encode_text(world.model, TEXTS[0], prepend_bos=False)
+@pytest.mark.parametrize("text", [TEXTS[0], "<s>salt"])
+def test_single_of_a_vector(ask: Ask, world: World, text: str) -> None:
+    """As this tokenizer reads the text, all of it: without BOS but where it is spelled."""
+    ids = encode_text(world.model, text, prepend_bos=False)
     states = capture(world.model, torch.tensor([ids]), [SITES["post"]])[SITES["post"]][0].numpy()
-    body = {"prompt": TEXTS[0], "model": world.id, "vector": VECTOR, "hook": SITES["post"]}
+    body = {"prompt": text, "model": world.id, "vector": VECTOR, "hook": SITES["post"]}
     told = ask("activation/single", body)
     assert close(told["activation"]["values"], states @ np.array(VECTOR, np.float32))
     assert told["tokens"] == shown(world, ids)
