@@ -87,16 +87,19 @@ def _activations(of: Row, page: Page) -> Iterator[Row]:
         return
     values = np.concatenate([window.values for window in windows])
     starts = np.cumsum([0] + [len(window.values) for window in windows[:-1]])
-    peaks = values[starts + np.array([window.peak for window in windows])]
-    highest, lowest = np.maximum.reduceat(values, starts), np.minimum.reduceat(values, starts)
+    highest, lowest, peaks = _shortest(
+        np.maximum.reduceat(values, starts),
+        np.minimum.reduceat(values, starts),
+        values[starts + np.array([window.peak for window in windows])],
+    )
     prefix = f"{of['modelId']}.{of['layer']}.{of['index']}"
     number = 0
     for band, some in groupby(windows, key=lambda window: window.band):
         within = list(some)
         maxima = peaks[number : number + len(within)]
         bounds = {
-            "binMin": np.float32(_STRONGEST) if band == 0 else maxima.min(),
-            "binMax": maxima.max(),
+            "binMin": float(_STRONGEST) if band == 0 else min(maxima),
+            "binMax": max(maxima),
             "binContains": _STRONGEST if band == 0 else _SHARE_OF_BAND,
         }
         for window in within:
@@ -112,6 +115,11 @@ def _activations(of: Row, page: Page) -> Iterator[Row]:
                 **bounds,
             }
             number += 1
+
+
+def _shortest(*columns: np.ndarray) -> list[list[float]]:
+    """float32 columns as numbers with no more digits than 32 bits hold."""
+    return orjson.loads(dump(columns))
 
 
 def _explanation(of: Row, page: Page) -> Row:
