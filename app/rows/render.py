@@ -87,8 +87,11 @@ def _activations(of: Row, page: Page) -> Iterator[Row]:
         return
     values = np.concatenate([window.values for window in windows])
     starts = np.cumsum([0] + [len(window.values) for window in windows[:-1]])
-    peaks = values[starts + np.array([window.peak for window in windows])]
-    highest, lowest = np.maximum.reduceat(values, starts), np.minimum.reduceat(values, starts)
+    highest, lowest, peaks = _shortest(
+        np.maximum.reduceat(values, starts),
+        np.minimum.reduceat(values, starts),
+        values[starts + np.array([window.peak for window in windows])],
+    )
     prefix = f"{of['modelId']}.{of['layer']}.{of['index']}"
     bounds = _bounds([window.band for window in windows], peaks)
     columns = zip(windows, highest, lowest, strict=True)
@@ -106,7 +109,7 @@ def _activations(of: Row, page: Page) -> Iterator[Row]:
         }
 
 
-def _bounds(bands: list[int], peaks: np.ndarray) -> dict[int, Row]:
+def _bounds(bands: list[int], peaks: list[float]) -> dict[int, Row]:
     """What rows of a band say of it, by band; `bands` of the windows do not decrease."""
     found: dict[int, Row] = {}
     first = 0
@@ -114,12 +117,17 @@ def _bounds(bands: list[int], peaks: np.ndarray) -> dict[int, Row]:
         stop = first + len(list(some))
         maxima = peaks[first:stop]
         found[band] = {
-            "binMin": np.float32(_STRONGEST) if band == 0 else maxima.min(),
-            "binMax": maxima.max(),
+            "binMin": float(_STRONGEST) if band == 0 else min(maxima),
+            "binMax": max(maxima),
             "binContains": _STRONGEST if band == 0 else _SHARE_OF_BAND,
         }
         first = stop
     return found
+
+
+def _shortest(*columns: np.ndarray) -> list[list[float]]:
+    """float32 columns as numbers with no more digits than 32 bits hold."""
+    return orjson.loads(dump(columns))
 
 
 def _explanation(of: Row, page: Page) -> Row:

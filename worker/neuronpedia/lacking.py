@@ -5,6 +5,7 @@ since it is the difference between them and what is written without it.
 """
 
 from collections.abc import Iterator
+from itertools import filterfalse, pairwise
 from typing import Any
 
 import orjson
@@ -13,7 +14,7 @@ from app.rows.page import Names, Page, Row
 from app.rows.render import dump, write
 from worker.neuronpedia.active import Active
 from worker.neuronpedia.dashboards import OTHER
-from worker.neuronpedia.parse import Placed, Rows
+from worker.neuronpedia.rows import Placed, Rows
 
 _OF_NAMES = ("modelId", "layer")
 
@@ -25,23 +26,21 @@ def lacking(names: Names, page: Page, rows: Rows, active: Active, whole: bool) -
     With `whole`, also what they do not say: columns that would be written are not.
     """
     written = write(names, page)
-    for row in written.activations:
-        # Tokens are those of the source, and values are compared all at once.
-        del row["tokens"], row["values"]
-    neuron, activations, explanations = _plain(
-        [written.neuron, written.activations, written.explanations]
-    )
-    own_neuron = {key: value for key, value in rows.neuron.row.items() if key != OTHER}
     same = _same_values(rows.activations, active)
-    for own, ours, is_same in zip(rows.activations, activations, same, strict=True):
+    for own, ours, is_same in zip(rows.activations, written.activations, same, strict=True):
+        del ours["tokens"]  # the source's own
         if is_same:
             ours["values"] = own.row["values"]
+        else:
+            del ours["values"]
+    neuron, explanations = orjson.loads(dump([written.neuron, written.explanations]))
+    own_neuron = {key: value for key, value in rows.neuron.row.items() if key != OTHER}
     return {
         "neuron": _difference(own_neuron, neuron, whole),
         "other": rows.neuron.row.get(OTHER),
         "activations": [
             _difference(own.row, ours, whole)
-            for own, ours in zip(rows.activations, activations, strict=True)
+            for own, ours in zip(rows.activations, written.activations, strict=True)
         ],
         "explanations": [
             _difference(own.row, explanations[i] if i < len(explanations) else {}, whole)
@@ -52,16 +51,10 @@ def lacking(names: Names, page: Page, rows: Rows, active: Active, whole: bool) -
 
 def _same_values(activations: list[Placed], active: Active) -> Iterator[bool]:
     """Per activation whether the values that are written are its own."""
-    starts, positions = active.starts.tolist(), active.positions.tolist()
-    written: list[float] = _plain(active.values)
-    for one, start, end in zip(activations, starts[:-1], starts[1:], strict=True):
-        own, places = one.row["values"], positions[start:end]
-        equally_many = len(own) - own.count(0) == len(places)
-        yield equally_many and [own[at] for at in places] == written[start:end]
-
-
-def _plain(value: Any) -> Any:
-    return orjson.loads(dump(value))
+    written: list[float] = orjson.loads(dump(active.values))
+    for one, (start, end) in zip(activations, pairwise(active.starts.tolist()), strict=True):
+        # What is not 0 as it is written is not 0 here: as many numbers are at the same places.
+        yield [*filter(None, one.row["values"])] == written[start:end]
 
 
 def _difference(own: Row, ours: Row, whole: bool) -> list[Any]:
@@ -71,4 +64,4 @@ def _difference(own: Row, ours: Row, whole: bool) -> list[Any]:
         for name, value in own.items()
         if name not in ours or (ours[name] != value and name not in _OF_NAMES)
     }
-    return [more, [name for name in ours if name not in own] if whole else []]
+    return [more, [*filterfalse(own.__contains__, ours)] if whole else []]

@@ -20,7 +20,7 @@ from isal import isal_zlib
 from app.errors import Invalid
 from app.store.imports import MAX_EXAMPLES
 from worker.neuronpedia.layout import Batch, Kind
-from worker.neuronpedia.parse import NO_TOKENS, Placed, Rows
+from worker.neuronpedia.rows import NO_TOKENS, Placed, Rows
 
 _TABLES = """
 CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT);
