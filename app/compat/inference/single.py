@@ -85,7 +85,7 @@ async def _wanted(
 
 def _single(told: dict[str, Any], wanted: ValuesRequest) -> dict[str, Any]:
     """From a `TextValues`."""
-    begin = int(told["begins_with_bos"])
+    begin = int(wanted.vector is None and told["begins_with_bos"])
     values = told["values"][begin:]
     if not values:
         raise Invalid("prompt has no tokens besides BOS; give some text.")
