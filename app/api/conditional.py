@@ -5,6 +5,7 @@ different tags: which of them a caller gets depends on its Accept-Encoding alone
 tag, which is therefore known before the body is.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from importlib.metadata import version
@@ -15,6 +16,8 @@ from starlette.responses import Response
 
 VERSION = version("saescope")
 """Part of every tag: another version may word the same evidence differently."""
+MANY_VALUES = 2**14
+"""More than a feature of ours has; one that was imported may have sixteen times as many."""
 _ETAG = {
     "description": "Tag of this answer. With it as `If-None-Match` the same request is answered with "
     "304 as long as nothing has changed.",
@@ -32,6 +35,16 @@ def tagged(request: Request, identity: str, make: Callable[[], bytes]) -> Respon
     """JSON from `make`, or 304 without calling it. `identity` says all that the body depends on."""
     tag = _tag(request, identity)
     return _unchanged(request.headers, tag) or _json(make(), tag)
+
+
+async def tagged_by_size(
+    request: Request, identity: str, make: Callable[[], bytes], values: int
+) -> Response:
+    """As `tagged`, from an event loop: a body of many values is made on a thread, so that no other
+    request waits for it."""
+    if values > MANY_VALUES:
+        return await asyncio.to_thread(tagged, request, identity, make)
+    return tagged(request, identity, make)
 
 
 def tagged_body(request: Request, body: bytes) -> Response:

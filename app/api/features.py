@@ -16,7 +16,7 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
-from app.api.conditional import LOOKUP, tagged, tagged_body
+from app.api.conditional import LOOKUP, tagged_body, tagged_by_size
 from app.api.params import FeatureIndex, ModelId, PageQuery, SaeId
 from app.api.problems import documented
 from app.api.shapes import Feature, FeatureList
@@ -91,7 +91,8 @@ async def get_feature(
     """
     stored, vocabulary = await services.lookups(model, sae, index)
     identity = f"{stored.run_id} {stored.calibration}"
-    return tagged(request, identity, lambda: _json(stored, vocabulary))
+    values = stored.windows.values.size
+    return await tagged_by_size(request, identity, lambda: _json(stored, vocabulary), values)
 
 
 class _Id(Convertor[str]):

@@ -24,7 +24,7 @@ from app.store.tables import ROW_BITS, ROW_MASK, packed_id
 
 MOST_HITS = 1_000
 """Features that a word finds, or all words together."""
-FEWEST_HITS = 50
+FEWEST_HITS = 10
 """Of one SAE, however many there are."""
 MOST_WORDS = 16
 """Words of a query."""

@@ -81,6 +81,8 @@ _FEATURE = HotStatement(
 
 
 _KEPT = HotStatement(select(t.kept_columns.c.packed).where(t.kept_columns.c.id == bindparam("id")))
+_LARGE_BYTES = 2**15
+"""Of kept columns as they are stored: what takes longer to unpack than other requests should wait."""
 
 
 class Lookups:
@@ -119,8 +121,12 @@ class Lookups:
         """
         id = t.packed_id(run, index)
         if self._reader:
-            return _kept(await _KEPT.first_of_server(self._reader, id=id))
-        return _kept(_KEPT.first_of_file(self._shelf.reader, id=id))
+            row = await _KEPT.first_of_server(self._reader, id=id)
+        else:
+            row = _KEPT.first_of_file(self._shelf.reader, id=id)
+        if row and len(row[0]) > _LARGE_BYTES:
+            return await asyncio.to_thread(_kept, row)
+        return _kept(row)
 
     def kept_now(self, run: int, index: int) -> dict[str, Any]:
         """The same for callers that may wait."""

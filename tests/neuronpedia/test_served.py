@@ -1,13 +1,17 @@
 """Imported evidence is looked up as computed evidence is, without the model being there."""
 
+import threading
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 import torch
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
+from app.api import conditional
 from app.api.features import body_of
 from app.contract.jobs import ExportSpec, ImportSpec
 from app.contract.search import SearchRequest
@@ -67,6 +71,38 @@ def test_lookups_answer_with_what_the_files_said(
         assert client.post("/v1/steer", json=steered).status_code == 422
         calibrated = {"model": made.MODEL, "sae": made.SOURCE, "feature": 2}
         assert client.post("/v1/steer/calibrate", json=calibrated).status_code in (409, 422)
+
+
+@pytest.mark.parametrize("address", [f"{ADDRESS}/2", f"/api/feature/{made.MODEL}/{made.SOURCE}/2"])
+def test_large_features_are_made_beside_the_event_loop(
+    run: Run,
+    shelf: Shelf,
+    shelf_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    address: str,
+) -> None:
+    run(ImportSpec(path=str(made.write(tmp_path / "given", [2]))))
+    settings = Settings(
+        data_dir=tmp_path, database_url=shelf_url if shelf_url.startswith("postgres") else None
+    )
+    threads: list[int] = []
+    dumped = orjson.dumps
+
+    def dumps(*given: Any, **options: Any) -> bytes:
+        threads.append(threading.get_ident())
+        return dumped(*given, **options)
+
+    with TestClient(create_app(settings), base_url="http://localhost") as client:
+        small = client.get(address)
+        monkeypatch.setattr(conditional, "MANY_VALUES", 0)
+        monkeypatch.setattr(lookup, "_LARGE_BYTES", 0)
+        large = client.get(address)
+        assert (large.status_code, large.content) == (200, small.content)
+        loop = client.portal.call(threading.get_ident)
+        monkeypatch.setattr(orjson, "dumps", dumps)
+        client.get(address)
+        assert threads and loop not in threads
 
 
 def _is_as_given(feature: dict, index: int) -> None:

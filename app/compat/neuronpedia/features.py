@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request, Response
 from pydantic import Field
 
-from app.api.conditional import tagged, tagged_body
+from app.api.conditional import tagged_body, tagged_by_size
 from app.api.features import Named
 from app.api.params import FeatureIndex, ModelId, SaeId
 from app.api.state import Services, Use
@@ -80,7 +80,10 @@ async def np_get_feature(
             return _keyed(tagged_body(request, dump(whole_row_of_vector(*kept, in_lists))))
     found = await services.finder(name)
     identity = f"{found.feature.run_id} {in_lists}"
-    return _keyed(tagged(request, identity, lambda: dump(whole_row(found, in_lists))))
+    values = found.feature.windows.values.size
+    return _keyed(
+        await tagged_by_size(request, identity, lambda: dump(whole_row(found, in_lists)), values)
+    )
 
 
 def _vector(services: Services, name: Name) -> tuple[Vector, dict[str, Any] | None] | None:

@@ -5,6 +5,7 @@ stops being the beginning of the whole one. What is of the message itself is wha
 than with an empty content: between the longest common beginning of the two and the longest common end.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -95,8 +96,8 @@ def _split(block: str, wrapper: str, content: str, begin: int) -> _Part:
 
 def _common(one: str, other: str) -> int:
     """Characters that two texts have in common at their beginning."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
+    shortest = min(len(one), len(other))
+    return bisect_left(range(1, shortest + 1), True, key=lambda n: one[:n] != other[:n])
 
 
 def _answer(resident: Resident, text: str, parts: list[_Part] | None) -> bytes:
