@@ -1,18 +1,53 @@
 """Fields that several groups of routes take. Fields that Neuronpedia's scripts send besides are left
 alone, as Neuronpedia does."""
 
-from typing import Annotated
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+)
+from pydantic_core import CoreSchema, core_schema
 
 from app.contract.ids import INDEX_MAX, Id
 from app.rows.found import Name
 
 
-def _no_truth(value: object) -> object:
-    if type(value) is bool:
-        raise ValueError("give a number, or its digits")
-    return value
+@dataclass(frozen=True)
+class OrText:
+    """Of a number: text is taken for the number that it writes, as Neuronpedia does."""
+
+    pattern: str
+    """Of the whole text."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"anyOf": [handler(schema), {"type": "string", "pattern": f"^{self.pattern}$"}]}
+
+    def _checked(self, value: object) -> object:
+        # pydantic would take more for a number: true, spaces around digits, digits with underscores.
+        is_text = isinstance(value, str)
+        if type(value) is bool or (is_text and not re.fullmatch(self.pattern, value)):
+            raise ValueError("give a number, or its digits")
+        return value
+
+
+DIGITS = OrText("[0-9]{1,9}")
+DECIMAL = OrText(r"-?[0-9]{1,9}(\.[0-9]{1,9})?")
+BLANKS = "".join(map(chr, range(0x21)))
 
 
 def _storable(value: str) -> str:
@@ -21,15 +56,25 @@ def _storable(value: str) -> str:
     return value
 
 
-_Whole = Annotated[int, Field(ge=0, le=INDEX_MAX)]
-_Digits = Annotated[str, Field(pattern="^[0-9]+$", max_length=10)]
+def _named(value: str) -> str:
+    if not value.strip(BLANKS):
+        raise ValueError("give more than blanks")
+    return value
+
+
 Index = Annotated[
-    _Whole,
-    BeforeValidator(_no_truth, json_schema_input_type=_Whole | _Digits),
-    Field(description="A number, or its digits."),
+    int, Field(ge=0, le=INDEX_MAX), DIGITS, Field(description="A number, or its digits.")
 ]
-Text = Annotated[str, AfterValidator(_storable)]
+Text = Annotated[
+    str, AfterValidator(_storable), Field(json_schema_extra={"pattern": r"^[^\x00]*$"})
+]
 """Text that is kept."""
+Title = Annotated[
+    Text,
+    Field(max_length=200, json_schema_extra={"pattern": r"^[^\x00]*[^\x00-\x20][^\x00]*$"}),
+    AfterValidator(_named),
+]
+"""What something is called."""
 
 
 class Asked(BaseModel):
