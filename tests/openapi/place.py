@@ -40,7 +40,7 @@ KEY = {"x-api-key": "my-key"}
 LIST = "yourlist"
 VECTOR = 12_345_678
 DOOMED = "-doomed"
-"""Behind the id of a model or an SAE: one that is there to be deleted."""
+"""Behind the id of a model or an SAE: one without files that is there to be deleted."""
 DOOMED_LIST, DOOMED_VECTOR = "doomedlist", 12_345_679
 TRAIN = {
     "kind": "train",
@@ -106,9 +106,12 @@ def _fill(shelf: Shelf, bundled: World) -> None:
     _put_evidence(shelf, bundled)
     catalog.replace(shelf, installed(), [builders.catalog_entry()])
     for model in (BUNDLED_MODEL, CHATTY):
-        write.put_model(shelf, builders.model_record(model + DOOMED), builders.vocabulary())
+        write.put_model(
+            shelf, builders.model_record(model + DOOMED, path=""), builders.vocabulary()
+        )
     for sae in BUNDLED_SAES:
-        write.put_sae(shelf, builders.sae_record(sae + DOOMED, model_id=BUNDLED_MODEL))
+        doomed = builders.sae_record(sae + DOOMED, model_id=BUNDLED_MODEL)
+        write.put_sae(shelf, replace(doomed, path=""))
 
 
 def _put_evidence(shelf: Shelf, bundled: World) -> None:
