@@ -149,18 +149,17 @@ def _put_owned(server: ServerProcess, shelf: Shelf) -> None:
 
     feature = {"modelId": BUNDLED_MODEL, "layer": BUNDLED_SAES[0]}
     features = [{**feature, "index": index} for index in (12, 266)]
-    vector = {"modelId": BUNDLED_MODEL, "vector": BUNDLED_AXIS, "vectorLabel": "An axis"}
-    vector |= {"layerNumber": 2, "hookType": "hook_resid_post"}
-    for id, number in ((LIST, VECTOR), (DOOMED_LIST, DOOMED_VECTOR)):
-        made = (
-            post("list/new", {"name": id})["id"],
-            int(post("vector/new", vector)["vector"]["index"]),
-        )
+    axis = {"modelId": BUNDLED_MODEL, "vector": BUNDLED_AXIS, "vectorLabel": "An axis"}
+    place = {"layerNumber": 2, "hookType": "hook_resid_post"}
+    for list_id, number in ((LIST, VECTOR), (DOOMED_LIST, DOOMED_VECTOR)):
+        made = post("list/new", {"name": list_id})
+        vector = post("vector/new", axis | place)["vector"]
+        own_list = t.lists.c.id == made["id"]
+        own_vector = t.vectors.c.number == int(vector["index"])
         with shelf.write() as connection:
-            connection.execute(update(t.lists).where(t.lists.c.id == made[0]).values(id=id))
-            numbered = update(t.vectors).where(t.vectors.c.number == made[1])
-            connection.execute(numbered.values(number=number))
-        post("list/add-features", {"listId": id, "featuresToAdd": features})
+            connection.execute(update(t.lists).where(own_list).values(id=list_id))
+            connection.execute(update(t.vectors).where(own_vector).values(number=number))
+        post("list/add-features", {"listId": list_id, "featuresToAdd": features})
 
 
 def _submit(server: ServerProcess, spec: dict[str, Any]) -> str:

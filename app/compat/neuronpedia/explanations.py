@@ -14,8 +14,9 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from app.api.state import Services, Use
 from app.compat.neuronpedia.answer import json, packed
+from app.compat.neuronpedia.digits import DIGITS
 from app.compat.neuronpedia.errors import ASKS, READS
-from app.compat.neuronpedia.names import DIGITS, Asked
+from app.compat.neuronpedia.names import Asked
 from app.compat.neuronpedia.neurons import neuron_row
 from app.compat.neuronpedia.reading import Wanted, rows_of
 from app.compat.neuronpedia.shapes import NpExplanation, NpNeuron

@@ -15,9 +15,10 @@ from app.api.features import Named
 from app.api.params import FeatureIndex, ModelId, SaeId
 from app.api.state import Services, Use
 from app.compat.neuronpedia.answer import dump, json, packed
+from app.compat.neuronpedia.digits import DIGITS
 from app.compat.neuronpedia.errors import ASKS, READS
 from app.compat.neuronpedia.keys import HEADER, KEYED_OR_NOT, owner_of
-from app.compat.neuronpedia.names import DIGITS, Asked, FeatureName, SourceName
+from app.compat.neuronpedia.names import Asked, FeatureName, SourceName
 from app.compat.neuronpedia.neurons import InLists, activation_rows, whole_row, whole_row_of_vector
 from app.compat.neuronpedia.reading import Wanted, rows_of
 from app.compat.neuronpedia.shapes import NpActivation, NpNeuron, NpWholeNeuron

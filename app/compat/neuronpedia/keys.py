@@ -23,7 +23,7 @@ _NEEDED = {**_PARAMETER, "required": True, "schema": {"type": "string", "minLeng
 # A parameter, not a security scheme: no key is ever refused.
 KEYED: dict[str, Any] = {"parameters": [_NEEDED]}
 """What the OpenAPI document says of a route that needs a key."""
-KEYED_OR_NOT: dict[str, Any] = {"parameters": [_PARAMETER]}
+KEYED_OR_NOT: dict[str, Any] = {"parameters": [{**_PARAMETER, "required": False}]}
 """The same of one that answers without, too."""
 
 

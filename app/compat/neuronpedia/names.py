@@ -1,53 +1,16 @@
 """Fields that several groups of routes take. Fields that Neuronpedia's scripts send besides are left
 alone, as Neuronpedia does."""
 
-import re
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import (
-    AfterValidator,
-    AliasChoices,
-    BaseModel,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
-)
-from pydantic_core import CoreSchema, core_schema
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field
 
+from app.compat.neuronpedia.digits import DIGITS
 from app.contract.ids import INDEX_MAX, Id
 from app.rows.found import Name
 
-
-@dataclass(frozen=True)
-class OrText:
-    """Of a number: text is taken for the number that it writes, as Neuronpedia does."""
-
-    pattern: str
-    """Of the whole text."""
-
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(self._checked, handler(source))
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        return {"anyOf": [handler(schema), {"type": "string", "pattern": f"^{self.pattern}$"}]}
-
-    def _checked(self, value: object) -> object:
-        # pydantic would take more for a number: true, spaces around digits, digits with underscores.
-        is_text = isinstance(value, str)
-        if type(value) is bool or (is_text and not re.fullmatch(self.pattern, value)):
-            raise ValueError("give a number, or its digits")
-        return value
-
-
-DIGITS = OrText("[0-9]{1,9}")
-DECIMAL = OrText(r"-?[0-9]{1,9}(\.[0-9]{1,9})?")
 BLANKS = "".join(map(chr, range(0x21)))
+"""Spaces, line ends and the like: no name is made of them alone."""
 
 
 def _storable(value: str) -> str:

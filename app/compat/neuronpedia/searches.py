@@ -11,8 +11,9 @@ from pydantic import AfterValidator, BaseModel, Field, StrictBool, WithJsonSchem
 from app.api.disconnect import unless_disconnected
 from app.api.state import Services, Use
 from app.compat.neuronpedia.answer import json, packed
+from app.compat.neuronpedia.digits import DIGITS, OrText
 from app.compat.neuronpedia.errors import ASKS
-from app.compat.neuronpedia.names import DECIMAL, DIGITS, Asked
+from app.compat.neuronpedia.names import Asked
 from app.compat.neuronpedia.reading import Wanted, rows_of
 from app.compat.neuronpedia.shapes import NpNeuron
 from app.compat.neuronpedia.texts import Given, Texts, check_texts
@@ -35,20 +36,22 @@ MOST_FOUND = 4_096
 _OFF = (0, -1)
 
 
+_SAYS = "give a share above 0 and below 1, or -1 for none"
+_NUMBER = {"anyOf": [{"type": "number", "minimum": 0, "exclusiveMaximum": 1}, {"const": -1}]}
+
+
 def _share(value: float) -> float:
     if value not in _OFF and not 0 < value < 1:
-        raise ValueError("give a share above 0 and below 1, or -1 for none")
+        raise ValueError(_SAYS)
     return value
 
 
-_SHARE = {
-    "anyOf": [
-        {"type": "number", "minimum": 0, "exclusiveMaximum": 1},
-        {"type": "string", "pattern": r"^0(\.[0-9]{1,9})?$"},
-        {"enum": [-1, "-1"]},
-    ]
-}
-Threshold = Annotated[float, DECIMAL, AfterValidator(_share), WithJsonSchema(_SHARE)]
+Threshold = Annotated[
+    float,
+    AfterValidator(_share),
+    WithJsonSchema(_NUMBER),
+    OrText(r"-1|0(\.[0-9]{1,20})?", _SAYS),
+]
 """A bound on density; 0 and -1 are none."""
 
 

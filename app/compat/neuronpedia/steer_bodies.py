@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, StrictBool
 
-from app.compat.neuronpedia.names import DECIMAL, DIGITS, Asked, FeatureName
+from app.compat.neuronpedia.digits import DECIMAL, DIGITS
+from app.compat.neuronpedia.names import Asked, FeatureName
 from app.contract.ids import Id
 from app.contract.steering import Method
 

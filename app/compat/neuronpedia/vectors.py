@@ -14,9 +14,10 @@ from app.api.disconnect import unless_disconnected
 from app.api.problems import invalid
 from app.api.state import Use
 from app.compat.neuronpedia.answer import json
+from app.compat.neuronpedia.digits import DECIMAL, DIGITS
 from app.compat.neuronpedia.errors import ASKS, CHANGES
 from app.compat.neuronpedia.keys import KEYED, Owner
-from app.compat.neuronpedia.names import DECIMAL, DIGITS, Asked, SourceName, Title
+from app.compat.neuronpedia.names import Asked, SourceName, Title
 from app.compat.neuronpedia.owned import new_vector_row, vector_row
 from app.contract.bundled import BUNDLED_AXIS, BUNDLED_MODEL, BUNDLED_SAES
 from app.contract.ids import Id
