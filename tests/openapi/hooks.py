@@ -40,8 +40,8 @@ UNSAID = (
     "modelId is .*, which is steered",
     r"model is '.*'; (allowed: |it must be )",
     "Name the model in `model`",
-    # A pattern does not count.
-    r"(less|greater) than or equal to \S+, not '[-0-9.]+'",
+    # Digits of a body for a number that is out of bounds: a pattern does not count.
+    r"[\" ](?!path|query)[\w.]+: input should be (less|greater) than or equal to \S+, not '[-0-9.]+'",
     # What may be asked for at once: tokens, values, choices. An operator may allow more, or less.
     r"\(SAESCOPE_MAX_\w+\)",
     "together they may be",
@@ -54,7 +54,7 @@ UNSAID = (
     "No room to generate: the prompt is",
     # Text and numbers that are right, and nothing can be made of them.
     "`cursor` was not given out for this list",
-    "`q` has no letters or digits",
+    "`q(uery)?` has no letters or digits",
     "has no tokens",
     "has no direction",
     "needs a direction",
