@@ -73,7 +73,6 @@ UNSAID = (
     r"has no feature \d+; its features are",
     r"has \d+ values; allowed: the model's",
     r"layerNumber is \d+; allowed: 0 to \d+",
-    "whose width is not known here",
     r"is out of range for the given prompt",
     r"at holds \d+; ",
     r"Layers .* are out of range; this model has",
@@ -86,8 +85,9 @@ UNSAID = (
 )
 """Refusals of requests that agree with the document: rules that no schema can state."""
 LENGTHS = {"max_new_tokens", "max_tokens", "max_completion_tokens", "n_tokens", "nCompletionTokens"}
-SHORT = 4
-"""Tokens that say as much of a route as many do: most of the time would go into them."""
+"""Fields that say how long a text shall be."""
+SHORT, LONG = 4, 100
+"""What is between them is made short, as most of the time would go into it. Bounds of a schema stay."""
 EVENT: dict[str, Any] = {
     "type": "object",
     "required": ["event", "data"],
@@ -162,11 +162,12 @@ def _examples(case: Case) -> list[dict[str, Any]]:
 
 @schemathesis.hook
 def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> None:
-    """Nothing that other requests need is deleted, and only what is asked as an example is long."""
+    """Nothing that other requests need is deleted, and only examples ask for long texts."""
     if isinstance(case.body, dict) and case.meta and case.meta.generation.mode.is_positive:
         for name in LENGTHS & case.body.keys():
-            if case.meta.phase.name is not TestPhase.EXAMPLES and type(case.body[name]) is int:
-                case.body[name] = min(case.body[name], SHORT)
+            length, as_it_is = case.body[name], case.meta.phase.name is TestPhase.EXAMPLES
+            if type(length) is int and SHORT < length < LONG and not as_it_is:
+                case.body[name] = SHORT
     if case.method == "DELETE" and case.path_parameters:
         name, last = list(case.path_parameters.items())[-1]
         case.path_parameters[name] = DOOMED.get(str(last), last)

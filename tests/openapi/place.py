@@ -68,14 +68,14 @@ class Place:
     server: ServerProcess
     done: str
     """Id of a training job that is done."""
-    cancelled: str
-    """Id of a job that was cancelled."""
+    doomed_job: str
+    """Id of another, which no request but its deletion changes."""
 
     @property
     def doomed(self) -> dict[str, str]:
         """By the ids that other requests need, those that may be deleted in their place."""
         ids = [BUNDLED_MODEL, CHATTY, *BUNDLED_SOURCES]
-        others = {self.done: self.cancelled, LIST: DOOMED_LIST, str(VECTOR): str(DOOMED_VECTOR)}
+        others = {self.done: self.doomed_job, LIST: DOOMED_LIST, str(VECTOR): str(DOOMED_VECTOR)}
         return {id: id + DOOMED for id in ids} | others
 
 
@@ -92,10 +92,10 @@ def running(folder: Path, chatty: World) -> Iterator[Place]:
         live.process = live.spawn()
         _fill(live.shelf, bundled)
         server.start()
-        done, cancelled = _put_jobs(server, live.settings.jobs_url)
+        done, doomed = _put_jobs(server, live.settings.jobs_url)
         _put_owned(server, live.shelf)
         live.wait_ready()
-        yield Place(server, done, cancelled)
+        yield Place(server, done, doomed)
     finally:
         for process in (server, live):
             if process.process:
@@ -127,16 +127,17 @@ def _put_evidence(shelf: Shelf, bundled: World) -> None:
 
 
 def _put_jobs(server: ServerProcess, jobs_url: str) -> tuple[str, str]:
-    """A job that is done, one that failed and one that was cancelled; ids of the first and the last."""
-    done, failed, cancelled = (_submit(server, TRAIN) for _ in range(3))
+    """Two jobs that are done, one that failed and one that was cancelled; ids of the first two."""
+    done, doomed, failed, cancelled = (_submit(server, TRAIN) for _ in range(4))
     with connected(autocommitting(jobs_url)) as connection:
         end = text(
             "UPDATE workflow_status SET status = :state, output = :result WHERE workflow_uuid = :job"
         )
-        connection.execute(end, {"job": done, "state": "SUCCESS", "result": json.dumps(RESULT)})
+        for job in (done, doomed):
+            connection.execute(end, {"job": job, "state": "SUCCESS", "result": json.dumps(RESULT)})
         connection.execute(end, {"job": failed, "state": "ERROR", "result": None})
     assert server.client.post(f"/v1/jobs/{cancelled}/cancel").status_code == 200
-    return done, cancelled
+    return done, doomed
 
 
 def _put_owned(server: ServerProcess, shelf: Shelf) -> None:
