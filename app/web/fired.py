@@ -25,15 +25,13 @@ class Fired:
     values: list[float]
     """By token, in folded units."""
 
-    @property
-    def max(self) -> float:
-        """Strongest on this text."""
-        return max(self.values)
+    def value(self, token: int | None) -> float:
+        """At a token, or the strongest on this text."""
+        return max(self.values) if token is None else self.values[token]
 
-    @property
-    def share(self) -> float:
-        """Of its maximum on the corpus: what compares across features."""
-        return self.max / self.feature.max_activation if self.feature.max_activation else 0.0
+    def share(self, token: int | None) -> float:
+        """That as a share of the feature's maximum on the corpus: what compares across features."""
+        return _share(self.value(token), self.feature)
 
 
 @dataclass(frozen=True)
@@ -78,12 +76,8 @@ async def read_text(
         for sae in some
         for index, values in (whole.saes[sae].features or {}).items()
     ]
-    fired.sort(key=lambda one: one.share if token is None else -_place(one, wanted), reverse=True)
+    fired.sort(key=lambda one: one.share(token), reverse=True)
     return Read(ranked.tokens, _heights(ranked, known), fired)
-
-
-def _place(one: Fired, wanted: dict[str, list[int]]) -> int:
-    return wanted[one.sae].index(one.feature.index)
 
 
 async def _ask(services: Services, request: ActivationsRequest) -> TextActivations:
