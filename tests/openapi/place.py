@@ -52,6 +52,7 @@ class Place:
     """The running service."""
 
     server: ServerProcess
+    live: LiveProcess
     done: str
     """Id of a training job that is done."""
     cancelled: str
@@ -64,21 +65,25 @@ class Place:
         return {id: id + DOOMED for id in ids} | {self.done: self.cancelled}
 
 
+def bundled_world() -> World:
+    """The bundled model and its SAEs."""
+    return World(BUNDLED_MODEL, DEMO / "storyworld", {s: DEMO / "saes" / s for s in BUNDLED_SAES})
+
+
 @contextmanager
-def running(folder: Path, chatty: World) -> Iterator[Place]:
+def running(folder: Path, chatty: World, **environment: str) -> Iterator[Place]:
     """The API and the live worker as processes over a filled shelf; they end with the block."""
-    bundled = World(
-        BUNDLED_MODEL, DEMO / "storyworld", {s: DEMO / "saes" / s for s in BUNDLED_SAES}
-    )
-    live = LiveProcess(folder, [bundled, replace(chatty, id=CHATTY)], **LIMITS)
-    server = ServerProcess(live.settings, **LIMITS)
+    bundled = bundled_world()
+    environment = LIMITS | environment
+    live = LiveProcess(folder, [bundled, replace(chatty, id=CHATTY)], **environment)
+    server = ServerProcess(live.settings, **environment)
     try:
         live.process = live.spawn()
         _fill(live.shelf, bundled)
         server.start()
         done, cancelled = _put_jobs(server, live.settings.jobs_url)
         live.wait_ready()
-        yield Place(server, done, cancelled)
+        yield Place(server, live, done, cancelled)
     finally:
         for process in (server, live):
             if process.process:
