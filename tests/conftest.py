@@ -17,8 +17,8 @@ import pytest
 from jaxtyping import install_import_hook
 
 from app.store.engine import Shelf, open_shelf
-from app.store.migrate import migrate
 from tests import typecheck
+from tests.databases import prepare
 
 if TYPE_CHECKING:
     from tests.live.world import World
@@ -89,7 +89,7 @@ def shelf(shelf_url: str) -> Iterator[Shelf]:
 @contextmanager
 def migrated(url: str) -> Iterator[Shelf]:
     """A shelf that has been migrated, open."""
-    migrate(url)
+    prepare(url)
     opened = open_shelf(url)
     yield opened
     opened.close()

@@ -9,14 +9,11 @@ from app.api.disconnect import unless_disconnected
 from app.api.limits import at_most, check_text
 from app.api.problems import documented
 from app.api.state import Use
-from app.contract.bundled import BUNDLED_MODEL
+from app.contract.bundled import BUNDLED_AXIS, BUNDLED_MODEL
 from app.contract.search import SearchAnswer, SearchRequest
 from app.settings import Settings
 
 router = APIRouter(tags=["live"])
-
-_WIDTH = 128
-"""Of the bundled model's residual stream."""
 
 EXAMPLES: dict[str, Example] = {
     "a text": {
@@ -50,7 +47,7 @@ EXAMPLES: dict[str, Example] = {
         "summary": "What writes along an axis of the residual stream",
         "value": {
             "model": BUNDLED_MODEL,
-            "vector": [float(axis == 7) for axis in range(_WIDTH)],
+            "vector": BUNDLED_AXIS,
             "density_max": 0.1,
             "limit": 5,
         },

@@ -11,8 +11,8 @@ from app.main import create_app
 from app.settings import Settings
 from app.store import write
 from app.store.engine import Shelf, open_shelf
-from app.store.migrate import migrate
 from tests.api.server import ServerProcess
+from tests.databases import prepare
 from tests.live.process import LiveProcess, put_evidence
 from tests.live.world import World
 from tests.store import builders
@@ -33,7 +33,7 @@ def settings(tmp_path: Path, shelf_url: str) -> Settings:
     """Settings over a migrated, empty shelf."""
     url = None if shelf_url.startswith("sqlite") else shelf_url
     settings = Settings(data_dir=tmp_path, database_url=url, live_url=NOBODY)
-    migrate(settings.shelf_url)
+    prepare(settings.shelf_url)
     return settings
 
 
@@ -62,7 +62,7 @@ def stocked(
     folder = tmp_path_factory.mktemp("stocked")
     url = None if request.param == "sqlite" else request.getfixturevalue("postgres")()
     settings = Settings(data_dir=folder, database_url=url, live_url=NOBODY)
-    migrate(settings.shelf_url)
+    prepare(settings.shelf_url)
     shelf = open_shelf(settings.shelf_url)
     tokens = builders.fill(shelf)
     for fingerprint, name in enumerate(("fresh", "dead"), 1):

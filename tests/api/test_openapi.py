@@ -164,6 +164,16 @@ def test_headers_are_documented(document: dict[str, Any]) -> None:
     assert "Location" in paths["/v1/jobs"]["post"]["responses"]["202"]["headers"]
 
 
+def test_keys_are_parameters(document: dict[str, Any]) -> None:
+    """A security scheme would promise that a wrong key is refused."""
+    assert "securitySchemes" not in document["components"]
+    for row, operation in operations(document):
+        keys = [one for one in operation.get("parameters", []) if one["name"] == "x-api-key"]
+        needs = row.startswith("POST /api") and "401" in operation["responses"]
+        asks = needs or row.startswith("GET /api/feature")
+        assert [one["required"] for one in keys if one["in"] == "header"] == [needs] * asks, row
+
+
 def test_bounds_of_integers_are_exact(document: dict[str, Any]) -> None:
     """FastAPI makes them floats, and 2**63 - 1 another number."""
     seed = document["components"]["schemas"]["VerifySpec"]["properties"]["seed"]

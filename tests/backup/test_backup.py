@@ -22,6 +22,7 @@ from app.store.engine import Shelf, open_shelf
 from app.store.migrate import migrate
 from app.store.use import using
 from tests.api.server import ServerProcess
+from tests.databases import prepare
 from tests.store import builders, split_builders
 
 SPEC = LoadSpec(model="tiny", path="bundled:tiny")
@@ -53,7 +54,7 @@ def filled_settings(url: str, data_dir: Path) -> Settings:
     data_dir.mkdir()
     postgres = None if url.startswith("sqlite") else url
     settings = Settings(data_dir=data_dir, database_url=postgres)
-    migrate(settings.shelf_url)
+    prepare(settings.shelf_url)
     return settings
 
 

@@ -1,16 +1,15 @@
 """The API and the live worker as processes, and the API alone, for other services' clients."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
 from app.settings import Settings
 from app.store.engine import open_shelf
-from app.store.migrate import migrate
 from tests.api.conftest import NOBODY, client_of
 from tests.api.server import ServerProcess
+from tests.databases import prepare
 from tests.live.process import LiveProcess, put_evidence
 from tests.live.world import World
 from tests.store import builders
@@ -39,11 +38,12 @@ def server(live: LiveProcess) -> Iterator[ServerProcess]:
         running.stop()
 
 
-@pytest.fixture
-def alone(tmp_path: Path) -> Iterator[TestClient]:
-    """The API without a live worker, over a shelf with the model `tiny`."""
-    settings = Settings(data_dir=tmp_path, live_url=NOBODY, max_body_bytes=4_000)
-    migrate(settings.shelf_url)
+@pytest.fixture(scope="session")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """The API without a live worker, over a shelf with the model `tiny`, for tests that only read."""
+    folder = tmp_path_factory.mktemp("alone")
+    settings = Settings(data_dir=folder, live_url=NOBODY, max_body_bytes=4_000)
+    prepare(settings.shelf_url)
     shelf = open_shelf(settings.shelf_url)
     builders.fill(shelf)
     shelf.close()

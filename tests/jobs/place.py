@@ -14,7 +14,7 @@ from app.jobs import Jobs
 from app.settings import Settings
 from app.store import catalog
 from app.store.engine import open_shelf
-from app.store.migrate import migrate
+from tests.databases import prepare
 from tests.flow.service import clean_env
 from tests.store.builders import catalog_entry
 from worker.catalog import installed
@@ -40,7 +40,7 @@ class Place:
             data_dir=folder / "data", database_url=database_url, model_roots=[str(folder)]
         )
         self.settings.data_dir.mkdir()
-        migrate(self.settings.shelf_url)
+        prepare(self.settings.shelf_url)
         self.shelf = open_shelf(self.settings.shelf_url)
         # So that a worker does not read it for every test; tests/flow has one that does.
         catalog.replace(self.shelf, installed(), [catalog_entry()])

@@ -24,8 +24,8 @@ from app.errors import Conflict, Forbidden, Invalid, NotFound, Problem
 from app.settings import Settings
 from app.store import read
 from app.store.engine import open_shelf
-from app.store.migrate import migrate
 from app.store.write import delete_sae
+from tests.databases import prepare
 from tests.worker.tiny import save_model, save_sae
 from worker.jobs.job import Bench, Job
 from worker.jobs.workflows import KINDS
@@ -58,7 +58,7 @@ def bench(root: Path) -> Iterator[Bench]:
     BOS, and where jobs may read."""
     settings = Settings(data_dir=root / "data", model_roots=[str(root)])
     settings.data_dir.mkdir()
-    migrate(settings.shelf_url)
+    prepare(settings.shelf_url)
     bench = Bench(settings, open_shelf(settings.shelf_url), torch.device("cpu"), 1.0)
     for spec in (
         LoadSpec(model="m", path=str(root / "model")),

@@ -21,7 +21,7 @@ from app.errors import Conflict, Invalid
 from app.settings import Settings
 from app.store import read
 from app.store.engine import open_shelf
-from app.store.migrate import migrate
+from tests.databases import prepare
 from tests.jobs import formats
 from tests.jobs.formats import CASES, MLP_IN, RESID, Case
 from tests.jobs.hub import Hub
@@ -43,7 +43,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     root = tmp_path_factory.mktemp("root")
     settings = Settings(data_dir=root / "data", model_roots=[str(root.parent)])
     settings.data_dir.mkdir()
-    migrate(settings.shelf_url)
+    prepare(settings.shelf_url)
     bench = Bench(settings, open_shelf(settings.shelf_url), torch.device("cpu"), 1.0)
     spec = LoadSpec(model="m", path=str(save_model(root / "model")))
     KINDS["load"][1](Job("model", spec, bench, silent))

@@ -17,7 +17,7 @@ from app.errors import Invalid, Unavailable
 from app.settings import Settings
 from app.store import read
 from app.store.engine import open_shelf
-from app.store.migrate import migrate
+from tests.databases import prepare
 from tests.jobs.hub import Hub
 from tests.worker.tiny import D_MODEL, save_model, save_sae
 from worker.hub import name_sites
@@ -41,7 +41,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     root = tmp_path_factory.mktemp("root")
     settings = Settings(data_dir=root / "data", hub=True, model_roots=[str(root)])
     settings.data_dir.mkdir()
-    migrate(settings.shelf_url)
+    prepare(settings.shelf_url)
     bench = Bench(settings, open_shelf(settings.shelf_url), torch.device("cpu"), 1.0)
     KINDS["load"][1](_job(bench, LoadSpec(model="m", path=str(save_model(root / "model")))))
     yield bench

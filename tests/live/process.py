@@ -17,8 +17,8 @@ from app.secret import shared_token
 from app.settings import Settings
 from app.store import read, write
 from app.store.engine import Shelf, open_shelf
-from app.store.migrate import migrate
 from app.store.records import ModelRecord, SaeRecord
+from tests.databases import prepare
 from tests.live.world import World
 from tests.store import builders
 from worker.fingerprint import fingerprint_model
@@ -30,7 +30,7 @@ class LiveProcess:
 
     def __init__(self, data_dir: Path, worlds: list[World], **environment: str) -> None:
         self.settings = Settings(data_dir=data_dir, live_url=f"http://127.0.0.1:{_free_port()}")
-        migrate(self.settings.shelf_url)
+        prepare(self.settings.shelf_url)
         self.shelf = open_shelf(self.settings.shelf_url)
         for world in worlds:
             register(self.shelf, world)

@@ -2,7 +2,7 @@
 
 The bundled model and its SAEs, with evidence whose numbers are made up; neurons that are split; under
 the id in the chat's example a model that can chat; the catalog; jobs that ended well, failed and were
-cancelled, as their rows tell. No jobs worker runs, so a job that is submitted stays queued.
+cancelled, as their rows tell; a list and a vector. No jobs worker runs, so a job that is submitted stays queued.
 """
 
 import json
@@ -12,10 +12,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import text, update
 
-from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES, BUNDLED_SOURCES, BUNDLED_SPLIT
+from app.contract.bundled import (
+    BUNDLED_AXIS,
+    BUNDLED_MODEL,
+    BUNDLED_SAES,
+    BUNDLED_SOURCES,
+    BUNDLED_SPLIT,
+)
 from app.store import catalog, splits, write
+from app.store import tables as t
 from app.store.engine import Shelf, autocommitting, connected
 from tests.api.server import ServerProcess
 from tests.live.process import LiveProcess, put_evidence, sae_record
@@ -25,9 +32,16 @@ from worker.catalog import installed
 from worker.jobs.paths import DEMO
 
 CHATTY = "my-chat-model"
-"""Id of the model in the example of a chat."""
+"""Id of the model in the examples of chats."""
+CHATTY_SAE = "2-res"
+"""The SAE by which they steer."""
+KEY = {"x-api-key": "my-key"}
+"""Whose lists and vectors the examples name."""
+LIST = "yourlist"
+VECTOR = 12_345_678
 DOOMED = "-doomed"
-"""Behind the id of a model or an SAE: one that is there to be deleted."""
+"""Behind the id of a model or an SAE: one without files that is there to be deleted."""
+DOOMED_LIST, DOOMED_VECTOR = "doomedlist", 12_345_679
 TRAIN = {
     "kind": "train",
     "model": BUNDLED_MODEL,
@@ -62,7 +76,8 @@ class Place:
     def doomed(self) -> dict[str, str]:
         """By the ids that other requests need, those that may be deleted in their place."""
         ids = [BUNDLED_MODEL, CHATTY, *BUNDLED_SOURCES]
-        return {id: id + DOOMED for id in ids} | {self.done: self.cancelled}
+        others = {self.done: self.cancelled, LIST: DOOMED_LIST, str(VECTOR): str(DOOMED_VECTOR)}
+        return {id: id + DOOMED for id in ids} | others
 
 
 def bundled_world() -> World:
@@ -74,14 +89,16 @@ def bundled_world() -> World:
 def running(folder: Path, chatty: World, **environment: str) -> Iterator[Place]:
     """The API and the live worker as processes over a filled shelf; they end with the block."""
     bundled = bundled_world()
+    saes = chatty.saes | {CHATTY_SAE: chatty.saes["1-post"]}
     environment = LIMITS | environment
-    live = LiveProcess(folder, [bundled, replace(chatty, id=CHATTY)], **environment)
+    live = LiveProcess(folder, [bundled, replace(chatty, id=CHATTY, saes=saes)], **environment)
     server = ServerProcess(live.settings, **environment)
     try:
         live.process = live.spawn()
         _fill(live.shelf, bundled)
         server.start()
         done, cancelled = _put_jobs(server, live.settings.jobs_url)
+        _put_owned(server, live.shelf)
         live.wait_ready()
         yield Place(server, live, done, cancelled)
     finally:
@@ -94,9 +111,12 @@ def _fill(shelf: Shelf, bundled: World) -> None:
     _put_evidence(shelf, bundled)
     catalog.replace(shelf, installed(), [builders.catalog_entry()])
     for model in (BUNDLED_MODEL, CHATTY):
-        write.put_model(shelf, builders.model_record(model + DOOMED), builders.vocabulary())
+        write.put_model(
+            shelf, builders.model_record(model + DOOMED, path=""), builders.vocabulary()
+        )
     for sae in BUNDLED_SAES:
-        write.put_sae(shelf, builders.sae_record(sae + DOOMED, model_id=BUNDLED_MODEL))
+        doomed = builders.sae_record(sae + DOOMED, model_id=BUNDLED_MODEL)
+        write.put_sae(shelf, replace(doomed, path=""))
 
 
 def _put_evidence(shelf: Shelf, bundled: World) -> None:
@@ -122,6 +142,29 @@ def _put_jobs(server: ServerProcess, jobs_url: str) -> tuple[str, str]:
         connection.execute(end, {"job": failed, "state": "ERROR", "result": None})
     assert server.client.post(f"/v1/jobs/{cancelled}/cancel").status_code == 200
     return done, cancelled
+
+
+def _put_owned(server: ServerProcess, shelf: Shelf) -> None:
+    """Lists and vectors, under the ids of the examples: the service gives out others."""
+
+    def post(path: str, body: dict[str, Any]) -> Any:
+        answer = server.client.post(f"/api/{path}", json=body, headers=KEY)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    feature = {"modelId": BUNDLED_MODEL, "layer": BUNDLED_SAES[0]}
+    features = [{**feature, "index": index} for index in (12, 266)]
+    axis = {"modelId": BUNDLED_MODEL, "vector": BUNDLED_AXIS, "vectorLabel": "An axis"}
+    place = {"layerNumber": 2, "hookType": "hook_resid_post"}
+    for list_id, number in ((LIST, VECTOR), (DOOMED_LIST, DOOMED_VECTOR)):
+        made = post("list/new", {"name": list_id})
+        vector = post("vector/new", axis | place)["vector"]
+        own_list = t.lists.c.id == made["id"]
+        own_vector = t.vectors.c.number == int(vector["index"])
+        with shelf.write() as connection:
+            connection.execute(update(t.lists).where(own_list).values(id=list_id))
+            connection.execute(update(t.vectors).where(own_vector).values(number=number))
+        post("list/add-features", {"listId": list_id, "featuresToAdd": features})
 
 
 def _submit(server: ServerProcess, spec: dict[str, Any]) -> str:

@@ -7,10 +7,19 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import Request, Response
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+)
 from pydantic.alias_generators import to_camel
 
 from app.api.disconnect import unless_disconnected
+from app.contract.body import whole
 from app.contract.ids import ID_PATTERN, INDEX_MAX
 
 PREFIX = "/inference"
@@ -26,11 +35,17 @@ Source = Annotated[
         pattern=ID_PATTERN, min_length=1, max_length=128, description="Id of an SAE, or of neurons."
     ),
 ]
-Index = Annotated[StrictInt, Field(ge=0, le=INDEX_MAX, description="Index of the feature.")]
+WHOLE = BeforeValidator(whole)
+"""Of an integer: 5.0 is one too, as JSON Schema has it."""
+Index = Annotated[StrictInt, Field(ge=0, le=INDEX_MAX, description="Index of the feature."), WHOLE]
 Vector = Annotated[list[StrictFloat], Field(min_length=1, max_length=MOST_WIDE)]
 Prompts = Annotated[
     list[StrictStr],
-    Field(description=f"At most {MOST_PROMPTS} texts."),
+    # Checked where it is said in words of Neuronpedia's.
+    Field(
+        description=f"1 to {MOST_PROMPTS} texts.",
+        json_schema_extra={"minItems": 1, "maxItems": MOST_PROMPTS},
+    ),
 ]
 
 

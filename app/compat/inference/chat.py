@@ -1,6 +1,6 @@
 """Steered conversations."""
 
-from typing import Annotated, get_args
+from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Body, Request, Response
@@ -13,19 +13,19 @@ from app.compat.inference.base import PREFIX
 from app.compat.inference.examples import STEER_CHAT, shown
 from app.compat.inference.outputs import Outputs, chat
 from app.compat.inference.steer import responses
-from app.compat.inference.steer_requests import NPSteerChatMessage, SteerCompletionChatRequest
+from app.compat.inference.steer_requests import (
+    ROLES,
+    NPSteerChatMessage,
+    SteerCompletionChatRequest,
+)
 from app.compat.inference.steer_shapes import SteerCompletionChatResponse
 from app.compat.inference.streams import answered, streamed
 from app.compat.inference.wanted import checked_model, interventions, wanted_of
-from app.contract.live import Message
 from app.contract.reading import RenderedMessage, RenderRequest
 from app.errors import Invalid
 
 router = APIRouter(prefix=PREFIX, tags=["inference"])
 
-_ROLES = {"model": "assistant", "developer": "system"} | {
-    role: role for role in get_args(Message.model_fields["role"].annotation)
-}
 _EXAMPLE = (
     'data: {"outputs":[{"chatTemplate":[{"content":"Hello","role":"user"},{"content":"Hi","role":'
     '"assistant"}],"raw":"<user>Hello<assistant>Hi","type":"STEERED"}],"input":{"chatTemplate":'
@@ -68,6 +68,6 @@ async def infer_chat(
 
 
 def _message(place: int, one: NPSteerChatMessage) -> RenderedMessage:
-    if one.role not in _ROLES:
-        raise invalid(f"body.prompt.{place}.role", f"is {one.role[:64]!r}", ", ".join(_ROLES))
-    return RenderedMessage(role=_ROLES[one.role], content=one.content)
+    if one.role not in ROLES:
+        raise invalid(f"body.prompt.{place}.role", f"is {one.role[:64]!r}", ", ".join(ROLES))
+    return RenderedMessage(role=ROLES[one.role], content=one.content)

@@ -4,17 +4,14 @@ from typing import Any
 
 from fastapi.openapi.models import Example
 
-from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
+from app.contract.bundled import BUNDLED_AXIS, BUNDLED_MODEL, BUNDLED_SAES
 
 _MODEL = {"model": BUNDLED_MODEL}
 _SAE = {**_MODEL, "source": BUNDLED_SAES[0]}
 _PROMPT = {"prompt": "The old sailor was happy to see the lighthouse."}
-_WIDTH = 128
-"""Of the bundled model's residual stream."""
-_AXIS = [float(axis == 7) for axis in range(_WIDTH)]
 BATCH = {"prompts": ["Two cups of flour and one egg.", "The storm came at night."]}
 SINGLE = {**_PROMPT, **_SAE, "index": "12"}
-VECTOR = {**_PROMPT, **_MODEL, "vector": _AXIS, "hook": "blocks.2.hook_resid_post"}
+VECTOR = {**_PROMPT, **_MODEL, "vector": BUNDLED_AXIS, "hook": "blocks.2.hook_resid_post"}
 ALL = {
     **_PROMPT,
     **_MODEL,
@@ -30,7 +27,7 @@ SOURCE = {**_SAE, **BATCH}
 RAW = {**_MODEL, **BATCH, "layers": [0, 2]}
 SAE_VECTOR = {**_SAE, "index": 12}
 COSSIM = {**_SAE, "feature": SAE_VECTOR, "numResults": 5}
-COSSIM_VECTOR = {**_SAE, "vector": _AXIS, "numResults": 5}
+COSSIM_VECTOR = {**_SAE, "vector": BUNDLED_AXIS, "numResults": 5}
 TOKENIZE = {**_MODEL, "text": "The old sailor", "prependBos": True}
 TEMPLATE = {
     "model": "my-chat-model",
@@ -52,7 +49,9 @@ STEER = {**_STEER, **_FEATURES, "prompt": "The old sailor"}
 STEER_VECTOR = {
     **_STEER,
     "prompt": "The old sailor",
-    "vectors": [{"steeringVector": _AXIS, "strength": 8, "hook": "blocks.2.hook_resid_post"}],
+    "vectors": [
+        {"steeringVector": BUNDLED_AXIS, "strength": 8, "hook": "blocks.2.hook_resid_post"}
+    ],
 }
 STEER_DELTAS = {**STEER, "stream": True, "streamFormat": "delta", "nLogprobs": 2}
 STEER_CHAT = {

@@ -11,14 +11,13 @@ from app.compat.inference.checks import check_batch, check_prompts
 from app.compat.inference.errors import DOCUMENTED
 from app.compat.inference.examples import RAW, shown
 from app.compat.inference.names import model_of
-from app.compat.inference.requests import ActivationRawRequest
+from app.compat.inference.requests import HOOK_POINT, MOST_RAW, RAW_TYPE, ActivationRawRequest
 from app.compat.inference.shapes import ActivationRawResponse
 from app.contract.reading import StatesRequest
 from app.errors import Invalid
 from app.store.records import ModelRecord
 
 router = APIRouter(prefix=PREFIX, tags=["inference"])
-MOST_RAW = 16
 _DIGITS = 4
 _SHORT = frozenset({"bfloat16", "float16"})
 """Number formats whose values have no more digits to tell."""
@@ -43,8 +42,8 @@ async def infer_raw(
 
 def _wanted(services: Services, body: ActivationRawRequest) -> tuple[list[int], StatesRequest]:
     for name, given, served in (
-        ("hook_point", body.hook_point, "residual_stream"),
-        ("type", body.type, "final_output_token"),
+        ("hook_point", body.hook_point, HOOK_POINT),
+        ("type", body.type, RAW_TYPE),
     ):
         if given != served:
             raise Invalid(f"Unsupported {name} {given[:64]!r}. Only {served!r} is supported.")

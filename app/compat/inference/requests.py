@@ -5,13 +5,15 @@ from typing import Annotated, Any
 import orjson
 from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr
 
-from app.compat.inference.base import Camel, Index, ModelName, Prompts, Source, Vector
+from app.compat.inference.base import WHOLE, Camel, Index, ModelName, Prompts, Source, Vector
 from app.contract.ids import INDEX_MAX
 
 MOST_RESULTS = 1000
 MOST_COSINES = 128
 MOST_SOURCES = 128
 MOST_MESSAGES = 256
+MOST_RAW = 16
+HOOK_POINT, RAW_TYPE = "residual_stream", "final_output_token"
 MOST_VARIABLES = 2**16
 """Bytes of a chat template's variables."""
 _SORTED = "Tokens to add up and sort by, places in `tokens`; empty sorts by the strongest token."
@@ -56,11 +58,11 @@ class _Everything(Camel):
     selected_sources: list[Source] = Field(
         max_length=MOST_SOURCES, description="SAEs; empty takes all of the set."
     )
-    sort_by_token_indexes: list[Annotated[StrictInt, Field(ge=-(2**31), le=INDEX_MAX)]] = Field(
-        max_length=2**14, description=_SORTED
+    sort_by_token_indexes: list[Annotated[StrictInt, Field(ge=-(2**31), le=INDEX_MAX), WHOLE]] = (
+        Field(max_length=2**14, description=_SORTED)
     )
     ignore_bos: StrictBool = Field(description=_IGNORE)
-    num_results: Annotated[StrictInt, Field(ge=1)] | None = Field(
+    num_results: Annotated[StrictInt, Field(ge=1), WHOLE] | None = Field(
         default=25, description=f"Features in the answer, {MOST_RESULTS} at most."
     )
 
@@ -87,7 +89,7 @@ class _Topk(Camel):
 
     model: ModelName
     source: Source
-    top_k: Annotated[StrictInt, Field(le=MOST_RESULTS)] | None = Field(
+    top_k: Annotated[StrictInt, Field(le=MOST_RESULTS), WHOLE] | None = Field(
         default=None, description="Features at each token; 5 when left out."
     )
     ignore_bos: StrictBool = Field(description="Leave the BOS in front out.")
@@ -121,15 +123,26 @@ class ActivationSourceRequest(Camel):
 class ActivationRawRequest(Camel):
     """The residual stream behind some layers, at the last token of each text."""
 
-    prompts: list[str] = Field(description="At most 16 texts.")
-    layers: list[int] | None = Field(
+    prompts: list[str] = Field(
+        description=f"1 to {MOST_RAW} texts.",
+        json_schema_extra={"minItems": 1, "maxItems": MOST_RAW},
+    )
+    layers: list[Annotated[StrictInt, WHOLE]] | None = Field(
         default=None, max_length=1_000, description="All layers when left out or empty."
     )
     model: ModelName | None = Field(
         default=None, description="The only registered model when left out."
     )
-    hook_point: str = Field(default="residual_stream", description="Nothing else is served.")
-    type: str = Field(default="final_output_token", description="Nothing else is served.")
+    hook_point: str = Field(
+        default=HOOK_POINT,
+        description="Nothing else is served.",
+        json_schema_extra={"const": HOOK_POINT},
+    )
+    type: str = Field(
+        default=RAW_TYPE,
+        description="Nothing else is served.",
+        json_schema_extra={"const": RAW_TYPE},
+    )
 
 
 class NPFeature(Camel):
@@ -151,7 +164,9 @@ class UtilSaeTopkByDecoderCossimRequest(Camel):
     vector: Vector | None = None
     model: ModelName
     source: Source
-    num_results: StrictInt = Field(description=f"1 to {MOST_COSINES}; others are moved there.")
+    num_results: Annotated[StrictInt, WHOLE] = Field(
+        description=f"1 to {MOST_COSINES}; others are moved there."
+    )
 
     @property
     def limit(self) -> int:
@@ -196,7 +211,7 @@ class ApplyChatTemplateRequest(Camel):
     model: ModelName | None = Field(
         default=None, description="Not of Neuronpedia's: the only registered model when left out."
     )
-    add_generation_prompt: bool = Field(
+    add_generation_prompt: StrictBool = Field(
         default=True, description="Whether what introduces the next answer stands at the end."
     )
     chat_template_kwargs: Annotated[dict[str, Any], AfterValidator(_small)] = Field(

@@ -1,15 +1,20 @@
 """What is asked about steering: Neuronpedia's fields, required where they are."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
-from app.compat.inference.base import Camel, Index, ModelName, Source, Vector
+from app.compat.inference.base import WHOLE, Camel, Index, ModelName, Source, Vector
+from app.contract.live import Message
 
 SteerMethod = Literal["SIMPLE_ADDITIVE", "ORTHOGONAL_DECOMP", "PROJECTION_CAP"]
 SteerType = Literal["STEERED", "DEFAULT"]
 MOST_MESSAGES = 256
 _LARGEST_SEED = 2.0**63
+ROLES = {"model": "assistant", "developer": "system"} | {
+    role: role for role in get_args(Message.model_fields["role"].annotation)
+}
+"""What the live worker calls them."""
 
 
 class NPSteerFeature(Camel):
@@ -38,7 +43,10 @@ class NPSteerChatMessage(Camel):
     """A message of a conversation."""
 
     content: StrictStr
-    role: StrictStr = Field(description="user, assistant or model, system or developer.")
+    role: StrictStr = Field(
+        description="`model` is the assistant, `developer` the system.",
+        json_schema_extra={"enum": [*ROLES]},
+    )
 
 
 class _Steer(Camel):
@@ -58,7 +66,7 @@ class _Steer(Camel):
         default=None, description="Features, or `vectors`: exactly one of the two."
     )
     vectors: list[NPSteerVector] | None = None
-    n_completion_tokens: Annotated[StrictInt, Field(ge=1)] = Field(
+    n_completion_tokens: Annotated[StrictInt, Field(ge=1), WHOLE] = Field(
         description="At most SAESCOPE_MAX_NEW_TOKENS (1,024); fewer where the model has less room."
     )
     temperature: Annotated[StrictFloat, Field(ge=0)] = Field(description="0 is greedy.")
@@ -75,7 +83,7 @@ class _Steer(Camel):
         description="Not of Neuronpedia's: `cumulative` events have all of the text so far, `delta` "
         "ones what is new.",
     )
-    n_logprobs: Annotated[StrictInt, Field(ge=0, le=10)] | None = Field(
+    n_logprobs: Annotated[StrictInt, Field(ge=0, le=10), WHOLE] | None = Field(
         default=0, description="Most probable tokens to tell beside every one; 0 tells nothing."
     )
 
@@ -91,7 +99,9 @@ class SteerCompletionChatRequest(_Steer):
 
     prompt: list[NPSteerChatMessage] = Field(min_length=1, max_length=MOST_MESSAGES)
     is_assistant_axis: StrictBool | None = Field(
-        default=False, description="Not served: leave it out."
+        default=False,
+        description="Not served: leave it out.",
+        json_schema_extra={"enum": [False, None]},
     )
     steer_special_tokens: StrictBool = Field(
         description="Whether BOS and other special tokens are steered too."

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 
 import orjson
 from fastapi import APIRouter, Body, Request, Response
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, StrictBool, model_validator
 
 from app.api.disconnect import unless_disconnected
 from app.api.state import Use
@@ -34,7 +34,7 @@ class FeatureTested(Asked):
     feature: SourceName | None = None
     neuron: SourceName | None = None
     customText: Texts
-    ignoreBos: bool | None = Field(
+    ignoreBos: StrictBool | None = Field(
         default=False,
         description="Leave a vector's value at BOS out. Of features it is always left out.",
     )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Body, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StrictBool
 
 from app.api.disconnect import unless_disconnected
 from app.api.state import Services, Use
@@ -38,7 +38,7 @@ class TokensWanted(Asked):
 
     prompt: Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS)]
     modelId: Id
-    prependBos: bool | None = Field(default=True, description="Put BOS in front.")
+    prependBos: StrictBool | None = Field(default=True, description="Put BOS in front.")
 
 
 class NpFeatureOf(BaseModel):

@@ -10,9 +10,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Response
 from pydantic import BaseModel, Field
+from starlette.convertors import Convertor, register_url_convertor
 
 from app.api.state import Services, Use
 from app.compat.neuronpedia.answer import json, packed
+from app.compat.neuronpedia.digits import DIGITS
 from app.compat.neuronpedia.errors import ASKS, READS
 from app.compat.neuronpedia.names import Asked
 from app.compat.neuronpedia.neurons import neuron_row
@@ -33,6 +35,21 @@ PAGE = 20
 ACTIVATIONS = 3
 """Of each feature that is found."""
 MOST_SOURCES = 1_000
+
+
+class _Explanation(Convertor[str]):
+    """What may be an explanation's id: the paths of searches take POST alone."""
+
+    regex = "(?!search(-[a-z]+)?$)[^/]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("explanation", _Explanation())
 _ID = re.compile(r"([A-Za-z0-9._-]{3,300})\.([0-9]{1,10})(?::([0-9]{1,4}))?")
 
 
@@ -44,7 +61,7 @@ class Search(Asked):
         max_length=500,
         description="Words, or beginnings of words: at most 16 different ones.",
     )
-    offset: Annotated[int, Field(ge=0, le=100_000)] | None = Field(
+    offset: Annotated[int, Field(ge=0, le=100_000), DIGITS] | None = Field(
         default=0, description="`nextOffset` of the page before."
     )
 
@@ -181,7 +198,7 @@ def np_search_explanations(services: Use, wanted: Annotated[Search, _example()])
 
 
 @router.get(
-    "/api/explanation/{explanation}",
+    "/api/explanation/{explanation:explanation}",
     summary="Read an explanation, as Neuronpedia's clients ask",
     response_model=NpWholeExplanation,
     responses=READS,

@@ -15,8 +15,9 @@ from app.api.features import Named
 from app.api.params import FeatureIndex, ModelId, SaeId
 from app.api.state import Services, Use
 from app.compat.neuronpedia.answer import dump, json, packed
+from app.compat.neuronpedia.digits import DIGITS
 from app.compat.neuronpedia.errors import ASKS, READS
-from app.compat.neuronpedia.keys import HEADER, owner_of
+from app.compat.neuronpedia.keys import HEADER, KEYED_OR_NOT, owner_of
 from app.compat.neuronpedia.names import Asked, FeatureName, SourceName
 from app.compat.neuronpedia.neurons import InLists, activation_rows, whole_row, whole_row_of_vector
 from app.compat.neuronpedia.reading import Wanted, rows_of
@@ -41,7 +42,7 @@ EXAMPLE: dict[str, Any] = {**_SOURCE, "index": 266}
 class FeatureWanted(FeatureName):
     """A feature, and how much of it."""
 
-    maxActsToReturn: Annotated[int, Field(ge=0, le=10_000)] | None = Field(
+    maxActsToReturn: Annotated[int, Field(ge=0, le=10_000), DIGITS] | None = Field(
         default=None, description="Its strongest activations, at most so many; null for all."
     )
 
@@ -51,7 +52,7 @@ class PageWanted(Asked):
 
     modelId: Id
     layer: Id
-    offset: Annotated[int, Field(ge=0, le=INDEX_MAX)] | None = Field(
+    offset: Annotated[int, Field(ge=0, le=INDEX_MAX), DIGITS] | None = Field(
         default=0, description="Features that fire, to skip."
     )
 
@@ -61,6 +62,7 @@ class PageWanted(Asked):
     summary="Look a feature up, as Neuronpedia's clients ask",
     response_model=NpWholeNeuron,
     responses=READS,
+    openapi_extra=KEYED_OR_NOT,
 )
 async def np_get_feature(
     request: Request, services: Use, model: ModelId, source: SaeId, index: FeatureIndex

@@ -4,21 +4,27 @@ Any key is taken, and its hash is the owner. That is naming, not protection: the
 """
 
 import hashlib
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import Depends, Request, Security
-from fastapi.security import APIKeyHeader
+from fastapi import Depends, Request
 
 from app.errors import Unauthorized
 
 HEADER = "x-api-key"
 _SHOWN = 16
-_SCHEME = APIKeyHeader(
-    name=HEADER,
-    scheme_name="key",
-    auto_error=False,
-    description="Any text of your own: lists and vectors belong to it.",
-)
+_PARAMETER = {
+    "name": HEADER,
+    "in": "header",
+    "description": "Any text of your own: lists and vectors belong to it.",
+    "schema": {"type": "string"},
+    "examples": {"own": {"value": "my-key"}},
+}
+_NEEDED = {**_PARAMETER, "required": True, "schema": {"type": "string", "minLength": 1}}
+# A parameter, not a security scheme: no key is ever refused.
+KEYED: dict[str, Any] = {"parameters": [_NEEDED]}
+"""What the OpenAPI document says of a route that needs a key."""
+KEYED_OR_NOT: dict[str, Any] = {"parameters": [{**_PARAMETER, "required": False}]}
+"""The same of one that answers without, too."""
 
 
 def owner_of(request: Request) -> str | None:
@@ -27,7 +33,7 @@ def owner_of(request: Request) -> str | None:
     return hashlib.sha256(key.encode()).hexdigest() if key else None
 
 
-async def _required(request: Request, _key: Annotated[str | None, Security(_SCHEME)]) -> str:
+async def _required(request: Request) -> str:
     owner = owner_of(request)
     if owner is None:
         raise Unauthorized(
@@ -37,7 +43,7 @@ async def _required(request: Request, _key: Annotated[str | None, Security(_SCHE
 
 
 Owner = Annotated[str, Depends(_required)]
-"""Whose key it is; without one the answer is 401."""
+"""Whose key it is; without one the answer is 401. The route says `KEYED`."""
 
 
 def shown(owner: str) -> str:

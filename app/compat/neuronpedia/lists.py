@@ -9,8 +9,8 @@ from app.api.state import Services, Use
 from app.compat.neuronpedia.answer import json, packed
 from app.compat.neuronpedia.errors import ASKS, CHANGES
 from app.compat.neuronpedia.features import EXAMPLE
-from app.compat.neuronpedia.keys import Owner, shown
-from app.compat.neuronpedia.names import Asked, FeatureName, Text
+from app.compat.neuronpedia.keys import KEYED, Owner, shown
+from app.compat.neuronpedia.names import BLANKS, Asked, FeatureName, Text, Title
 from app.compat.neuronpedia.owned import item_row, list_row
 from app.compat.neuronpedia.reading import Wanted, refuse_unknown, rows_of
 from app.compat.neuronpedia.shapes import NpListItem, NpListRow, NpNeuron
@@ -26,7 +26,6 @@ ACTIVATIONS = 3
 MOST_ADDED = 100
 """Features of one request."""
 ListId = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9]+$")]
-ListName = Annotated[Text, Field(max_length=200, pattern=r"\S")]
 Description = Annotated[Text, Field(max_length=2_000)]
 TestText = Annotated[Text, Field(min_length=1, max_length=500)]
 
@@ -62,7 +61,7 @@ class ListWanted(Asked):
 class NewList(Asked):
     """A list to make."""
 
-    name: ListName
+    name: Title
     description: Description | None = ""
     testText: TestText | None = Field(default=None, description="Kept, not run.")
 
@@ -88,7 +87,7 @@ class ItemsToAdd(ListWanted):
 class ListChange(ListWanted):
     """What a list shall be called."""
 
-    name: ListName
+    name: Title
     description: Description | None = ""
     defaultTestText: TestText | None = Field(
         default=None, validation_alias=AliasChoices("defaultTestText", "testText")
@@ -108,6 +107,12 @@ class ItemChange(ItemWanted):
 
 
 _NEW = {"name": "Laughter", "description": "What fires on joy", "features": [EXAMPLE]}
+_LIST = {"listId": "yourlist"}
+_OTHER = {**EXAMPLE, "index": 12}
+
+
+def _example(summary: str, **value: object) -> Any:
+    return Body(openapi_examples={"yours": {"summary": summary, "value": {**_LIST, **value}}})
 
 
 @router.post(
@@ -115,6 +120,7 @@ _NEW = {"name": "Laughter", "description": "What fires on joy", "features": [EXA
     summary="Make a list, as Neuronpedia's clients ask",
     response_model=NpNewList,
     responses=CHANGES,
+    openapi_extra=KEYED,
 )
 def np_new_list(
     services: Use,
@@ -137,6 +143,7 @@ def np_new_list(
     summary="Make a list with features, as Neuronpedia's clients ask",
     response_model=NpNewList,
     responses=CHANGES,
+    openapi_extra=KEYED,
 )
 def np_new_list_with_features(
     services: Use,
@@ -152,7 +159,12 @@ def np_new_list_with_features(
 
 def _made(services: Services, owner: str, wanted: NewList, items: dict[ItemName, str]) -> Row:
     made = lists.new(
-        services.shelf, owner, wanted.name.strip(), wanted.description or "", wanted.testText, items
+        services.shelf,
+        owner,
+        wanted.name.strip(BLANKS),
+        wanted.description or "",
+        wanted.testText,
+        items,
     )
     return {**list_row(made), "url": None}
 
@@ -171,8 +183,18 @@ def _checked(services: Services, items: list[ItemToAdd]) -> dict[ItemName, str]:
     summary="Add features to a list, as Neuronpedia's clients ask",
     response_model=list[NpListItem],
     responses=CHANGES,
+    openapi_extra=KEYED,
 )
-def np_add_to_list(services: Use, owner: Owner, wanted: ItemsToAdd) -> Response:
+def np_add_to_list(
+    services: Use,
+    owner: Owner,
+    wanted: Annotated[
+        ItemsToAdd,
+        _example(
+            "A feature for a list of yours", featuresToAdd=[{**EXAMPLE, "description": "Joy"}]
+        ),
+    ],
+) -> Response:
     """Add at most 100 features, all of which must exist, or none. A list has at most 300. One that is
     in it already stays where it is, with the new description if there is one.
 
@@ -189,7 +211,9 @@ def np_add_to_list(services: Use, owner: Owner, wanted: ItemsToAdd) -> Response:
     response_model=NpList,
     responses=ASKS,
 )
-def np_get_list(services: Use, wanted: ListWanted) -> Response:
+def np_get_list(
+    services: Use, wanted: Annotated[ListWanted, _example("A list of yours")]
+) -> Response:
     """A list with its features as they are at this moment. It needs no key."""
     found, items = lists.get(services.shelf, wanted.listId)
     names = [Wanted(Name(*item.name), ACTIVATIONS) for item in items]
@@ -212,6 +236,7 @@ def np_get_list(services: Use, wanted: ListWanted) -> Response:
     summary="List one's lists, as Neuronpedia's clients ask",
     response_model=list[NpListRow],
     responses=CHANGES,
+    openapi_extra=KEYED,
 )
 def np_list_lists(services: Use, owner: Owner) -> Response:
     """The key's lists, newest first. It takes no body."""
@@ -223,14 +248,19 @@ def np_list_lists(services: Use, owner: Owner) -> Response:
     summary="Rename a list, as Neuronpedia's clients ask",
     response_model=NpListRow,
     responses=CHANGES,
+    openapi_extra=KEYED,
 )
-def np_update_list(services: Use, owner: Owner, wanted: ListChange) -> Response:
+def np_update_list(
+    services: Use,
+    owner: Owner,
+    wanted: Annotated[ListChange, _example("Another name", name="Joy", description="All of it")],
+) -> Response:
     """Give a list a name, a description and a test text; what is left out is emptied."""
     changed: FeatureList = lists.change(
         services.shelf,
         owner,
         wanted.listId,
-        name=wanted.name.strip(),
+        name=wanted.name.strip(BLANKS),
         description=wanted.description or "",
         test_text=wanted.defaultTestText,
     )
@@ -242,8 +272,15 @@ def np_update_list(services: Use, owner: Owner, wanted: ListChange) -> Response:
     summary="Describe a feature in a list, as Neuronpedia's clients ask",
     response_model=NpListItem,
     responses=CHANGES,
+    openapi_extra=KEYED,
 )
-def np_edit_list_item(services: Use, owner: Owner, wanted: ItemChange) -> Response:
+def np_edit_list_item(
+    services: Use,
+    owner: Owner,
+    wanted: Annotated[
+        ItemChange, _example("Another description", **EXAMPLE, description="Claps, too")
+    ],
+) -> Response:
     """Give a feature in a list another description."""
     item = lists.describe(services.shelf, owner, wanted.listId, wanted.name, wanted.description)
     return json(item_row(item, owner))
@@ -254,8 +291,13 @@ def np_edit_list_item(services: Use, owner: Owner, wanted: ItemChange) -> Respon
     summary="Take a feature out of a list, as Neuronpedia's clients ask",
     response_model=NpListItem,
     responses=CHANGES,
+    openapi_extra=KEYED,
 )
-def np_remove_from_list(services: Use, owner: Owner, wanted: ItemWanted) -> Response:
+def np_remove_from_list(
+    services: Use,
+    owner: Owner,
+    wanted: Annotated[ItemWanted, _example("Out of a list of yours", **_OTHER)],
+) -> Response:
     """Take a feature out, and answer with what it was."""
     return json(item_row(lists.remove(services.shelf, owner, wanted.listId, wanted.name), owner))
 
@@ -265,8 +307,11 @@ def np_remove_from_list(services: Use, owner: Owner, wanted: ItemWanted) -> Resp
     summary="Delete a list, as Neuronpedia's clients ask",
     response_model=Literal[True],
     responses=CHANGES,
+    openapi_extra=KEYED,
 )
-def np_delete_list(services: Use, owner: Owner, wanted: ListWanted) -> Response:
+def np_delete_list(
+    services: Use, owner: Owner, wanted: Annotated[ListWanted, _example("A list of yours")]
+) -> Response:
     """Delete a list. There is no way back."""
     lists.delete_list(services.shelf, owner, wanted.listId)
     return json(True)

@@ -3,16 +3,14 @@ alone, as Neuronpedia does."""
 
 from typing import Annotated
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field
 
+from app.compat.neuronpedia.digits import DIGITS
 from app.contract.ids import INDEX_MAX, Id
 from app.rows.found import Name
 
-
-def _no_truth(value: object) -> object:
-    if type(value) is bool:
-        raise ValueError("give a number, or its digits")
-    return value
+BLANKS = "".join(map(chr, range(0x21)))
+"""Spaces, line ends and the like: no name is made of them alone."""
 
 
 def _storable(value: str) -> str:
@@ -21,15 +19,25 @@ def _storable(value: str) -> str:
     return value
 
 
-_Whole = Annotated[int, Field(ge=0, le=INDEX_MAX)]
-_Digits = Annotated[str, Field(pattern="^[0-9]+$", max_length=10)]
+def _named(value: str) -> str:
+    if not value.strip(BLANKS):
+        raise ValueError("give more than blanks")
+    return value
+
+
 Index = Annotated[
-    _Whole,
-    BeforeValidator(_no_truth, json_schema_input_type=_Whole | _Digits),
-    Field(description="A number, or its digits."),
+    int, Field(ge=0, le=INDEX_MAX), DIGITS, Field(description="A number, or its digits.")
 ]
-Text = Annotated[str, AfterValidator(_storable)]
+Text = Annotated[
+    str, AfterValidator(_storable), Field(json_schema_extra={"pattern": r"^[^\x00]*$"})
+]
 """Text that is kept."""
+Title = Annotated[
+    Text,
+    Field(max_length=200, json_schema_extra={"pattern": r"^[^\x00]*[^\x00-\x20][^\x00]*$"}),
+    AfterValidator(_named),
+]
+"""What something is called."""
 
 
 class Asked(BaseModel):

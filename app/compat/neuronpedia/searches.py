@@ -6,11 +6,12 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Body, Request, Response
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, StrictBool, WithJsonSchema
 
 from app.api.disconnect import unless_disconnected
 from app.api.state import Services, Use
 from app.compat.neuronpedia.answer import json, packed
+from app.compat.neuronpedia.digits import DIGITS, OrText
 from app.compat.neuronpedia.errors import ASKS
 from app.compat.neuronpedia.names import Asked
 from app.compat.neuronpedia.reading import Wanted, rows_of
@@ -35,13 +36,22 @@ MOST_FOUND = 4_096
 _OFF = (0, -1)
 
 
+_SAYS = "give a share above 0 and below 1, or -1 for none"
+_NUMBER = {"anyOf": [{"type": "number", "minimum": 0, "exclusiveMaximum": 1}, {"const": -1}]}
+
+
 def _share(value: float) -> float:
     if value not in _OFF and not 0 < value < 1:
-        raise ValueError("give a share above 0 and below 1, or -1 for none")
+        raise ValueError(_SAYS)
     return value
 
 
-Threshold = Annotated[float, AfterValidator(_share)]
+Threshold = Annotated[
+    float,
+    AfterValidator(_share),
+    WithJsonSchema(_NUMBER),
+    OrText(r"-1|0(\.[0-9]{1,20})?", _SAYS),
+]
 """A bound on density; 0 and -1 are none."""
 
 
@@ -54,17 +64,17 @@ class TextSearched(Asked):
     selectedLayers: list[Id] | None = Field(
         default=None, max_length=MOST_SAES, description="SAEs of the set; all without."
     )
-    sortIndexes: list[Annotated[int, Field(ge=0, le=INDEX_MAX)]] | None = Field(
+    sortIndexes: list[Annotated[int, Field(ge=0, le=INDEX_MAX), DIGITS]] | None = Field(
         default=None,
         max_length=256,
         description="Places of tokens, of BOS too: rank by the sum of activations there. By the "
         "strongest activation without.",
     )
-    ignoreBos: bool | None = Field(default=True, description="Count activations at BOS as 0.")
+    ignoreBos: StrictBool | None = Field(default=True, description="Count activations at BOS as 0.")
     densityThreshold: Threshold | None = Field(
         default=-1, description="Leave out features that fire on a larger share of the corpus."
     )
-    numResults: Annotated[int, Field(ge=0, le=100)] | None = Field(
+    numResults: Annotated[int, Field(ge=0, le=100), DIGITS] | None = Field(
         default=50, description="Features in the answer; 0 is 50."
     )
 
@@ -75,10 +85,10 @@ class TokensSearched(Asked):
     modelId: Id
     source: Id
     text: Texts
-    numResults: Annotated[int, Field(ge=1, le=20)] | None = Field(
+    numResults: Annotated[int, Field(ge=1, le=20), DIGITS] | None = Field(
         default=10, description="Features for a token."
     )
-    ignoreBos: bool | None = Field(default=True, description="Leave special tokens out.")
+    ignoreBos: StrictBool | None = Field(default=True, description="Leave special tokens out.")
     densityThreshold: Threshold | None = Field(
         default=0.01,
         description="Of the strongest, leave out those that fire on a larger share of the corpus. "

@@ -1,9 +1,11 @@
-"""What is asked of steered text. Defaults and limits are Neuronpedia's; numbers may come as digits."""
+"""What is asked of steered text. Defaults and limits are Neuronpedia's; numbers may come as
+digits."""
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StrictBool
 
+from app.compat.neuronpedia.digits import DECIMAL, DIGITS
 from app.compat.neuronpedia.names import Asked, FeatureName
 from app.contract.ids import Id
 from app.contract.steering import Method
@@ -21,7 +23,9 @@ METHODS: dict[str, Method] = {
 class SteerFeature(FeatureName):
     """A feature or a vector, and by how much."""
 
-    strength: float = Field(description="Times `strength_multiplier`; activations are counted raw.")
+    strength: Annotated[float, DECIMAL] = Field(
+        description="Times `strength_multiplier`; activations are counted raw."
+    )
 
 
 class SteerAsked(Asked):
@@ -31,17 +35,14 @@ class SteerAsked(Asked):
     features: list[SteerFeature] = Field(
         description="Features, or vectors, not both; with none the answer is the default one only."
     )
-    temperature: float = Field(ge=0, le=2)
-    n_tokens: int = Field(ge=1, le=MOST_TOKENS, description="New tokens.")
-    freq_penalty: float = Field(
-        default=1.0,
-        ge=-2,
-        le=2,
-        description="Taken from a token's logit for each time it was drawn.",
+    temperature: Annotated[float, Field(ge=0, le=2), DECIMAL]
+    n_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS), DIGITS] = Field(description="New tokens.")
+    freq_penalty: Annotated[float, Field(ge=-2, le=2), DECIMAL] = Field(
+        default=1.0, description="Taken from a token's logit for each time it was drawn."
     )
-    seed: float = Field(ge=-1e8, le=1e8)
-    strength_multiplier: float = Field(ge=0, le=10)
-    stream: bool = False
+    seed: Annotated[float, Field(ge=-1e8, le=1e8), DECIMAL]
+    strength_multiplier: Annotated[float, Field(ge=0, le=10), DECIMAL]
+    stream: StrictBool = False
     steer_method: Literal["SIMPLE_ADDITIVE", "ORTHOGONAL_DECOMP", "PROJECTION_CAP"] = (
         "SIMPLE_ADDITIVE"
     )
@@ -68,10 +69,12 @@ class SteerChatBody(SteerAsked):
 
     defaultChatMessages: Messages
     steeredChatMessages: Messages
-    steer_special_tokens: bool = Field(
+    steer_special_tokens: StrictBool = Field(
         description="Steer at special tokens too, such as those around the messages."
     )
-    isAssistantAxis: bool = Field(default=False, description="Only false is served.")
+    isAssistantAxis: StrictBool = Field(
+        default=False, description="Only false is served.", json_schema_extra={"const": False}
+    )
 
 
 class NpTopLogprob(BaseModel):

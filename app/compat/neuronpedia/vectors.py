@@ -8,17 +8,18 @@ from typing import Annotated, Literal
 import numpy as np
 import orjson
 from fastapi import APIRouter, Body, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StrictFloat
 
 from app.api.disconnect import unless_disconnected
 from app.api.problems import invalid
 from app.api.state import Use
 from app.compat.neuronpedia.answer import json
+from app.compat.neuronpedia.digits import DECIMAL, DIGITS
 from app.compat.neuronpedia.errors import ASKS, CHANGES
-from app.compat.neuronpedia.keys import Owner
-from app.compat.neuronpedia.names import Asked, SourceName, Text
+from app.compat.neuronpedia.keys import KEYED, Owner
+from app.compat.neuronpedia.names import Asked, SourceName, Title
 from app.compat.neuronpedia.owned import new_vector_row, vector_row
-from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
+from app.contract.bundled import BUNDLED_AXIS, BUNDLED_MODEL, BUNDLED_SAES
 from app.contract.ids import Id
 from app.contract.reading import DirectionRequest
 from app.rows.page import Row
@@ -28,21 +29,30 @@ from app.store.vectors import MOST_VALUES
 
 router = APIRouter(tags=["neuronpedia"])
 STRENGTH, STRONGEST = 10, 300
+_NEW = {
+    "modelId": BUNDLED_MODEL,
+    "layerNumber": 2,
+    "hookType": "hook_resid_post",
+    "vector": BUNDLED_AXIS,
+    "vectorDefaultSteerStrength": 5,
+    "vectorLabel": "One axis",
+}
+_YOURS = {"modelId": BUNDLED_MODEL, "source": "2-neuronpedia-resid-post", "index": "12345678"}
 
 
 class NewVector(Asked):
     """A vector to keep."""
 
     modelId: Id
-    layerNumber: int = Field(ge=0, le=10_000)
+    layerNumber: Annotated[int, Field(ge=0, le=10_000), DIGITS]
     hookType: Literal["hook_resid_pre", "hook_resid_post"]
-    vector: list[float] = Field(
+    vector: list[StrictFloat] = Field(
         min_length=1, max_length=MOST_VALUES, description="As long as the residual stream is wide."
     )
-    vectorDefaultSteerStrength: Annotated[float, Field(ge=-STRONGEST, le=STRONGEST)] | None = (
-        STRENGTH
-    )
-    vectorLabel: Annotated[Text, Field(max_length=200, pattern=r"\S")]
+    vectorDefaultSteerStrength: (
+        Annotated[float, Field(ge=-STRONGEST, le=STRONGEST), DECIMAL] | None
+    ) = STRENGTH
+    vectorLabel: Title
 
 
 class NpMadeVector(BaseModel):
@@ -103,8 +113,17 @@ class NpMessage(BaseModel):
     summary="Keep a vector, as Neuronpedia's clients ask",
     response_model=NpVectorMade,
     responses=CHANGES,
+    openapi_extra=KEYED,
 )
-def np_new_vector(request: Request, services: Use, owner: Owner, wanted: NewVector) -> Response:
+def np_new_vector(
+    request: Request,
+    services: Use,
+    owner: Owner,
+    wanted: Annotated[
+        NewVector,
+        Body(openapi_examples={"axis": {"summary": "An axis of the bundled model", "value": _NEW}}),
+    ],
+) -> Response:
     """Keep a direction of a registered model's residual stream, in front of a layer
     (`hook_resid_pre`) or behind it. It belongs to the key, which can have 100.
     """
@@ -195,8 +214,16 @@ def _read(wanted: SourceName, told: Row) -> Row:
     summary="Delete a vector, as Neuronpedia's clients ask",
     response_model=NpMessage,
     responses=CHANGES,
+    openapi_extra=KEYED,
 )
-def np_delete_vector(services: Use, owner: Owner, wanted: SourceName) -> Response:
+def np_delete_vector(
+    services: Use,
+    owner: Owner,
+    wanted: Annotated[
+        SourceName,
+        Body(openapi_examples={"yours": {"summary": "A vector of yours", "value": _YOURS}}),
+    ],
+) -> Response:
     """Delete a vector. There is no way back."""
     vectors.remove(services.shelf, owner, wanted.name)
     return json({"message": "Success"})
@@ -207,6 +234,7 @@ def np_delete_vector(services: Use, owner: Owner, wanted: SourceName) -> Respons
     summary="List one's vectors, as Neuronpedia's clients ask",
     response_model=NpVectors,
     responses=CHANGES,
+    openapi_extra=KEYED,
 )
 def np_list_vectors(services: Use, owner: Owner) -> Response:
     """The key's vectors, newest first. It takes no body."""

@@ -102,6 +102,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("activation/raw", {"type": "mean"}, "Unsupported type 'mean'. Only 'final_output_token'"),
     ("activation/raw", {"layers": [0, 12]}, "Layers [12] are out of range; this model has 2 layers"),
     ("activation/raw", {"layers": [-1]}, "Layers [-1] are out of range"),
+    ("activation/raw", {"layers": [True]}, "valid integer"),
+    ("activation/raw", {"layers": ["0"]}, "valid integer"),
     ("steer/completion", {"features": None}, "exactly one of features or vectors must be provided"),
     ("steer/completion", BOTH, "exactly one of features or vectors must be provided"),
     ("steer/completion-chat", {"features": None}, "exactly one of features or vectors"),
@@ -110,6 +112,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("steer/completion", {"types": ["LOUD"]}, "'STEERED' or 'DEFAULT'"),
     ("steer/completion", {"steerMethod": "WARP"}, "'ORTHOGONAL_DECOMP' or 'PROJECTION_CAP'"),
     ("steer/completion", {"nCompletionTokens": 0}, "nCompletionTokens"),
+    ("steer/completion", {"nCompletionTokens": 1.5}, "valid integer"),
     ("steer/completion", {"nCompletionTokens": 2_000}, "at most 1,024 (SAESCOPE_MAX_NEW_TOKENS)"),
     ("steer/completion", {"temperature": -1}, "temperature"),
     ("steer/completion", {"nLogprobs": 11}, "nLogprobs"),
@@ -132,7 +135,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("apply-chat-template", {"chatTemplateKwargs": {"x": "y" * 70_000}}, "at most 65,536 bytes"),
     ("apply-chat-template", {"chatTemplateKwargs": {"x": 10**20}}, "cannot be passed on"),
     ("apply-chat-template", {"messages": [{"role": "user", "content": "x"}] * 257}, "at most 256"),
+    ("apply-chat-template", {"addGenerationPrompt": 0}, "valid boolean"),
     ("util/sae-vector", {"index": "5"}, "index"),
+    ("util/sae-vector", {"index": True}, "index"),
     ("util/sae-vector", {"index": -1}, "index"),
     ("util/sae-topk-by-decoder-cossim", {"vector": [1.0]},
      "exactly one of feature or vector must be provided"),
@@ -150,6 +155,25 @@ def test_what_is_refused(
     roomy: TestClient, path: str, change: dict[str, Any], sentence: str
 ) -> None:
     assert sentence in error_of(roomy.post(at(path), json=BODIES[path] | change), 400)
+
+
+WHOLE = [
+    ("activation/all", {"sortByTokenIndexes": [1.0], "numResults": 5.0}),
+    ("activation/topk-by-token", {"topK": 3.0}),
+    ("activation/raw", {"layers": [1.0]}),
+    ("steer/completion", {"nCompletionTokens": 4.0, "nLogprobs": 2.0}),
+    ("util/sae-vector", {"index": 5.0}),
+    ("util/sae-topk-by-decoder-cossim", {"numResults": 3.0}),
+]
+
+
+@pytest.mark.parametrize(("path", "change"), WHOLE)
+def test_whole_numbers_may_have_a_point(
+    alone: TestClient, path: str, change: dict[str, Any]
+) -> None:
+    """As JSON Schema has it; the live worker, which is not there, is asked."""
+    error = error_of(alone.post(at(path), json=BODIES[path] | change), 503)
+    assert "cannot be reached" in error
 
 
 @pytest.fixture(scope="module")

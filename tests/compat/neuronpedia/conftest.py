@@ -12,9 +12,9 @@ from neuronpedia.requests.base_request import NPRequest
 from app.settings import Settings
 from app.store import write
 from app.store.engine import Shelf, open_shelf
-from app.store.migrate import migrate
 from tests.api.conftest import NOBODY, client_of
 from tests.api.server import ServerProcess
+from tests.databases import prepare
 from tests.store import builders
 
 KEY = {"x-api-key": "mine"}
@@ -37,7 +37,7 @@ def settings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """A shelf that is filled so."""
     url = None if request.param == "sqlite" else request.getfixturevalue("postgres")()
     settings = Settings(data_dir=tmp_path_factory.mktemp("data"), database_url=url, live_url=NOBODY)
-    migrate(settings.shelf_url)
+    prepare(settings.shelf_url)
     shelf = open_shelf(settings.shelf_url)
     fill(shelf)
     shelf.close()
@@ -82,7 +82,7 @@ def np(server: ServerProcess, point: Callable[[ServerProcess], None]) -> ServerP
 def alone(tmp_path: Path) -> Iterator[TestClient]:
     """The API in this process, with narrow limits, over a shelf that is filled so."""
     settings = Settings(data_dir=tmp_path, live_url=NOBODY, max_body_bytes=20_000, max_values=3_000)
-    migrate(settings.shelf_url)
+    prepare(settings.shelf_url)
     shelf = open_shelf(settings.shelf_url)
     fill(shelf)
     shelf.close()

@@ -49,6 +49,9 @@ GETS = [
     ("/api/nothing/", 404, "There is no GET /api/nothing;"),
     ("/api/", 404, "There is no GET /api/"),
     ("/api/features", 405, "does not take GET; allowed: POST"),
+    ("/api/explanation/search", 405, "does not take GET; allowed: POST."),
+    ("/api/explanation/search-all/", 405, "does not take GET; allowed: POST."),
+    ("/api/explanation/search.all", 404, "There is no explanation 'search.all'"),
     ("/api/explanation/export", 400, "POST /v1/jobs with kind `export`"),
 ]
 
@@ -66,6 +69,8 @@ POSTS: list[tuple[str, Any, int, str]] = [
     ("features", [FEATURE | {"layer": "a b"}], 400, "0.layer"),
     ("features-offset", FEATURE | {"offset": -1}, 400, "offset"),
     ("features-offset", FEATURE | {"offset": 2**31}, 400, "offset"),
+    ("features-offset", FEATURE | {"offset": True}, 400, "offset: give a number, or its digits"),
+    ("features-offset", FEATURE | {"offset": "1\n"}, 400, "offset: give a number, or its digits"),
     ("features-offset", FEATURE | {"layer": "9-x"}, 404, "no SAE '9-x'"),
     ("activation/get", {"modelId": "tiny"}, 400, "source: a value is required"),
     ("model/get", {"id": 5}, 400, "id: input should be a valid string"),

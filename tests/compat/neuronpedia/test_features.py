@@ -177,6 +177,8 @@ def test_pages_hold_all_that_fire(http: httpx.Client) -> None:
         assert len(page) == 25 or len(seen) == 63
         offset += 25
     assert seen == [index for index in range(64) if index != DEAD]
+    second = http.post("/api/features-offset", json={**body, "offset": "25"}).json()
+    assert [int(row["index"]) for row in second] == seen[25:50]
     first = http.post("/api/features-offset", json={"modelId": "tiny", "layer": "0-res"}).json()
     assert [row["index"] for row in first] == [str(index) for index in range(25)]
     assert len(first[0]["activations"]) == 45

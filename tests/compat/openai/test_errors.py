@@ -13,10 +13,10 @@ from openai import APIError, BadRequestError, NotFoundError, OpenAI
 
 from app.settings import Settings
 from app.store.engine import open_shelf
-from app.store.migrate import migrate
 from tests.api.conftest import client_of
 from tests.api.server import ServerProcess
 from tests.api.test_live_away import CHUNKED, Listener, chunk, listening
+from tests.databases import prepare
 from tests.live.process import LiveProcess
 from tests.live.world import World
 from tests.store import builders
@@ -156,7 +156,7 @@ def test_what_breaks_in_the_server_is_said_in_the_same_shape(tmp_path: Path) -> 
 def stocked(folder: Path, url: str) -> Settings:
     """Settings over a shelf with the model `tiny`, with a live worker at `url`."""
     settings = Settings(data_dir=folder, live_url=url)
-    migrate(settings.shelf_url)
+    prepare(settings.shelf_url)
     shelf = open_shelf(settings.shelf_url)
     builders.fill(shelf)
     shelf.close()

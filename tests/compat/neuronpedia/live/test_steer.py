@@ -93,6 +93,15 @@ def test_repetition_is_penalised(api: httpx.Client, world: World) -> None:
     assert most(penalised) < most(plain)
 
 
+def test_numbers_may_come_as_text(api: httpx.Client, world: World) -> None:
+    body = asked(world, temperature=0.8, freq_penalty=-0.5)
+    numbers = ("temperature", "n_tokens", "freq_penalty", "seed", "strength_multiplier")
+    texts = {name: str(body[name]) for name in numbers}
+    features = [one | {"index": "7", "strength": "3.0"} for one in body["features"]]
+    told = posted(api, "/api/steer", body | texts | {"features": features})
+    assert told == posted(api, "/api/steer", body)
+
+
 def test_seeds_may_be_negative(api: httpx.Client, world: World) -> None:
     texts = [
         posted(api, "/api/steer", asked(world, seed=seed, temperature=1.5))["DEFAULT"]
