@@ -7,7 +7,6 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from app.api.saes import described
 from app.api.state import Services, Use
 from app.contract.ids import Id
 from app.errors import Invalid, Problem
@@ -41,16 +40,16 @@ async def text_page(
     request: Request, services: Use, query: Annotated[TextQuery, Query()]
 ) -> Response:
     """A form, and for a text what fires on it."""
-    models = [one.id for one in read.models(services.shelf).items]
-    model = query.model or next(iter(models), None)
-    ready = _ready(services, model) if model else []
+    choices = await asyncio.to_thread(_ready, services)
+    model = query.model or next(iter(choices), None)
+    ready = choices.get(model or "", [])
     chosen = query.sae or [one.id for one in ready if one.architecture != "neurons"][:MOST_SAES]
     found, problem = await _read(services, model, chosen, query)
     return page(
         services,
         request,
         "text.html",
-        models=models,
+        models=list(choices),
         model=model,
         ready=ready,
         chosen=chosen,
@@ -62,9 +61,15 @@ async def text_page(
     )
 
 
-def _ready(services: Services, model: str) -> list[SaeRecord]:
-    some = read.saes(services.shelf, model).items
-    return [one for one in some if described(one).status == "ready"]
+def _ready(services: Services) -> dict[str, list[SaeRecord]]:
+    """SAEs that have evidence, by model, where there are any."""
+    found = {
+        model.id: [
+            sae for sae in read.saes(services.shelf, model.id).items if sae.status == "ready"
+        ]
+        for model in read.models(services.shelf).items
+    }
+    return {model: saes for model, saes in found.items() if saes}
 
 
 async def _read(
