@@ -50,6 +50,7 @@ from app.secret import shared_token
 from app.settings import Settings
 from app.store.engine import open_shelf
 from app.store.use import using
+from app.web import routes as web
 
 STOP_S = 5
 """Seconds that open requests have when the server stops."""
@@ -76,6 +77,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     health.router,
     metrics.router,
     docs.router,
+    *web.ROUTERS,
 )
 SURFACES: tuple[Surface, ...] = (OPENAI, NEURONPEDIA, INFERENCE)
 """Routes whose clients know errors in another shape."""

@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     """Number format in which models run; SAEs always run in float32."""
     cors_origins: CommaList = []
     """Web origins allowed to call the API from a browser; none by default."""
+    frame_ancestors: CommaList = ["'self'"]
+    """Who may frame pages with `?embed=true`, as in `frame-ancestors` of a Content-Security-Policy:
+    `'self'`, `https://notes.example`, `*`."""
     allowed_hosts: CommaList = ["localhost", "127.0.0.1", "[::1]"]
     """Host headers that are answered, the bound host always among them; `*` allows all."""
     model_roots: CommaList = ["."]
@@ -73,7 +76,13 @@ class Settings(BaseSettings):
     more text only runs what is new. About 8 bytes for each active feature of each token."""
 
     @field_validator(
-        "live_models", "jobs_devices", "cors_origins", "allowed_hosts", "model_roots", mode="before"
+        "live_models",
+        "jobs_devices",
+        "cors_origins",
+        "frame_ancestors",
+        "allowed_hosts",
+        "model_roots",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: object) -> object:

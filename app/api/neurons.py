@@ -119,10 +119,11 @@ def get_neuron(
     found = neurons.neuron(services.shelf, model, layer, index, query.sae)
     vocabulary = read.vocabulary(services.shelf, model)
     identity = f"{found.evidence.run_id} {found.sae_run_id} {found.evidence.calibration}"
-    return tagged(request, identity, lambda: _json(found, vocabulary))
+    return tagged(request, identity, lambda: json_of(found, vocabulary))
 
 
-def _json(neuron: StoredNeuron, vocabulary: Vocabulary) -> bytes:
+def json_of(neuron: StoredNeuron, vocabulary: Vocabulary) -> bytes:
+    """What is answered about a neuron."""
     body = body_of(neuron.evidence, vocabulary)
     shown = [
         {"band": band["name"], **example} for band in body["bands"] for example in band["examples"]

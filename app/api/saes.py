@@ -28,7 +28,7 @@ def list_saes(request: Request, services: Use, model: ModelId, page: Page) -> Re
     A layer's neurons appear here too when they have evidence, as `{layer}-mlp`.
     """
     found = read.saes(services.shelf, model, page.limit, page.cursor)
-    items = [Sae.model_validate(_columns(record)) for record in found.items]
+    items = list(map(described, found.items))
     body = SaeList(items=items, next_cursor=found.next_cursor)
     return tagged_body(request, body.model_dump_json().encode())
 
@@ -62,6 +62,11 @@ def delete_sae(services: Use, model: DoomedModelId, sae: DoomedSaeId) -> None:
     `saescope gc` frees the disk.
     """
     write.delete_sae(services.shelf, model, sae)
+
+
+def described(record: SaeRecord) -> Sae:
+    """What is answered about an SAE in a list."""
+    return Sae.model_validate(_columns(record))
 
 
 def _columns(record: SaeRecord) -> dict[str, Any]:

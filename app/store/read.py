@@ -188,3 +188,16 @@ def max_activations(
             if index not in found:
                 raise find.no_feature(connection, model_id, sae_id, index)
     return found
+
+
+def summaries(
+    shelf: Shelf, model_id: str, sae_id: str, indices: Sequence[int]
+) -> dict[int, FeatureSummary]:
+    """Some features as in a list, by index; those that exist."""
+    c = t.features.c
+    with shelf.snapshot() as connection:
+        run = find.evidence(connection, model_id, sae_id).run
+        ids = [t.packed_id(run, index) for index in indices]
+        query = select(c.id, c.label, c.density, c.max_activation).where(c.id.in_(ids))
+        rows = connection.execute(query).all()
+    return {row.id & t.ROW_MASK: FeatureSummary(row.id & t.ROW_MASK, *row[1:]) for row in rows}

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -141,8 +142,15 @@ def sae_record(world: World, sae_id: str) -> SaeRecord:
     )
 
 
-def put_evidence(shelf: Shelf, world: World, sae_id: str, n_sequences: int = 40) -> None:
-    """A run whose numbers are made up, over tokens that the model has; once for an SAE."""
+def put_evidence(
+    shelf: Shelf,
+    world: World,
+    sae_id: str,
+    n_sequences: int = 40,
+    labels: Sequence[str] = (),
+) -> None:
+    """A run whose numbers are made up, over tokens that the model has; once for an SAE. The first
+    features may have labels of the caller's."""
     size, run_id = world.model.vocab_size, f"made-up-{sae_id}"
     if read.sae(shelf, world.id, sae_id).run_id == run_id:
         return
@@ -151,7 +159,12 @@ def put_evidence(shelf: Shelf, world: World, sae_id: str, n_sequences: int = 40)
     write.begin_run(shelf, world.id, sae_id, tokens.record.id, {}, run_id)
     batch = builders.batch(tokens, 0, world.dictionary(sae_id).d_sae)
     (up, rise), (down, fall) = batch.top_logits, batch.bottom_logits
-    batch = replace(batch, top_logits=(up % size, rise), bottom_logits=(down % size, fall))
+    batch = replace(
+        batch,
+        top_logits=(up % size, rise),
+        bottom_logits=(down % size, fall),
+        labels=[*labels, *batch.labels[len(labels) :]],
+    )
     write.put_features(shelf, run_id, batch)
     write.finish_runs(shelf, {run_id: {}})
 

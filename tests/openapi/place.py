@@ -66,6 +66,7 @@ class Place:
     """The running service."""
 
     server: ServerProcess
+    live: LiveProcess
     done: str
     """Id of a training job that is done."""
     doomed_job: str
@@ -79,15 +80,19 @@ class Place:
         return {id: id + DOOMED for id in ids} | others
 
 
+def bundled_world() -> World:
+    """The bundled model and its SAEs."""
+    return World(BUNDLED_MODEL, DEMO / "storyworld", {s: DEMO / "saes" / s for s in BUNDLED_SAES})
+
+
 @contextmanager
-def running(folder: Path, chatty: World) -> Iterator[Place]:
+def running(folder: Path, chatty: World, **environment: str) -> Iterator[Place]:
     """The API and the live worker as processes over a filled shelf; they end with the block."""
-    bundled = World(
-        BUNDLED_MODEL, DEMO / "storyworld", {s: DEMO / "saes" / s for s in BUNDLED_SAES}
-    )
+    bundled = bundled_world()
     saes = chatty.saes | {CHATTY_SAE: chatty.saes["1-post"]}
-    live = LiveProcess(folder, [bundled, replace(chatty, id=CHATTY, saes=saes)], **LIMITS)
-    server = ServerProcess(live.settings, **LIMITS)
+    environment = LIMITS | environment
+    live = LiveProcess(folder, [bundled, replace(chatty, id=CHATTY, saes=saes)], **environment)
+    server = ServerProcess(live.settings, **environment)
     try:
         live.process = live.spawn()
         _fill(live.shelf, bundled)
@@ -95,7 +100,7 @@ def running(folder: Path, chatty: World) -> Iterator[Place]:
         done, doomed = _put_jobs(server, live.settings.jobs_url)
         _put_owned(server, live.shelf)
         live.wait_ready()
-        yield Place(server, done, doomed)
+        yield Place(server, live, done, doomed)
     finally:
         for process in (server, live):
             if process.process:

@@ -1,0 +1,33 @@
+"""Styles and scripts, under addresses that change with their content, so that browsers keep them."""
+
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+
+from fastapi import APIRouter
+from starlette.responses import FileResponse, Response
+
+from app.errors import NotFound
+
+router = APIRouter(include_in_schema=False)
+
+FOLDER = Path(__file__).parent / "static"
+_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_FOR_EVER = "public, max-age=31536000, immutable"
+
+
+@cache
+def address(name: str) -> str:
+    """Where a file of `static` is served."""
+    digest = blake2b((FOLDER / name).read_bytes(), digest_size=6).hexdigest()
+    return f"/static/{digest}/{name}"
+
+
+@router.get("/static/{digest}/{name}")
+async def asset(digest: str, name: str) -> Response:
+    """A file. A page of an older version may name an older digest: it gets what there is."""
+    path = FOLDER / name
+    if path.suffix not in _TYPES or not path.is_file():
+        raise NotFound(f"There is no file {name} here.")
+    kept = _FOR_EVER if address(name) == f"/static/{digest}/{name}" else "no-cache"
+    return FileResponse(path, headers={"Cache-Control": kept}, media_type=_TYPES[path.suffix])

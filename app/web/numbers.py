@@ -1,0 +1,21 @@
+"""Numbers as people read them."""
+
+
+def number(value: float) -> str:
+    """Three digits that tell: 12.3, 0.0456, 1,230."""
+    if value == 0:
+        return "0"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def share(value: float) -> str:
+    """A share in percent: 0.98%, 12%."""
+    percent = 100 * value
+    if percent and abs(percent) < 0.001:
+        return f"{percent:.0e}%"
+    return f"{percent:.3g}%" if percent < 10 else f"{percent:.1f}%"
+
+
+def count(value: int) -> str:
+    """1,024"""
+    return f"{value:,}"

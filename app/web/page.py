@@ -1,0 +1,62 @@
+"""Templates → pages, under a policy that lets nothing run that is not ours.
+
+Everything is escaped: tokens and labels may hold anything. No template says `safe`.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from app.api.state import Services
+from app.web import assets, charts, numbers, tokens
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors {ancestors}"
+)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.globals |= {"asset": assets.address, "charts": charts}
+    environment.filters |= {
+        "visible": tokens.visible,
+        "number": numbers.number,
+        "share": numbers.share,
+        "count": numbers.count,
+    }
+    return environment
+
+
+def page(services: Services, request: Request, template: str, **context: Any) -> Response:
+    """A whole page, or with `?embed=true` one that others may frame (SAESCOPE_FRAME_ANCESTORS)."""
+    embed = request.query_params.get("embed") == "true"
+    ancestors = " ".join(services.settings.frame_ancestors) if embed else "'none'"
+    return _written(template, ancestors, embed=embed, **context)
+
+
+def fragment(template: str, **context: Any) -> Response:
+    """A part of a page, which its script puts in place."""
+    return _written(template, "'none'", **context)
+
+
+def _written(template: str, ancestors: str, **context: Any) -> Response:
+    html = _environment().get_template(template).render(**context)
+    headers = {
+        "Content-Security-Policy": _POLICY.format(ancestors=ancestors),
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "no-cache",
+    }
+    return HTMLResponse(html, headers=headers)

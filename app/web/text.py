@@ -1,0 +1,88 @@
+"""The text page: a text of somebody's own, and what fires on each of its tokens."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from app.api.state import Services, Use
+from app.contract.ids import Id
+from app.errors import Invalid, Problem
+from app.store import read
+from app.store.records import SaeRecord
+from app.web.fired import Read, read_text
+from app.web.page import page
+from app.web.tokens import level, pieces_of
+
+router = APIRouter(include_in_schema=False)
+
+MOST_SAES = 8
+"""SAEs that one page reads with."""
+MOST_CHARS = 4_000
+"""Characters of a text: its page has an address that holds all of it."""
+
+
+class TextQuery(BaseModel):
+    """What the page shows; all of it can be shared as its address."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: Id | None = None
+    sae: list[Id] = Field(default=[], max_length=MOST_SAES)
+    text: str = Field(default="", max_length=MOST_CHARS)
+    token: int | None = Field(default=None, ge=0)
+
+
+@router.get("/text")
+async def text_page(
+    request: Request, services: Use, query: Annotated[TextQuery, Query()]
+) -> Response:
+    """A form, and for a text what fires on it."""
+    choices = await asyncio.to_thread(_ready, services)
+    model = query.model or next(iter(choices), None)
+    ready = choices.get(model or "", [])
+    chosen = query.sae or [one.id for one in ready if one.architecture != "neurons"][:MOST_SAES]
+    found, problem = await _read(services, model, chosen, query)
+    return page(
+        services,
+        request,
+        "text.html",
+        models=list(choices),
+        model=model,
+        ready=ready,
+        chosen=chosen,
+        query=query,
+        found=found,
+        problem=problem,
+        level=level,
+        pieces_of=pieces_of,
+    )
+
+
+def _ready(services: Services) -> dict[str, list[SaeRecord]]:
+    """SAEs that have evidence, by model, where there are any."""
+    found = {
+        model.id: [
+            sae for sae in read.saes(services.shelf, model.id).items if sae.status == "ready"
+        ]
+        for model in read.models(services.shelf).items
+    }
+    return {model: saes for model, saes in found.items() if saes}
+
+
+async def _read(
+    services: Services, model: str | None, saes: list[str], query: TextQuery
+) -> tuple[Read | None, str | None]:
+    """What fires, or why that cannot be told: the form stays, so that it can be mended."""
+    if not query.text or not model or not saes:
+        return None, None
+    try:
+        record = await asyncio.to_thread(read.model, services.shelf, model)
+        found = await read_text(services, record, saes, query.text, query.token)
+    except Problem as problem:
+        return None, problem.detail
+    if query.token is not None and query.token >= len(found.tokens):
+        raise Invalid(f"token is {query.token}; the text has {len(found.tokens)} tokens.")
+    return found, None

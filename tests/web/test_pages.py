@@ -1,0 +1,196 @@
+"""Each page as people see it: main paths, by mouse and by keyboard, narrow and dark."""
+
+import json
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
+from tests.openapi.place import CHATTY, Place
+from tests.web.conftest import together
+from tests.web.place import HOSTILE, LABELS, REASON, STUCK
+
+pytestmark = together
+SAE = BUNDLED_SAES[0]
+HOME = f"/models/{BUNDLED_MODEL}/saes/{SAE}"
+FEATURE = f"{HOME}/features/3"
+NEURON = f"/models/{BUNDLED_MODEL}/neurons/2/5"
+TEXT = "/text?text=It+was+dark+and+Mia+was+alone."
+PAGES = ("/", f"/models/{BUNDLED_MODEL}", HOME, FEATURE, NEURON, TEXT, "/jobs",
+         f"/models/{BUNDLED_MODEL}/find?q=a", f"/models/{CHATTY}")  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_narrow_page_does_not_scroll_sideways(page: Page, path: str, scheme: str) -> None:
+    page.emulate_media(color_scheme=scheme)  # pyright: ignore[reportArgumentType]
+    page.set_viewport_size({"width": 320, "height": 700})
+    answer = page.goto(path)
+    assert answer is not None and answer.status == 200
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= 320
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", ground)[:3])) < 300) == (scheme == "dark")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_one_heading_a_title_and_a_way_past_the_bar(page: Page, path: str) -> None:
+    page.goto(path)
+    expect(page.locator("h1")).to_have_count(1)
+    expect(page).to_have_title(re.compile(r".+ · saescope"))
+    page.keyboard.press("Tab")
+    expect(page.locator(":focus")).to_have_text("Skip to the content")
+    page.keyboard.press("Enter")
+    assert page.url.endswith("#main")
+
+
+def test_a_feature_page_shows_what_the_api_answers(page: Page, place: Place) -> None:
+    told = place.server.client.get(f"/v1{FEATURE}").json()
+    page.goto(FEATURE)
+    expect(page.locator("h1")).to_have_text(told["label"])
+    strips = page.locator(".strip")
+    examples = [one for band in told["bands"] for one in band["examples"]]
+    expect(strips).to_have_count(len(examples))
+    for number in (0, len(examples) - 1):
+        one, strip = examples[number], strips.nth(number)
+        peak = strip.locator("summary mark.peak, summary .after").first
+        assert one["tokens"][one["peak"]].strip()[:3] in (peak.text_content() or "")
+        values = [float(v) for v in strip.locator("summary mark i").all_text_contents()]
+        fired = [value for value in one["values"] if value > 0]
+        assert values == pytest.approx(fired, rel=0.01)
+    assert page.locator(".histogram.logits rect").count() > 3
+    links = page.locator(".relatives a").evaluate_all("all => all.map(a => a.pathname)")
+    assert f"{HOME}/features/{told['neighbors'][0]['index']}" in links
+
+
+def test_an_example_unfolds_by_keyboard_and_shows_more(page: Page) -> None:
+    page.goto(FEATURE)
+    strip = page.locator(".strip").first
+    strip.locator("summary").focus()
+    with page.expect_response(lambda answer: "/context?" in answer.url) as waited:
+        page.keyboard.press("Enter")
+    assert waited.value.status == 200
+    expect(strip.locator("p.tokens")).to_be_visible()
+    expect(strip.locator("p.tokens .around")).to_have_count(2)
+    page.keyboard.press("Enter")
+    expect(strip.locator("p.tokens")).to_be_hidden()
+
+
+def test_a_text_of_ones_own_is_the_apis_answer(page: Page, place: Place) -> None:
+    text = "The old sailor <b>sang</b>."
+    page.goto(FEATURE)
+    page.get_by_label("Your text").fill(text)
+    page.get_by_role("button", name="See where it fires").click()
+    tried = page.locator("#tried")
+    expect(tried.locator(".tokens")).to_contain_text("<b>sang</b>")
+    body = {"model": BUNDLED_MODEL, "saes": [SAE], "texts": [text], "features": {SAE: [3]}}
+    told = place.server.client.post("/v1/activations", json=body).json()["results"][0]
+    largest = max(told["saes"][SAE]["features"]["3"][1:])
+    shown = float(tried.locator(".told b").inner_text())
+    assert shown == pytest.approx(largest, rel=0.01, abs=1e-9)
+
+
+def test_what_is_refused_is_told_in_its_place(page: Page, complaints: list[str]) -> None:
+    page.goto(FEATURE)
+    page.get_by_label("Your text").fill("a " * 30_000)
+    page.get_by_role("button", name="See where it fires").click()
+    expect(page.locator("#tried .error")).to_contain_text("allowed: at most")
+    complaints.clear()
+
+
+def test_snippets_run(page: Page, place: Place) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto(FEATURE)
+    page.get_by_role("button", name="Copy").first.click()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    lookup, steer = copied.splitlines()
+    assert place.server.client.get(lookup.split("'")[1]).status_code == 200
+    url, _, body = steer.split("'")[1::2]
+    assert place.server.client.post(url, json=json.loads(body)).status_code == 200
+
+
+def test_the_table_is_searched_sorted_and_narrowed_down(page: Page, place: Place) -> None:
+    rows = place.server.client.get(
+        f"/v1{HOME}/features", params={"sort": "density", "order": "desc", "limit": 50}
+    ).json()["items"]
+    page.goto(HOME)
+    page.get_by_role("link", name="Density", exact=True).click()
+    shown = page.locator(".features tbody tr td:first-child")
+    assert shown.all_inner_texts() == [str(row["index"]) for row in rows]
+    expect(page.locator("th[aria-sort=descending]")).to_have_count(1)
+    page.get_by_label("Density from").fill(str(rows[4]["density"]))
+    page.get_by_role("button", name="Find").click()
+    assert shown.all_inner_texts() == [str(row["index"]) for row in rows[:5]]
+    page.goto(HOME)
+    page.get_by_role("link", name="Next page").click()
+    assert shown.first.inner_text() == "50"
+
+
+def test_a_cell_of_the_picture_shows_its_features(page: Page) -> None:
+    page.goto(HOME)
+    cell = page.locator(".cloud a").first
+    count = int((cell.locator("title").text_content() or "").split(" ")[0].replace(",", ""))
+    cell.locator("rect").click()
+    expect(page.locator(".features tbody tr")).to_have_count(min(count, 50))
+
+
+def test_a_token_and_a_feature_of_a_text_are_followed(page: Page) -> None:
+    page.goto("/text")
+    page.get_by_label("Text", exact=True).fill("It was dark and Mia was alone.")
+    page.get_by_role("button", name="Read").click()
+    expect(page.locator(".fired li").first).to_be_visible()
+    page.locator(".choose a", has_text="dark").click()
+    assert "token=" in page.url
+    expect(page.locator("h2 code")).to_contain_text("dark")
+    page.reload()
+    expect(page.locator(".choose .chosen")).to_contain_text("dark")
+    page.locator(".fired .who a").first.click()
+    expect(page).to_have_url(re.compile("/features/"))
+
+
+def test_a_neuron_is_shown_split(page: Page, place: Place) -> None:
+    told = place.server.client.get(f"/v1{NEURON}").json()["split"]
+    page.goto(NEURON)
+    expect(page.locator(".band")).to_have_count(len(told["groups"]))
+    expect(page.locator(".weights li")).to_have_count(len(told["features"]) + 3)
+    page.locator(".weights a").first.click()
+    expect(page).to_have_url(re.compile(f"/features/{told['features'][0]['index']}$"))
+
+
+def test_jobs_and_one_that_is_done(page: Page, place: Place) -> None:
+    page.goto("/jobs")
+    page.get_by_role("link", name=place.done).click()
+    expect(page.locator(".state")).to_have_text("done")
+    expect(page.locator("img.curve")).to_be_visible()
+    assert page.locator("img.curve").evaluate("image => image.naturalWidth") > 0
+    expect(page.locator("pre")).to_contain_text('"kind": "train"')
+
+
+def test_a_job_is_followed_to_its_end(page: Page, place: Place) -> None:
+    spec = {"kind": "precompute", "model": BUNDLED_MODEL, "saes": [SAE],
+            "corpus": {"bundled": BUNDLED_MODEL, "documents": 4}}  # fmt: skip
+    job = place.server.client.post("/v1/jobs", json=spec).json()["id"]
+    page.goto(f"/jobs/{job}")
+    expect(page.locator(".state")).to_have_text("queued")
+    assert place.server.client.post(f"/v1/jobs/{job}/cancel").status_code == 200
+    expect(page.locator(".state")).to_have_text("cancelled")
+
+
+@pytest.mark.parametrize("number", range(len(LABELS)))
+def test_hostile_labels_are_text(page: Page, number: int) -> None:
+    page.set_viewport_size({"width": 320, "height": 700})
+    for path in (
+        f"/models/{BUNDLED_MODEL}/saes/{HOSTILE}",
+        f"/models/{BUNDLED_MODEL}/saes/{HOSTILE}/features/{number}",
+        f"/models/{BUNDLED_MODEL}/find?q=hostile",
+    ):
+        page.goto(path)
+        assert "owned" not in page.title()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320
+        assert page.locator("main script, main img[src=x], main [onmouseover]").count() == 0
+
+
+def test_why_one_cannot_be_steered_is_told(page: Page) -> None:
+    page.goto(f"/models/{BUNDLED_MODEL}/saes/{STUCK}")
+    expect(page.locator(".provenance")).to_contain_text(REASON)
