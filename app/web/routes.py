@@ -2,11 +2,12 @@
 
 from fastapi import APIRouter
 
-from app.web import assets, features, models, saes
+from app.web import assets, features, models, saes, steer
 
 ROUTERS: tuple[APIRouter, ...] = (
     models.router,
     saes.router,
     features.router,
+    steer.router,
     assets.router,
 )
