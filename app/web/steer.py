@@ -3,7 +3,7 @@ then writes. What it asks of the model goes from its script to /v1/steer and /v1
 
 import asyncio
 from dataclasses import dataclass
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Query, Request
 from starlette.datastructures import QueryParams
@@ -13,16 +13,16 @@ from app.api.state import Services, Use
 from app.contract.ids import Id
 from app.contract.steering import Method
 from app.errors import Invalid, NotFound, Problem
-from app.store import labels, read
+from app.store import labels, lookup, read
 from app.store.engine import Shelf
 from app.store.records import Feature, SaeRecord
 from app.web.page import fragment, page
-from app.web.steer_query import LONGEST, MOST_PROMPTS, MOST_SEEDS, Chosen, asked
+from app.web.steer_query import LONGEST, MOST_PROMPTS, MOST_SEEDS, Chosen, address, asked
 
 router = APIRouter(include_in_schema=False)
 
-HITS = 8
-"""Features that a search shows."""
+HITS, LOOKED_AT = 8, 48
+"""Features that a search shows, and from how many they are."""
 METHODS: dict[Method, str] = {
     "add": "adds the feature's direction: at strength 1 as much as where it fires strongest",
     "clamp": "holds its activation at the strength",
@@ -85,15 +85,21 @@ async def found_features(
 ) -> Response:
     """Features that have some of the words, of all SAEs that the model can be steered with: a part of
     the page."""
-    rows = []
-    for hit in await asyncio.to_thread(_search, services.shelf, model, q) if q.strip() else []:
-        feature, _ = await services.lookups(model, hit.sae_id, hit.index)
-        if feature.max_activation > 0:
-            rows.append(Row(Chosen(sae=hit.sae_id, feature=hit.index), feature))
+    rows = await asyncio.to_thread(_search, services.shelf, model, q) if q.strip() else []
     return fragment("hits.html", rows=rows, asked=q.strip(), model=model, methods=METHODS)
 
 
-def why_not(sae: SaeRecord, feature: Feature) -> str | None:
+def panel(services: Services, model: str, sae: str, feature: Feature) -> dict[str, Any]:
+    """What the panel on a feature's page shows."""
+    return {
+        "why_not": _why_not(read.sae(services.shelf, model, sae), feature),
+        "query": asked(QueryParams(), services.settings),
+        "longest": LONGEST,
+        "address": address(model, sae, feature.index),
+    }
+
+
+def _why_not(sae: SaeRecord, feature: Feature) -> str | None:
     """Why a feature cannot be steered with; None where it can."""
     if not sae.steerable:
         return f"{sae.id} cannot be steered with: {sae.steerable_reason}."
@@ -109,11 +115,19 @@ def _models(shelf: Shelf) -> list[str]:
     return list(dict.fromkeys(one.model_id for one in labels.steerable(shelf)))
 
 
-def _search(shelf: Shelf, model: str, q: str) -> list[labels.Hit]:
+def _search(shelf: Shelf, model: str, q: str) -> list[Row]:
+    """Of the first features that were found, those that fit best; of equal ones the rarest, as they are
+    about least else."""
     among = [one for one in labels.steerable(shelf) if one.model_id == model]
     if not among:
         raise NotFound(f"There is no model {model} that can be steered here.")
-    return labels.search(shelf, among, q, 0, HITS)[0]
+    found = [
+        (hit, lookup.feature(shelf, model, hit.sae_id, hit.index))
+        for hit in labels.search(shelf, among, q, 0, LOOKED_AT)[0]
+    ]
+    found.sort(key=lambda one: (-one[0].n_words, -one[0].n_in_label, one[1].density))
+    rows = [Row(Chosen(sae=hit.sae_id, feature=hit.index), feature) for hit, feature in found]
+    return [row for row in rows if row.feature.max_activation > 0][:HITS]
 
 
 async def _rows(
@@ -132,6 +146,6 @@ async def _rows(
 async def _row(services: Services, model: str, chosen: Chosen) -> Row:
     sae = await asyncio.to_thread(read.sae, services.shelf, model, chosen.sae)
     feature, _ = await services.lookups(model, chosen.sae, chosen.feature)
-    if reason := why_not(sae, feature):
+    if reason := _why_not(sae, feature):
         raise Invalid(reason)
     return Row(chosen, feature)

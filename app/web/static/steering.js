@@ -4,7 +4,8 @@ import { events } from "./stream.js";
 
 /** Write the answers to a request into two places, as they come. */
 export async function compare(body, places, signal) {
-  places.steered.setAttribute("aria-busy", "true");
+  const both = [places.baseline, places.steered];
+  for (const place of both) place.setAttribute("aria-busy", "true");
   try {
     let whole = null;
     for await (const { name, data } of events("/v1/steer", { ...body, stream: true }, signal)) {
@@ -15,9 +16,9 @@ export async function compare(body, places, signal) {
     if (!whole) throw new Error("The answer broke off; try again.");
     for (const answer of ["baseline", "steered"]) places[answer].textContent = whole[answer].text;
   } catch (error) {
-    tell(places.steered, signal.aborted ? "Stopped." : error.message, signal.aborted);
+    tell(places.steered, signal.aborted ? "Stopped" : error.message, signal.aborted);
   } finally {
-    places.steered.removeAttribute("aria-busy");
+    for (const place of both) place.removeAttribute("aria-busy");
   }
 }
 
