@@ -95,6 +95,12 @@ def of_all(shelf: Shelf) -> list[Served]:
         return _served(connection)
 
 
+def steerable(shelf: Shelf) -> list[Served]:
+    """All SAEs that have evidence and can be steered with."""
+    with shelf.read() as connection:
+        return _served(connection, t.saes.c.steerable.is_(True))
+
+
 def _served(connection: Connection, *conditions: ColumnElement[bool]) -> list[Served]:
     c = t.saes.c
     query = select(c.model_id, c.id, c.run).where(c.run.is_not(None), *conditions)

@@ -1,4 +1,8 @@
-"""Styles and scripts, under addresses that change with their content, so that browsers keep them."""
+"""Styles and scripts, under addresses that change with their content, so that browsers keep them.
+
+A script may import another by its name alone, which then is looked for beside it: so all files have one
+digest in their addresses, and all get new ones when one of them changes.
+"""
 
 from functools import cache
 from hashlib import blake2b
@@ -16,11 +20,19 @@ _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _FOR_EVER = "public, max-age=31536000, immutable"
 
 
-@cache
 def address(name: str) -> str:
     """Where a file of `static` is served."""
-    digest = blake2b((FOLDER / name).read_bytes(), digest_size=6).hexdigest()
-    return f"/static/{digest}/{name}"
+    return f"/static/{digest_of(FOLDER)}/{name}"
+
+
+@cache
+def digest_of(folder: Path) -> str:
+    """Of the names and contents of a folder's files."""
+    digest = blake2b(digest_size=6)
+    for path in sorted(folder.iterdir()):
+        content = path.read_bytes()
+        digest.update(f"{path.name} {len(content)} ".encode() + content)
+    return digest.hexdigest()
 
 
 @router.get("/static/{digest}/{name}")
@@ -29,5 +41,5 @@ async def asset(digest: str, name: str) -> Response:
     path = FOLDER / name
     if path.suffix not in _TYPES or not path.is_file():
         raise NotFound(f"There is no file {name} here.")
-    kept = _FOR_EVER if address(name) == f"/static/{digest}/{name}" else "no-cache"
+    kept = _FOR_EVER if digest == digest_of(FOLDER) else "no-cache"
     return FileResponse(path, headers={"Cache-Control": kept}, media_type=_TYPES[path.suffix])

@@ -13,7 +13,7 @@ from app.api.params import FeatureIndex, ModelId, SaeId
 from app.api.state import Services, Use
 from app.contract.reading import ValuesRequest
 from app.errors import NotFound, TooLarge
-from app.web import snippets
+from app.web import snippets, steer
 from app.web.context import surroundings
 from app.web.page import fragment, page
 from app.web.tokens import Strip, pieces_of, strip
@@ -54,6 +54,7 @@ async def feature_page(
         bands=_bands(feature),
         path=f"/models/{model}/saes/{sae}/features/{index}",
         snippets=snippets.of_feature(str(request.base_url), model, sae, index),
+        panel=await asyncio.to_thread(steer.panel, services, model, sae, stored),
     )
 
 

@@ -19,3 +19,8 @@ def share(value: float) -> str:
 def count(value: int) -> str:
     """1,024"""
     return f"{value:,}"
+
+
+def plain(value: float) -> str:
+    """All digits that it has, for a form or an address: 1, 0.25"""
+    return repr(value).removesuffix(".0")

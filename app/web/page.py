@@ -36,27 +36,30 @@ def _environment() -> Environment:
         "number": numbers.number,
         "share": numbers.share,
         "count": numbers.count,
+        "plain": numbers.plain,
     }
     return environment
 
 
-def page(services: Services, request: Request, template: str, **context: Any) -> Response:
+def page(
+    services: Services, request: Request, template: str, status: int = 200, **context: Any
+) -> Response:
     """A whole page, or with `?embed=true` one that others may frame (SAESCOPE_FRAME_ANCESTORS)."""
     embed = request.query_params.get("embed") == "true"
     ancestors = " ".join(services.settings.frame_ancestors) if embed else "'none'"
-    return _written(template, ancestors, embed=embed, **context)
+    return _written(template, ancestors, status, embed=embed, **context)
 
 
 def fragment(template: str, **context: Any) -> Response:
     """A part of a page, which its script puts in place."""
-    return _written(template, "'none'", **context)
+    return _written(template, "'none'", 200, **context)
 
 
-def _written(template: str, ancestors: str, **context: Any) -> Response:
+def _written(template: str, ancestors: str, status: int, **context: Any) -> Response:
     html = _environment().get_template(template).render(**context)
     headers = {
         "Content-Security-Policy": _POLICY.format(ancestors=ancestors),
         "Referrer-Policy": "no-referrer",
         "Cache-Control": "no-cache",
     }
-    return HTMLResponse(html, headers=headers)
+    return HTMLResponse(html, status, headers=headers)

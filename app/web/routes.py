@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from app.web import assets, features, find, jobs, models, neurons, saes, text
+from app.web import assets, features, find, jobs, models, neurons, saes, steer, text
 
 ROUTERS: tuple[APIRouter, ...] = (
     models.router,
@@ -12,5 +12,6 @@ ROUTERS: tuple[APIRouter, ...] = (
     find.router,
     text.router,
     jobs.router,
+    steer.router,
     assets.router,
 )
