@@ -25,8 +25,10 @@ install: .venv/installed
 run: .venv/installed
 	@$(BIN)/saescope up
 test: .venv/installed-dev
+	@$(BIN)/python -m tests.web.install
 	@$(PYTEST) -m "not slow"
 test-full: .venv/installed-dev
+	@$(BIN)/python -m tests.web.install
 	@CHECK_SHAPES=1 $(PYTEST) --durations=40
 check: .venv/installed-dev
 	@$(BIN)/ruff check .
