@@ -154,7 +154,7 @@ def put_evidence(
     size, run_id = world.model.vocab_size, f"made-up-{sae_id}"
     if read.sae(shelf, world.id, sae_id).run_id == run_id:
         return
-    tokens = builders.corpus(n_sequences, vocab=size)
+    tokens = builders.corpus(n_sequences, vocab=size, id=f"{world.id:c>64}")
     write.put_corpus(shelf, tokens.record, tokens.flat, tokens.offsets)
     write.begin_run(shelf, world.id, sae_id, tokens.record.id, {}, run_id)
     batch = builders.batch(tokens, 0, world.dictionary(sae_id).d_sae)

@@ -1,5 +1,6 @@
 """The service whose pages are tested: the one that the API document's examples are run in
-(`tests.openapi.place`), and two SAEs of the bundled model that pages have trouble with."""
+(`tests.openapi.place`), evidence of an SAE of its other model, and two SAEs of the bundled model that
+pages have trouble with."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
 from app.store import write
 from tests.live.process import put_evidence, sae_record
 from tests.live.world import World
-from tests.openapi.place import Place, running
+from tests.openapi.place import CHATTY, Place, running
 from worker.jobs.paths import DEMO
 
 HOSTILE = "2-hostile"
@@ -24,6 +25,8 @@ LABELS = (
     "hostile " + "unbroken" * 40,
     "hostile é\u0301\u0302\u0303\u0304 שלום 🏳️‍🌈 &amp;&lt;b&gt;",
 )
+OTHER = "1-post"
+"""The SAE of the model `CHATTY` that has evidence."""
 STUCK, REASON = "2-stuck", "it reads <b>inside</b> attention"
 """An SAE that cannot be steered, and why."""
 LONGEST = 200
@@ -34,6 +37,7 @@ LONGEST = 200
 def pages(folder: Path, chatty: World) -> Iterator[Place]:
     """The running service; it ends with the block."""
     with running(folder, chatty, SAESCOPE_MAX_NEW_TOKENS=str(LONGEST)) as place:
+        put_evidence(place.live.shelf, replace(chatty, id=CHATTY), OTHER, n_sequences=1)
         _put_troublesome(place)
         yield place
 
