@@ -33,6 +33,6 @@ def bars(edges: Sequence[float], counts: Sequence[int]) -> list[Bar]:
         height = max(1.0, HEIGHT * math.sqrt(count) / most)
         low, high = float(edges[place]), float(edges[place + 1])
         told = f"{low:.3g} to {high:.3g}: {count:,}"
-        box = place * width, HEIGHT - height, max(width - 0.6, 0.6), height
-        found.append(Bar(*(round(side, 1) for side in box), told))
+        x, wide = round(place * width, 1), round(max(width - 0.6, 0.6), 1)
+        found.append(Bar(x, round(HEIGHT - height, 1), wide, round(height, 1), told))
     return found

@@ -19,7 +19,7 @@ class Cell(NamedTuple):
     column: int
     row: int
     """From the top."""
-    count: int
+    features: int
     shade: int
     """1 to 20, by the logarithm of the count."""
     density: tuple[float, float]

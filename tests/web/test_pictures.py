@@ -32,14 +32,14 @@ def test_every_feature_that_fired_is_in_one_cell() -> None:
     maximum = np.exp(random.normal(1, 1, 500)).tolist()
     found = cloud(activity([*density, 0.0], [*maximum, 0.0]))
     assert found is not None and found.dead == 1
-    assert sum(cell.count for cell in found.cells) == 500
+    assert sum(cell.features for cell in found.cells) == 500
     for cell in found.cells:
         inside = sum(
             cell.density[0] <= d <= cell.density[1]
             and cell.max_activation[0] <= m <= cell.max_activation[1]
             for d, m in zip(density, maximum, strict=True)
         )
-        assert inside == cell.count
+        assert inside == cell.features
         assert 0 <= cell.column < COLUMNS and 0 <= cell.row < ROWS and 1 <= cell.shade <= 20
     strongest = max(found.cells, key=lambda cell: cell.max_activation[1])
     assert strongest.row == 0 and max(maximum) <= strongest.max_activation[1]
@@ -47,7 +47,7 @@ def test_every_feature_that_fired_is_in_one_cell() -> None:
 
 def test_one_feature_and_none() -> None:
     found = cloud(activity([0.1], [2.0]))
-    assert found is not None and [cell.count for cell in found.cells] == [1]
+    assert found is not None and [cell.features for cell in found.cells] == [1]
     assert cloud(activity([0.0], [0.0])) is None
 
 
