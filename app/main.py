@@ -36,7 +36,7 @@ from app.api.gzip import FROM_BYTES, Gzip
 from app.api.head import HeadAsGet
 from app.api.metrics import Metrics, Observe
 from app.api.state import Services
-from app.compat.errors import Surface, Translate
+from app.api.translate import Surface, Translate
 from app.compat.inference import routes as inference
 from app.compat.inference.errors import SURFACE as INFERENCE
 from app.compat.inference.secret import Secret
@@ -51,6 +51,7 @@ from app.settings import Settings
 from app.store.engine import open_shelf
 from app.store.use import using
 from app.web import routes as web
+from app.web.errors import SURFACE as PAGES
 
 STOP_S = 5
 """Seconds that open requests have when the server stops."""
@@ -79,8 +80,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     docs.router,
     *web.ROUTERS,
 )
-SURFACES: tuple[Surface, ...] = (OPENAI, NEURONPEDIA, INFERENCE)
-"""Routes whose clients know errors in another shape."""
+SURFACES: tuple[Surface, ...] = (OPENAI, NEURONPEDIA, INFERENCE, PAGES)
+"""Requests whose errors have another shape."""
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -19,6 +19,9 @@ _POLICY = (
     "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors {ancestors}"
 )
 
+NOBODY = "'none'"
+"""May frame a page."""
+
 
 @cache
 def _environment() -> Environment:
@@ -46,20 +49,25 @@ def page(
 ) -> Response:
     """A whole page, or with `?embed=true` one that others may frame (SAESCOPE_FRAME_ANCESTORS)."""
     embed = request.query_params.get("embed") == "true"
-    ancestors = " ".join(services.settings.frame_ancestors) if embed else "'none'"
-    return _written(template, ancestors, status, embed=embed, **context)
+    ancestors = " ".join(services.settings.frame_ancestors) if embed else NOBODY
+    html = written(template, embed=embed, **context)
+    return HTMLResponse(html, status, headers=headers(ancestors))
 
 
 def fragment(template: str, **context: Any) -> Response:
     """A part of a page, which its script puts in place."""
-    return _written(template, "'none'", 200, **context)
+    return HTMLResponse(written(template, **context), headers=headers())
 
 
-def _written(template: str, ancestors: str, status: int, **context: Any) -> Response:
-    html = _environment().get_template(template).render(**context)
-    headers = {
+def written(template: str, **context: Any) -> str:
+    """The text of a page, or of a part of one."""
+    return _environment().get_template(template).render(**context)
+
+
+def headers(ancestors: str = NOBODY) -> dict[str, str]:
+    """What goes with every page; `ancestors` may frame it."""
+    return {
         "Content-Security-Policy": _POLICY.format(ancestors=ancestors),
         "Referrer-Policy": "no-referrer",
         "Cache-Control": "no-cache",
     }
-    return HTMLResponse(html, status, headers=headers)

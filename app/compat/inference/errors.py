@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from app.api.problems import RETRY_AFTER
-from app.compat.errors import Surface, sentences
+from app.compat.errors import sentences, surface
 from app.compat.inference.base import PREFIX
 
 NO_TEMPLATE = (
@@ -75,6 +75,6 @@ def _no_room(tokens: int, limit: int) -> str:
     )
 
 
-SURFACE = Surface(
+SURFACE = surface(
     lambda path: path.startswith(f"{PREFIX}/"), lambda problem: {"error": error_of(problem)}
 )

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from app.api.problems import RETRY_AFTER
-from app.compat.errors import Surface, sentences
+from app.compat.errors import sentences, surface
 
 PREFIX = "/api/"
 
@@ -59,4 +59,4 @@ def error_of(problem: Mapping[str, Any]) -> dict[str, Any]:
     return {"error": told, "message": told}
 
 
-SURFACE = Surface(lambda path: path.startswith(PREFIX), error_of)
+SURFACE = surface(lambda path: path.startswith(PREFIX), error_of)

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from app.api.problems import RETRY_AFTER
-from app.compat.errors import Surface, sentences
+from app.compat.errors import sentences, surface
 
 PATHS = frozenset({"/v1/completions", "/v1/chat/completions"})
 
@@ -60,4 +60,4 @@ def error_of(problem: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-SURFACE = Surface(PATHS.__contains__, lambda problem: {"error": error_of(problem)})
+SURFACE = surface(PATHS.__contains__, lambda problem: {"error": error_of(problem)})
