@@ -37,8 +37,8 @@ class Cloud(NamedTuple):
 
 
 def cloud(activity: Activity) -> Cloud | None:
-    """None when no feature ever fired."""
-    fired = activity.max_activation > 0
+    """None when no feature ever fired. Those that were imported without their density are in no cell."""
+    fired = (activity.max_activation > 0) & (activity.density > 0)
     if not fired.any():
         return None
     across = _edges(activity.density[fired], COLUMNS)
@@ -58,7 +58,8 @@ def cloud(activity: Activity) -> Cloud | None:
         )
         for column, row in np.argwhere(counts)
     ]
-    return Cloud(cells, _ends(across), _ends(up), int((~fired).sum()))
+    dead = int((activity.max_activation <= 0).sum())
+    return Cloud(cells, _ends(across), _ends(up), dead)
 
 
 def _edges(values: np.ndarray, bins: int) -> np.ndarray:

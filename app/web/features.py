@@ -8,11 +8,16 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
+from app.api.disconnect import unless_disconnected
 from app.api.features import body_of
+from app.api.limits import check_text
 from app.api.params import FeatureIndex, ModelId, SaeId
 from app.api.state import Services, Use
 from app.contract.reading import ValuesRequest
-from app.errors import NotFound, TooLarge
+from app.errors import NotFound
+from app.rows.found import Name
+from app.store import read
+from app.store.records import IMPORTED, Feature, Vocabulary
 from app.web import snippets, steer
 from app.web.context import surroundings
 from app.web.page import fragment, page
@@ -42,8 +47,16 @@ async def feature_page(
     request: Request, services: Use, model: ModelId, sae: SaeId, index: FeatureIndex
 ) -> Response:
     """All evidence of a feature, as a page."""
-    stored, vocabulary = await services.lookups(model, sae, index)
-    feature = body_of(stored, vocabulary)
+    found = await services.lookups(model, sae, index)
+    # On a thread: imported features may be large, and a page takes longer than its JSON.
+    return await asyncio.to_thread(_page, request, services, Name(model, sae, index), *found)
+
+
+def _page(
+    request: Request, services: Services, name: Name, stored: Feature, vocabulary: Vocabulary
+) -> Response:
+    model, sae, index = name
+    feature, record = body_of(stored, vocabulary), read.sae(services.shelf, model, sae)
     return page(
         services,
         request,
@@ -54,7 +67,8 @@ async def feature_page(
         bands=_bands(feature),
         path=f"/models/{model}/saes/{sae}/features/{index}",
         snippets=snippets.of_feature(str(request.base_url), model, sae, index),
-        panel=await asyncio.to_thread(steer.panel, services, model, sae, stored),
+        panel=steer.panel(services, record, stored),
+        can_read=record.architecture != IMPORTED,
     )
 
 
@@ -96,11 +110,19 @@ async def longer_context(
 
 @router.post("/models/{model}/saes/{sae}/features/{index}/try")
 async def try_text(
-    services: Use, model: ModelId, sae: SaeId, index: FeatureIndex, tried: Tried
+    request: Request,
+    services: Use,
+    model: ModelId,
+    sae: SaeId,
+    index: FeatureIndex,
+    tried: Tried,
 ) -> Response:
     """How the feature fires on a text: a part of its page."""
     stored, _ = await services.lookups(model, sae, index)
-    told = await _values(services, model, sae, index, tried.text)
+    check_text(services.settings, "text", tried.text)
+    wanted = ValuesRequest(model=model, texts=[tried.text], sae=sae, feature=index)
+    answer = await unless_disconnected(request, services.live.values(wanted))
+    (told,) = orjson.loads(answer)["results"]
     values = told["values"]
     largest = max(stored.max_activation, *values)
     return fragment(
@@ -109,16 +131,3 @@ async def try_text(
         max=max(values),
         max_activation=stored.max_activation,
     )
-
-
-async def _values(
-    services: Services, model: str, sae: str, index: int, text: str
-) -> dict[str, Any]:
-    """A `TextValues`."""
-    if len(text) > services.settings.max_text_chars:
-        raise TooLarge(
-            f"The text has {len(text):,} characters; allowed: at most "
-            f"{services.settings.max_text_chars:,} (SAESCOPE_MAX_TEXT_CHARS)."
-        )
-    wanted = ValuesRequest(model=model, texts=[text], sae=sae, feature=index)
-    return orjson.loads(await services.live.values(wanted))["results"][0]

@@ -22,7 +22,14 @@ async def jobs_page(
     """All jobs, newest first."""
     jobs = await services.jobs()
     items, following = await asyncio.to_thread(jobs.list, **query.model_dump())
-    return page(services, request, "jobs.html", jobs=items, following=following)
+    asked = query.model_dump(exclude={"cursor"}, exclude_none=True)
+    return page(
+        services,
+        request,
+        "jobs.html",
+        jobs=items,
+        older=following and asked | {"cursor": following},
+    )
 
 
 @router.get("/jobs/{job}")

@@ -30,7 +30,7 @@ def neuron_page(
     neuron = orjson.loads(json_of(found, read.vocabulary(services.shelf, model)))
     largest = neuron["max_activation"]
     groups = [
-        (group["feature"], [(strip(one, largest), one) for one in group["examples"]])
+        (group["feature"], [strip(one, largest) for one in group["examples"]])
         for group in neuron["split"]["groups"]
     ]
     return page(

@@ -13,7 +13,7 @@ def share(value: float) -> str:
     percent = 100 * value
     if percent and abs(percent) < 0.001:
         return f"{percent:.0e}%"
-    return f"{percent:.3g}%" if percent < 10 else f"{percent:.1f}%"
+    return f"{percent:.3g}%" if abs(percent) < 10 else f"{percent:.1f}%"
 
 
 def count(value: int) -> str:

@@ -50,7 +50,7 @@ def sae_page(
 ) -> Response:
     """An SAE and its features."""
     record = read.sae(services.shelf, model, sae)
-    wanted = query.model_dump(exclude={"embed"})
+    wanted = query.model_dump()
     shown = {name: value for name, value in wanted.items() if value is not None}
     ranges = read.Ranges(**{name: wanted.pop(name) for name in RANGES})
     found = None

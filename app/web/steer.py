@@ -89,13 +89,13 @@ async def found_features(
     return fragment("hits.html", rows=rows, asked=q.strip(), model=model, methods=METHODS)
 
 
-def panel(services: Services, model: str, sae: str, feature: Feature) -> dict[str, Any]:
+def panel(services: Services, sae: SaeRecord, feature: Feature) -> dict[str, Any]:
     """What the panel on a feature's page shows."""
     return {
-        "why_not": _why_not(read.sae(services.shelf, model, sae), feature),
+        "why_not": _why_not(sae, feature),
         "query": asked(QueryParams(), services.settings),
         "longest": LONGEST,
-        "address": address(model, sae, feature.index),
+        "address": address(sae.model_id, sae.id, feature.index),
     }
 
 

@@ -4,14 +4,14 @@ import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.responses import Response
 
 from app.api.state import Services, Use
 from app.contract.ids import Id
 from app.errors import Invalid, Problem
 from app.store import read
-from app.store.records import SaeRecord
+from app.store.records import IMPORTED, SaeRecord
 from app.web.fired import Read, read_text
 from app.web.page import page
 from app.web.tokens import level, pieces_of
@@ -24,6 +24,11 @@ MOST_CHARS = 4_000
 """Characters of a text: its page has an address that holds all of it."""
 
 
+def _as_typed(text: object) -> object:
+    """Forms send the ends of lines as two characters."""
+    return text.replace("\r\n", "\n") if isinstance(text, str) else text
+
+
 class TextQuery(BaseModel):
     """What the page shows; all of it can be shared as its address."""
 
@@ -31,7 +36,7 @@ class TextQuery(BaseModel):
 
     model: Id | None = None
     sae: list[Id] = Field(default=[], max_length=MOST_SAES)
-    text: str = Field(default="", max_length=MOST_CHARS)
+    text: Annotated[str, BeforeValidator(_as_typed)] = Field(default="", max_length=MOST_CHARS)
     token: int | None = Field(default=None, ge=0)
 
 
@@ -45,7 +50,8 @@ async def text_page(
     ready = choices.get(model or "", [])
     chosen = query.sae or [one.id for one in ready if one.architecture != "neurons"][:MOST_SAES]
     found, problem = await _read(services, model, chosen, query)
-    return page(
+    return await asyncio.to_thread(
+        page,
         services,
         request,
         "text.html",
@@ -56,16 +62,19 @@ async def text_page(
         query=query,
         found=found,
         problem=problem,
+        longest=MOST_CHARS,
         level=level,
         pieces_of=pieces_of,
     )
 
 
 def _ready(services: Services) -> dict[str, list[SaeRecord]]:
-    """SAEs that have evidence, by model, where there are any."""
+    """SAEs that have evidence and can read texts, by model, where there are any."""
     found = {
         model.id: [
-            sae for sae in read.saes(services.shelf, model.id).items if sae.status == "ready"
+            sae
+            for sae in read.saes(services.shelf, model.id).items
+            if sae.status == "ready" and sae.architecture != IMPORTED
         ]
         for model in read.models(services.shelf).items
     }

@@ -140,7 +140,7 @@ def test_a_token_and_a_feature_of_a_text_are_followed(page: Page) -> None:
     page.get_by_label("Text", exact=True).fill("It was dark and Mia was alone.")
     page.get_by_role("button", name="Read").click()
     expect(page.locator(".fired li").first).to_be_visible()
-    page.locator(".choose a", has_text="dark").click()
+    page.locator(".choose button", has_text="dark").click()
     assert "token=" in page.url
     expect(page.locator("h2 code")).to_contain_text("dark")
     page.reload()
@@ -156,6 +156,25 @@ def test_a_neuron_is_shown_split(page: Page, place: Place) -> None:
     expect(page.locator(".weights li")).to_have_count(len(told["features"]) + 3)
     page.locator(".weights a").first.click()
     expect(page).to_have_url(re.compile(f"/features/{told['features'][0]['index']}$"))
+
+
+def test_a_text_is_read_as_it_was_typed(page: Page, place: Place) -> None:
+    text = "\nIt was dark.\nShe hid."
+    page.goto("/text")
+    page.get_by_label("Text", exact=True).fill(text)
+    page.get_by_role("button", name="Read").click()
+    expect(page.locator(".choose")).to_be_visible()
+    body = {"model": BUNDLED_MODEL, "saes": [SAE], "texts": [text], "top_k": 1}
+    told = place.server.client.post("/v1/activations", json=body).json()["results"][0]["tokens"]
+    assert page.locator(".choose button").count() == len(told)
+    expect(page.get_by_label("Text", exact=True)).to_have_value(text)
+
+
+def test_older_jobs_are_of_the_same_kind(page: Page, place: Place) -> None:
+    page.goto("/jobs?kind=train&limit=1")
+    page.get_by_role("link", name="Older").click()
+    expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page.locator("tbody tr")).to_contain_text("train")
 
 
 def test_jobs_and_one_that_is_done(page: Page, place: Place) -> None:
@@ -187,6 +206,7 @@ def test_hostile_labels_are_text(page: Page, number: int) -> None:
     ):
         page.goto(path)
         assert "owned" not in page.title()
+        assert "\u202e" not in page.locator("body").inner_text()
         assert page.evaluate("document.documentElement.scrollWidth") <= 320
         assert page.locator("main script, main img[src=x], main [onmouseover]").count() == 0
 

@@ -45,6 +45,13 @@ def test_every_feature_that_fired_is_in_one_cell() -> None:
     assert strongest.row == 0 and max(maximum) <= strongest.max_activation[1]
 
 
+def test_an_import_may_leave_densities_out() -> None:
+    found = cloud(activity([0.0, 0.1, 0.0], [2.0, 3.0, 0.0]))
+    assert found is not None and [cell.features for cell in found.cells] == [1]
+    assert found.dead == 1
+    assert cloud(activity([0.0], [2.0])) is None
+
+
 def test_one_feature_and_none() -> None:
     found = cloud(activity([0.1], [2.0]))
     assert found is not None and [cell.features for cell in found.cells] == [1]

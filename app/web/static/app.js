@@ -16,16 +16,28 @@ document.addEventListener("htmx:before:response", (event) => {
   );
 });
 
-document.addEventListener("htmx:error", ({ detail: { ctx } }) => {
-  tell(ctx.target, "The service cannot be reached.");
+document.addEventListener("htmx:error", ({ detail: { ctx, error } }) => {
+  const lost = error?.name === "TypeError";
+  tell(ctx.target, lost ? "The service cannot be reached." : "This went wrong; reload the page.");
 });
 
-document.addEventListener("click", async (event) => {
-  const button = event.target.closest("[data-copy]");
-  if (!button) return;
-  await navigator.clipboard.writeText(button.parentElement.querySelector("pre").textContent);
-  button.textContent = "Copied";
+document.addEventListener("click", ({ target }) => {
+  const button = target.closest("[data-copy]");
+  if (button) copy(button, button.parentElement.querySelector("pre"));
 });
+
+// Where a page may not write to the clipboard, over plain HTTP for example, the text is selected.
+function copy(button, place) {
+  const title = button.textContent;
+  const written = navigator.clipboard?.writeText(place.textContent) ?? Promise.reject();
+  written.then(() => "Copied", () => {
+    getSelection().selectAllChildren(place);
+    return "Press Ctrl+C";
+  }).then((told) => {
+    button.textContent = told;
+    setTimeout(() => (button.textContent = title), 2000);
+  });
+}
 
 function tell(place, sentence) {
   place.replaceChildren(Object.assign(document.createElement("p"), {

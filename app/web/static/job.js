@@ -3,11 +3,16 @@
 const job = document.querySelector("#job");
 const part = (name) => job.querySelector(`[data-is="${name}"]`);
 const lines = new Map();
+const MOST = 1000; // Values of a line; of more, every second one goes.
 const source = new EventSource(job.dataset.events);
 source.addEventListener("progress", ({ data }) => show(JSON.parse(data)));
 source.addEventListener("done", () => {
   source.close();
   location.reload();
+});
+
+source.addEventListener("error", () => {
+  if (source.readyState === EventSource.CLOSED) part("left").textContent = "The connection is lost; reload the page.";
 });
 
 function show(view) {
@@ -53,6 +58,7 @@ class Line {
 
   add(value) {
     if (value !== this.values.at(-1)) this.values.push(value);
+    if (this.values.length > MOST) this.values = this.values.filter((_, place) => place % 2);
     this.figure.querySelector("b").textContent = Number(value.toPrecision(4));
     const low = Math.min(...this.values), high = Math.max(...this.values);
     const step = 100 / Math.max(1, this.values.length - 1);

@@ -25,7 +25,7 @@ function entry(row) {
   return {
     sae: row.dataset.sae,
     feature: Number(row.dataset.feature),
-    strength: row.querySelector("[type=number]").valueAsNumber,
+    strength: row.querySelector("[type=number]").valueAsNumber || 0,
     method: row.querySelector("select").value,
   };
 }

@@ -62,8 +62,9 @@ by("model")?.addEventListener("submit", (event) => {
 });
 by("link").addEventListener("click", async ({ target }) => {
   keep();
-  await navigator.clipboard.writeText(location.href);
-  target.textContent = "Copied";
+  const written = navigator.clipboard?.writeText(location.href) ?? Promise.reject();
+  target.textContent = await written.then(() => "Copied", () => "It is the page's address");
+  setTimeout(() => (target.textContent = "Copy link"), 2000);
 });
 refresh();
 

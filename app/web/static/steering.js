@@ -25,7 +25,7 @@ export async function compare(body, places, signal) {
 /** Say why there is no more. */
 export function tell(place, sentence, expected = false) {
   place.append(Object.assign(document.createElement("p"), {
-    className: expected ? "told" : "error", textContent: sentence,
+    className: expected ? "told" : "error", role: "status", textContent: sentence,
   }));
 }
 
