@@ -4,11 +4,12 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+from app.contract.bundled import BUNDLED_MODEL
 from tests.web.conftest import together
 from tests.web.test_pages import FEATURE, PAGES, TEXT
 
 pytestmark = together
-STEER = "/steer?steer=2-res-topk:12:0.75:add"
+STEER = f"/steer?model={BUNDLED_MODEL}&steer=2-res-topk:12:0.75:add"
 FOUND = ("serious", "critical")
 
 
