@@ -21,6 +21,7 @@ def prepare(url: str) -> None:
     if target.get_backend_name() == "sqlite":
         path = Path(target.database or "")
         assert not path.exists(), "only an empty database is replaced by a copy"
+        path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_file(), path)
     else:
         _copy_on_server(target)

@@ -158,5 +158,6 @@ def test_two_writers_of_the_same_range_leave_one_of_them(shelf_url: str, shelf: 
     with ThreadPoolExecutor() as pool:
         list(pool.map(put, batches))
     write.finish_runs(shelf, {"run-2": {}})
-    found = list(read.max_activations(shelf, "tiny", "0-res", range(D_SAE)).values())
+    maxima = read.max_activations(shelf, "tiny", "0-res", range(D_SAE))
+    found = [maxima[index] for index in range(D_SAE)]
     assert found in [batch.max_activation.tolist() for batch in batches]
