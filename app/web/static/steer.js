@@ -58,7 +58,7 @@ by("another").addEventListener("click", () => add(prompts, clone("prompt"), "tex
 by("find").addEventListener("keydown", ({ key }) => key === "Escape" && by("hits").replaceChildren());
 by("model")?.addEventListener("submit", (event) => {
   event.preventDefault();
-  location.search = address({ ...state(), model: event.target.elements.model.value, steer: [] });
+  if (by("steer").reportValidity()) location.search = address({ ...state(), model: event.target.elements.model.value, steer: [] });
 });
 by("link").addEventListener("click", async ({ target }) => {
   keep();

@@ -12,17 +12,21 @@ export async function ask(path, body, signal) {
   throw new Error(problem?.detail ?? `The service answered with status ${response.status}.`);
 }
 
-/** Names and data of a stream's events, as they come. */
+/** Names and data of a stream's events, as they come; the stream is closed with the last that is taken. */
 export async function* events(path, body, signal) {
   const response = await ask(path, body, signal);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    const blocks = (rest + value).split("\n\n");
-    rest = blocks.pop();
-    for (const event of blocks.map(parsed)) if (event) yield event;
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      const blocks = (rest + value).split("\n\n");
+      rest = blocks.pop();
+      for (const event of blocks.map(parsed)) if (event) yield event;
+    }
+  } finally {
+    reader.cancel().catch(() => {}); // It is closed already where reading failed.
   }
 }
 
