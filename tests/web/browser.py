@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Locator, Page, Playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 """What Chromium is called where a package manager installed it."""
-WAIT_MS = 60_000
+WAIT_MS = 30_000
 """For anything to happen on a page: machines that test are busy."""
 MOST_KEYS = 100
 """Presses of Tab within which a page's every place must be reached."""

@@ -10,13 +10,21 @@ purpose looks at `complaints` and clears it.
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    expect,
+    sync_playwright,
+)
 
 from tests.live.world import World
 from tests.openapi.place import Place
 from tests.web.browser import WAIT_MS, launch
 from tests.web.place import pages
 
+expect.set_options(timeout=WAIT_MS)
 together = pytest.mark.xdist_group("web")
 """For what takes the place: it is there once."""
 

@@ -53,6 +53,7 @@ document.addEventListener("click", ({ target }) => {
   add(chosen, target.parentElement.querySelector("template").content.cloneNode(true), "[type=number]");
   by("hits").replaceChildren();
   by("find").reset();
+  by("q").dispatchEvent(new Event("input", { bubbles: true })); // Its search replaces one that runs.
 });
 by("another").addEventListener("click", () => add(prompts, clone("prompt"), "textarea"));
 by("find").addEventListener("keydown", ({ key }) => key === "Escape" && by("hits").replaceChildren());
