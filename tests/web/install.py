@@ -11,7 +11,7 @@ import sys
 
 from tests.web.browser import NAMES
 
-LIMIT_S = 300
+LIMIT_S = 90
 PACKAGE = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "chromium"]
 DOWNLOAD = [sys.executable, "-m", "playwright", "install", "chromium"]
 
