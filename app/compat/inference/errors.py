@@ -75,6 +75,9 @@ def _no_room(tokens: int, limit: int) -> str:
     )
 
 
-SURFACE = surface(
-    lambda path: path.startswith(f"{PREFIX}/"), lambda problem: {"error": error_of(problem)}
-)
+def body_of(problem: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of an error, and of an event that says one."""
+    return {"error": error_of(problem)}
+
+
+SURFACE = surface(lambda path: path.startswith(f"{PREFIX}/"), body_of)

@@ -10,7 +10,7 @@ from app.api.disconnect import unless_disconnected
 from app.api.opening import first_event
 from app.api.state import Services
 from app.compat.inference.base import as_json
-from app.compat.inference.errors import SURFACE
+from app.compat.inference.errors import body_of
 from app.compat.inference.outputs import Frame, Outputs
 from app.compat.told import frames
 from app.contract.complete import CompleteRequest
@@ -43,5 +43,5 @@ async def streamed(
 
     events = services.live.complete_events(wanted)
     first = await first_event(request, events)
-    sent = frames(first, events, outputs.add, shown, SURFACE.error)
+    sent = frames(first, events, outputs.add, shown, body_of)
     return sse.event_stream(sent, services.stopping)
