@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from app.compat.inference.errors import SURFACE
+from app.compat.inference.errors import body_of
 from app.compat.inference.outputs import Outputs, completion
 from app.compat.told import frames
 
@@ -40,7 +40,7 @@ async def told(*events: dict[str, Any], most: int = 100) -> list[dict[str, Any]]
 
     source, outputs = stream(), Outputs(["STEERED", "DEFAULT"], with_logprobs=False)
     first = await anext(source, None)
-    made = frames(first, source, outputs.add, lambda: completion(outputs), SURFACE.error)
+    made = frames(first, source, outputs.add, lambda: completion(outputs), body_of)
     found = []
     async for frame in made:
         found.append(orjson.loads(frame.removeprefix(b"data: ")))
