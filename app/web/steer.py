@@ -17,7 +17,15 @@ from app.store import labels, lookup, read
 from app.store.engine import Shelf
 from app.store.records import Feature, SaeRecord
 from app.web.page import fragment, page
-from app.web.steer_query import LONGEST, MOST_PROMPTS, MOST_SEEDS, Chosen, address, asked
+from app.web.steer_query import (
+    LONGEST,
+    LONGEST_ADDRESS,
+    MOST_PROMPTS,
+    MOST_SEEDS,
+    Chosen,
+    address,
+    asked,
+)
 
 router = APIRouter(include_in_schema=False)
 
@@ -70,6 +78,7 @@ async def steer_page(request: Request, services: Use) -> Response:
         methods=METHODS,
         most={
             "prompts": MOST_PROMPTS,
+            "address": LONGEST_ADDRESS,
             "seeds": MOST_SEEDS,
             "characters": LONGEST,
             "tokens": services.settings.max_new_tokens,

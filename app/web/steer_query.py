@@ -21,7 +21,9 @@ from app.web.numbers import plain
 PROMPT = "Once upon a time"
 MOST_PROMPTS, MOST_SEEDS = 8, 8
 LONGEST = 4_000
-"""Characters of a prompt: eight of them are still an address that servers take."""
+"""Characters of a prompt."""
+LONGEST_ADDRESS = 60_000
+"""Characters of the query: the server's parser refuses addresses from 65,536 on."""
 _FORM = "write SAE:FEATURE:STRENGTH:METHOD, such as 2-res-topk:266:1.5:add"
 
 

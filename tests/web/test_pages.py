@@ -136,7 +136,7 @@ def test_a_cell_of_the_picture_shows_its_features(page: Page) -> None:
 
 
 def test_a_token_and_a_feature_of_a_text_are_followed(page: Page) -> None:
-    page.goto("/text")
+    page.goto(f"/text?model={BUNDLED_MODEL}")
     page.get_by_label("Text", exact=True).fill("It was dark and Mia was alone.")
     page.get_by_role("button", name="Read").click()
     expect(page.locator(".fired li").first).to_be_visible()
@@ -160,7 +160,7 @@ def test_a_neuron_is_shown_split(page: Page, place: Place) -> None:
 
 def test_a_text_is_read_as_it_was_typed(page: Page, place: Place) -> None:
     text = "\nIt was dark.\nShe hid."
-    page.goto("/text")
+    page.goto(f"/text?model={BUNDLED_MODEL}")
     page.get_by_label("Text", exact=True).fill(text)
     page.get_by_role("button", name="Read").click()
     expect(page.locator(".choose")).to_be_visible()

@@ -208,6 +208,18 @@ def test_what_cannot_be_asked_for_does_not_reach_the_address(page: Page) -> None
         before = page.url
 
 
+def test_prompts_too_long_for_an_address_are_refused_by_the_form(page: Page) -> None:
+    page.goto(address(prompt=["学" * 3_000] * 2))
+    before, second = page.url, page.get_by_label("Prompt", exact=True).nth(1)
+    second.fill("学" * 4_000)
+    page.get_by_role("button", name="Generate").click()
+    assert "too long" in second.evaluate("one => one.validationMessage")
+    assert page.url == before and page.locator("#answers .empty").count() == 1
+    second.fill("Once")
+    assert not second.evaluate("one => one.validationMessage")
+    expect(page).to_have_url(re.compile("Once"))
+
+
 def test_the_link_is_copied(page: Page) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.goto(address())
@@ -282,7 +294,7 @@ def test_labels_are_text_whatever_they_hold(page: Page) -> None:
     assert page.title() == "Steer · saescope"
     shown = [one.inner_text() for one in page.locator("#chosen p a").all()]
     assert shown[:4] == list(LABELS[:4])
-    assert shown[4] == "hostile ‹202E›eelddim eht ni snrut‹202C› ‹200B›␇↵␍⇥ end"
+    assert shown[4] == "hostile ‹202E›elddim eht ni snrut‹202C› ‹200B›␇↵␍⇥ end"
     expect(page.locator("#chosen img, #chosen script")).to_have_count(0)
     page.reload()
     assert [one.inner_text() for one in page.locator("#chosen p a").all()] == shown

@@ -3,12 +3,12 @@ about what is wrong."""
 
 import html
 from http.client import HTTPConnection
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import pytest
 
 from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
-from app.web.steer_query import LONGEST, MOST_PROMPTS
+from app.web.steer_query import LONGEST, LONGEST_ADDRESS
 from tests.openapi.place import CHATTY, Place
 from tests.web.conftest import together
 from tests.web.place import HOSTILE, LABELS, OTHER, REASON, STUCK
@@ -118,16 +118,17 @@ def test_an_unknown_model_is_told(place: Place) -> None:
 
 
 def test_the_longest_state_is_an_address_that_the_server_takes(place: Place) -> None:
-    query = {
-        **MODEL,
-        "steer": [f"{SAE}:12:0.30000000000000004:orthogonal"] * 32,
-        "prompt": ["学" * LONGEST] * MOST_PROMPTS,
-    }
+    query = {**MODEL, "steer": [f"{SAE}:12:0.30000000000000004:orthogonal"] * 32}
+    first = ["学" * LONGEST, ""]
+    left = LONGEST_ADDRESS - len(urlencode({**query, "prompt": first}, doseq=True))
+    query["prompt"] = [first[0], "学" * (left // len(quote("学")))]
+    written = urlencode(query, doseq=True)
+    assert LONGEST_ADDRESS - 9 < len(written) <= LONGEST_ADDRESS
     connection = HTTPConnection(urlsplit(place.server.url).netloc, timeout=60)
-    connection.request("GET", "/steer?" + urlencode(query, doseq=True))
+    connection.request("GET", f"/steer?{written}")
     answer = connection.getresponse()
     assert answer.status == 200
-    assert answer.read().decode().count("学" * LONGEST) == MOST_PROMPTS
+    assert answer.read().decode().count("学" * LONGEST) == 1
 
 
 def test_words_find_features_of_all_saes_that_can_be_steered(place: Place) -> None:

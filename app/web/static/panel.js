@@ -16,8 +16,8 @@ stoppable(form.querySelector("button"), (signal) => {
   }, places, signal);
 });
 
-// The steer page goes on with what is here.
-form.addEventListener("input", () => {
+// The steer page goes on with what is here: once the slider and its number are the same.
+document.addEventListener("input", () => {
   const { strength, prompt } = form.elements;
   const query = new URLSearchParams({ model, steer: `${sae}:${feature}:${strength.value}:add`, prompt: prompt.value });
   document.getElementById("more").href = `/steer?${query}`;

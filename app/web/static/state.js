@@ -5,6 +5,7 @@ export const by = (id) => document.getElementById(id);
 export const clone = (id) => by(id).content.cloneNode(true);
 
 const form = by("steer"), sweep = by("sweep");
+const TOO_LONG = "All prompts together are too long for this page's address. Shorten one, or take one away.";
 
 export function state() {
   const { seeds, temperature, tokens } = form.elements;
@@ -43,9 +44,16 @@ export function address({ steer, prompt, ...rest }) {
   return `?${query}`.replaceAll("%3A", ":").replaceAll("%2C", ",");
 }
 
-/** Have the address tell the state, as soon as that is one that can be asked for. */
-export function keep() {
+/** Whether the state is one that can be asked for; its fields tell why it is not. */
+export function check() {
   const valid = strengths().every(Number.isFinite);
   sweep.elements.strengths.setCustomValidity(valid ? "" : "Write numbers, with commas between them.");
-  if (valid && form.checkValidity()) history.replaceState(null, "", address(state()));
+  const long = address(state()).length > by("prompts").dataset.longest;
+  for (const one of by("prompts").querySelectorAll("textarea")) one.setCustomValidity(long ? TOO_LONG : "");
+  return valid && form.checkValidity();
+}
+
+/** Have the address tell the state. */
+export function keep() {
+  if (check()) history.replaceState(null, "", address(state()));
 }

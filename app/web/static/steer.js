@@ -1,6 +1,6 @@
 // The steer page: rows that come and go, and what is asked of the model.
 
-import { address, by, clone, keep, state } from "./state.js";
+import { address, by, check, clone, keep, state } from "./state.js";
 import { compare, stoppable, tell } from "./steering.js";
 import { ask } from "./stream.js";
 import { all, fill, groups, rowIn } from "./tables.js";
@@ -13,6 +13,7 @@ let soon;
 document.addEventListener("input", () => {
   clearTimeout(soon);
   soon = setTimeout(keep, 200);
+  check();
   refresh();
 });
 
