@@ -8,7 +8,7 @@ from app.contract.bundled import BUNDLED_MODEL
 from tests.web.conftest import together
 from tests.web.test_pages import FEATURE, PAGES, TEXT
 
-pytestmark = [together, pytest.mark.slow]
+pytestmark = together
 STEER = f"/steer?model={BUNDLED_MODEL}&steer=2-res-topk:12:0.75:add"
 FOUND = ("serious", "critical")
 

@@ -11,7 +11,7 @@ from tests.openapi.place import CHATTY, Place
 from tests.web.conftest import together
 from tests.web.place import HOSTILE, LABELS, REASON, STUCK
 
-pytestmark = [together, pytest.mark.slow]
+pytestmark = together
 SAE = BUNDLED_SAES[0]
 HOME = f"/models/{BUNDLED_MODEL}/saes/{SAE}"
 FEATURE = f"{HOME}/features/3"

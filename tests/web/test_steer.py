@@ -14,7 +14,7 @@ from tests.web.browser import WAIT_MS, overflow, tab_to
 from tests.web.conftest import together
 from tests.web.place import HOSTILE, LABELS, LONGEST, OTHER
 
-pytestmark = [together, pytest.mark.slow]
+pytestmark = together
 SAE = BUNDLED_SAES[0]
 ONE = [f"{SAE}:12:0.75:add"]
 

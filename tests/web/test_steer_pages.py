@@ -13,7 +13,7 @@ from tests.openapi.place import CHATTY, Place
 from tests.web.conftest import together
 from tests.web.place import HOSTILE, LABELS, OTHER, REASON, STUCK
 
-pytestmark = [together, pytest.mark.slow]
+pytestmark = together
 SAE = BUNDLED_SAES[0]
 MODEL = {"model": BUNDLED_MODEL}
 DEAD = 49

@@ -1,6 +1,5 @@
 """Steering on a feature's page."""
 
-import pytest
 from playwright.sync_api import Page, expect
 
 from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
@@ -8,7 +7,7 @@ from tests.openapi.place import Place
 from tests.web.browser import WAIT_MS, overflow, tab_to
 from tests.web.conftest import together
 
-pytestmark = [together, pytest.mark.slow]
+pytestmark = together
 SAE = BUNDLED_SAES[0]
 FEATURE = f"/models/{BUNDLED_MODEL}/saes/{SAE}/features/12"
 

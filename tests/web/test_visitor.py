@@ -2,7 +2,6 @@
 
 import re
 
-import pytest
 from playwright.sync_api import Page, expect
 
 from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
@@ -10,7 +9,7 @@ from tests.openapi.place import Place
 from tests.web.browser import WAIT_MS
 from tests.web.conftest import together
 
-pytestmark = [together, pytest.mark.slow]
+pytestmark = together
 MOST_ACTIONS = 9
 
 
