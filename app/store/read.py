@@ -190,6 +190,15 @@ def max_activations(
     return found
 
 
+def begins_with_bos(shelf: Shelf, model_id: str, sae_id: str) -> bool:
+    """Whether the sequences of an SAE's evidence begin with BOS, which is as it was trained."""
+    with shelf.snapshot() as connection:
+        number = find.evidence(connection, model_id, sae_id).run
+        joined = t.corpora.join(t.runs, t.runs.c.corpus == t.corpora.c.number)
+        query = select(t.corpora.c.prepend_bos).select_from(joined).where(t.runs.c.number == number)
+        return connection.execute(query).scalar_one()
+
+
 def summaries(
     shelf: Shelf, model_id: str, sae_id: str, indices: Sequence[int]
 ) -> dict[int, FeatureSummary]:

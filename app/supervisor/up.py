@@ -122,7 +122,7 @@ def _lead(settings: Settings, stopping: Callable[[], bool]) -> None:
         closing(Jobs(settings.jobs_url, shelf)) as jobs,
     ):
         when_ready(settings, "/healthz", stopping)
-        say(f"The API answers at {api_url(settings)} (documentation: {api_url(settings)}/docs)")
+        say(f"The API answers at {api_url(settings)} (its documentation: {api_url(settings)}/docs)")
         try:
             prepare(jobs, shelf, stopping)
             when_ready(settings, "/readyz", stopping)

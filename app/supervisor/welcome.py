@@ -1,4 +1,4 @@
-"""What `saescope up` says when it is ready: the address, and three calls that work."""
+"""What `saescope up` says when it is ready: what to look at, and three calls that work."""
 
 import json
 import time
@@ -33,12 +33,14 @@ def when_ready(settings: Settings, path: str, stopping: Callable[[], bool]) -> N
 
 
 def welcome(settings: Settings, shelf: Shelf) -> str:
-    """The address and three calls to try."""
+    """Pages to look at and three calls to try."""
     url = api_url(settings)
+    look = [url]
     calls = [_curl(url, "/v1/models")]
     found = _a_feature(shelf)
     if found:
         sae, feature = found
+        look += [f"{url}/models/{BUNDLED_MODEL}/saes/{sae}/features/{feature}"]
         calls = [
             _curl(url, f"/v1/models/{BUNDLED_MODEL}/saes/{sae}/features/{feature}"),
             _curl(
@@ -56,7 +58,8 @@ def welcome(settings: Settings, shelf: Shelf) -> str:
                 },
             ),
         ]
-    return "\n".join([f"Ready at {url}. Try:", *(f"  {call}" for call in calls)])
+    pages, asked = ("".join(f"\n  {one}" for one in some) for some in (look, calls))
+    return f"Ready at {url}. Look, in a browser:{pages}\nOr ask:{asked}"
 
 
 def _a_feature(shelf: Shelf) -> tuple[str, int] | None:

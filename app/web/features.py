@@ -57,6 +57,8 @@ def _page(
 ) -> Response:
     model, sae, index = name
     feature, record = body_of(stored, vocabulary), read.sae(services.shelf, model, sae)
+    panel = steer.panel(services, record, stored)
+    steers = panel["why_not"] is None
     return page(
         services,
         request,
@@ -66,8 +68,8 @@ def _page(
         feature=feature,
         bands=_bands(feature),
         path=f"/models/{model}/saes/{sae}/features/{index}",
-        snippets=snippets.of_feature(str(request.base_url), model, sae, index),
-        panel=steer.panel(services, record, stored),
+        snippets=snippets.of_feature(str(request.base_url), model, sae, index, steers),
+        panel=panel,
         can_read=record.architecture != IMPORTED,
     )
 

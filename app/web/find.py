@@ -1,5 +1,6 @@
 """Features of all of a model's SAEs, found by words."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -8,6 +9,8 @@ from starlette.responses import Response
 from app.api.params import ModelId
 from app.api.state import Use
 from app.store import labels, read
+from app.store.engine import Shelf
+from app.store.records import FeatureSummary
 from app.web.page import page
 
 router = APIRouter(include_in_schema=False)
@@ -25,19 +28,23 @@ def find_page(
     """Those that have the most of the words first."""
     shelf = services.shelf
     hits, more = labels.search(shelf, labels.of_model(shelf, model), q, offset, PAGE)
-    by_sae: dict[str, list[int]] = {}
-    for hit in hits:
-        by_sae.setdefault(hit.sae_id, []).append(hit.index)
-    known = {sae: read.summaries(shelf, model, sae, some) for sae, some in by_sae.items()}
-    found = [
-        (hit.sae_id, known[hit.sae_id][hit.index]) for hit in hits if hit.index in known[hit.sae_id]
-    ]
     return page(
         services,
         request,
         "find.html",
         model=model,
         q=q,
-        found=found,
+        found=[(hit.sae_id, feature) for hit, feature in with_summaries(shelf, model, hits)],
         following=offset + PAGE if more else None,
     )
+
+
+def with_summaries(
+    shelf: Shelf, model: str, hits: Sequence[labels.Hit]
+) -> list[tuple[labels.Hit, FeatureSummary]]:
+    """Each with what lists tell of it, in their order; without those that are gone by now."""
+    by_sae: dict[str, list[int]] = {}
+    for hit in hits:
+        by_sae.setdefault(hit.sae_id, []).append(hit.index)
+    known = {sae: read.summaries(shelf, model, sae, some) for sae, some in by_sae.items()}
+    return [(hit, known[hit.sae_id][hit.index]) for hit in hits if hit.index in known[hit.sae_id]]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from app.api.state import Services
 from app.contract.live import ActivationsAnswer, ActivationsRequest, TextActivations
 from app.store import read
-from app.store.records import FeatureSummary, ModelRecord
+from app.store.records import FeatureSummary
 
 A_TOKEN = 8
 """Features of an SAE that are looked at for each token."""
@@ -46,33 +46,36 @@ class Read:
 
 
 async def read_text(
-    services: Services, model: ModelRecord, saes: Sequence[str], text: str, token: int | None
+    services: Services,
+    model: str,
+    saes: Sequence[str],
+    text: str,
+    token: int | None,
+    skip_first: bool,
 ) -> Read:
     """The features that fire on a text, or at one of its tokens; at BOS none counts, as in the evidence.
 
-    Two questions to the live worker: which are strongest at each token, then how those behave on the
+    `skip_first`: whether the first token is BOS. Two questions to the live worker: which are strongest at each token, then how those behave on the
     whole text.
     """
     ranked = await _ask(services, ActivationsRequest(
-        model=model.id, saes=list(saes), texts=[text], top_k=A_TOKEN
+        model=model, saes=list(saes), texts=[text], top_k=A_TOKEN
     ))  # fmt: skip
-    if model.prepend_bos:
+    if skip_first:
         for one in ranked.saes.values():
             one.top = [[], *(one.top or [])[1:]]
     known = {
-        sae: await asyncio.to_thread(
-            read.summaries, services.shelf, model.id, sae, _seen(ranked, sae)
-        )
+        sae: await asyncio.to_thread(read.summaries, services.shelf, model, sae, _seen(ranked, sae))
         for sae in saes
     }
     wanted = {sae: _strongest(ranked, sae, known[sae], token) for sae in saes}
     some = [sae for sae in saes if wanted[sae]]
     whole = ranked
     if some:
-        request = ActivationsRequest(model=model.id, saes=some, texts=[text], features=wanted)
+        request = ActivationsRequest(model=model, saes=some, texts=[text], features=wanted)
         whole = await _ask(services, request)
     fired = [
-        Fired(sae, known[sae][index], [0.0, *values[1:]] if model.prepend_bos else values)
+        Fired(sae, known[sae][index], [0.0, *values[1:]] if skip_first else values)
         for sae in some
         for index, values in (whole.saes[sae].features or {}).items()
     ]

@@ -13,9 +13,10 @@ from app.api.state import Services, Use
 from app.contract.ids import Id
 from app.contract.steering import Method
 from app.errors import Invalid, NotFound, Problem
-from app.store import labels, lookup, read
+from app.store import labels, read
 from app.store.engine import Shelf
-from app.store.records import Feature, SaeRecord
+from app.store.records import Feature, FeatureSummary, SaeRecord
+from app.web.find import with_summaries
 from app.web.page import fragment, page
 from app.web.steer_query import (
     LONGEST,
@@ -46,7 +47,7 @@ class Row:
     """A feature that is steered with, or can be, as the page shows it."""
 
     chosen: Chosen
-    feature: Feature
+    feature: Feature | FeatureSummary
 
 
 @router.get("/steer")
@@ -77,6 +78,7 @@ async def steer_page(request: Request, services: Use) -> Response:
         rows=rows,
         methods=METHODS,
         most={
+            "features": services.settings.max_steering,
             "prompts": MOST_PROMPTS,
             "address": LONGEST_ADDRESS,
             "seeds": MOST_SEEDS,
@@ -130,10 +132,8 @@ def _search(shelf: Shelf, model: str, q: str) -> list[Row]:
     among = [one for one in labels.steerable(shelf) if one.model_id == model]
     if not among:
         raise NotFound(f"There is no model {model} that can be steered here.")
-    found = [
-        (hit, lookup.feature(shelf, model, hit.sae_id, hit.index))
-        for hit in labels.search(shelf, among, q, 0, LOOKED_AT)[0]
-    ]
+    hits, _ = labels.search(shelf, among, q, 0, LOOKED_AT)
+    found = with_summaries(shelf, model, hits)
     found.sort(key=lambda one: (-one[0].n_words, -one[0].n_in_label, one[1].density))
     rows = [Row(Chosen(sae=hit.sae_id, feature=hit.index), feature) for hit, feature in found]
     return [row for row in rows if row.feature.max_activation > 0][:HITS]

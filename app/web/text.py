@@ -7,10 +7,13 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.responses import Response
 
+from app.api.disconnect import unless_disconnected
+from app.api.limits import check_text
 from app.api.state import Services, Use
 from app.contract.ids import Id
-from app.errors import Invalid, Problem
+from app.errors import Forbidden, Invalid, Problem
 from app.store import read
+from app.store.engine import Shelf
 from app.store.records import IMPORTED, SaeRecord
 from app.web.fired import Read, read_text
 from app.web.page import page
@@ -18,6 +21,8 @@ from app.web.tokens import level, pieces_of
 
 router = APIRouter(include_in_schema=False)
 
+NEURONS = "neurons"
+"""Architecture of the sources that are no SAEs: a layer's neurons."""
 MOST_SAES = 8
 """SAEs that one page reads with."""
 MOST_CHARS = 4_000
@@ -48,8 +53,12 @@ async def text_page(
     choices = await asyncio.to_thread(_ready, services)
     model = query.model or next(iter(choices), None)
     ready = choices.get(model or "", [])
-    chosen = query.sae or [one.id for one in ready if one.architecture != "neurons"][:MOST_SAES]
-    found, problem = await _read(services, model, chosen, query)
+    chosen = query.sae or [one.id for one in ready if one.architecture != NEURONS][:MOST_SAES]
+    found, problem = None, None
+    if query.text and model and chosen:
+        _check_asker(request)
+        work = _read(services, model, chosen, query)
+        found, problem = await unless_disconnected(request, work)
     return await asyncio.to_thread(
         page,
         services,
@@ -81,17 +90,31 @@ def _ready(services: Services) -> dict[str, list[SaeRecord]]:
     return {model: saes for model, saes in found.items() if saes}
 
 
+def _check_asker(request: Request) -> None:
+    """Refuse other sites' pages that ask for it as for an image, again and again: it costs a forward.
+    Their links are followed."""
+    sent = request.headers
+    foreign = sent.get("sec-fetch-site") in ("cross-site", "same-site")
+    if foreign and sent.get("sec-fetch-dest") != "document":
+        raise Forbidden("Pages of other sites may link to a text, not load it.")
+
+
 async def _read(
-    services: Services, model: str | None, saes: list[str], query: TextQuery
+    services: Services, model: str, saes: list[str], query: TextQuery
 ) -> tuple[Read | None, str | None]:
     """What fires, or why that cannot be told: the form stays, so that it can be mended."""
-    if not query.text or not model or not saes:
-        return None, None
     try:
-        record = await asyncio.to_thread(read.model, services.shelf, model)
-        found = await read_text(services, record, saes, query.text, query.token)
+        check_text(services.settings, "text", query.text)
+        skip_first = await asyncio.to_thread(_begins_with_bos, services.shelf, model, saes)
+        found = await read_text(services, model, saes, query.text, query.token, skip_first)
     except Problem as problem:
         return None, problem.detail
     if query.token is not None and query.token >= len(found.tokens):
         raise Invalid(f"token is {query.token}; the text has {len(found.tokens)} tokens.")
     return found, None
+
+
+def _begins_with_bos(shelf: Shelf, model: str, saes: list[str]) -> bool:
+    """Whether BOS is put in front, as in the SAEs' evidence: neurons go by the SAEs beside them."""
+    trained = [sae for sae in saes if read.sae(shelf, model, sae).architecture != NEURONS]
+    return read.begins_with_bos(shelf, model, (trained or saes)[0])

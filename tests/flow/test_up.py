@@ -31,10 +31,11 @@ def test_an_interrupted_first_start_goes_on(service: Service) -> None:
     _until(lambda: states() == ["done"])
 
 
-def test_a_first_start_ends_with_three_calls_that_work(service: Service) -> None:
+def test_a_first_start_ends_with_pages_and_three_calls_that_work(service: Service) -> None:
     _until(lambda: "Ready at" in service.printed())
     printed = service.printed()
-    assert service.url in printed
+    pages = [line.strip() for line in printed.splitlines() if line.startswith("  http")]
+    assert len(pages) == 2 and all(httpx.get(page).status_code == 200 for page in pages)
     calls = [line.strip() for line in printed.splitlines() if line.strip().startswith("curl ")]
     assert len(calls) == 3
     for call in calls:

@@ -51,6 +51,10 @@ function remove(row) {
 document.addEventListener("click", ({ target }) => {
   if (target.matches("[data-remove]")) remove(target.closest("li"));
   if (!target.matches("[data-add]")) return;
+  if (chosen.children.length >= chosen.dataset.most) {
+    by("hits").replaceChildren();
+    return tell(by("hits"), `At most ${chosen.dataset.most} features act at once.`);
+  }
   add(chosen, target.parentElement.querySelector("template").content.cloneNode(true), "[type=number]");
   by("hits").replaceChildren();
   by("find").reset();

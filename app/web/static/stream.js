@@ -19,7 +19,9 @@ export async function* events(path, body, signal) {
   let rest = "";
   try {
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await reader.read().catch((error) => {
+        throw signal.aborted ? error : new Error("The connection broke off; try again.");
+      });
       if (done) return;
       const blocks = (rest + value).split("\n\n");
       rest = blocks.pop();
