@@ -1,5 +1,7 @@
 """Numbers as people read them."""
 
+import re
+
 
 def number(value: float) -> str:
     """Three digits that tell: 12.3, 0.0456, 1,230."""
@@ -24,3 +26,8 @@ def count(value: int) -> str:
 def plain(value: float) -> str:
     """All digits that it has, for a form or an address: 1, 0.25"""
     return repr(value).removesuffix(".0")
+
+
+def brief(text: str) -> str:
+    """The beginning of a fingerprint, which tells it from others; anything else whole."""
+    return f"{text[:12]}…" if re.fullmatch("[0-9a-f]{32,}", text) else text

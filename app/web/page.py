@@ -36,10 +36,12 @@ def _environment() -> Environment:
     environment.globals |= {"asset": assets.address, "charts": charts}
     environment.filters |= {
         "visible": tokens.visible,
+        "quoted": tokens.quoted,
         "number": numbers.number,
         "share": numbers.share,
         "count": numbers.count,
         "plain": numbers.plain,
+        "brief": numbers.brief,
     }
     return environment
 

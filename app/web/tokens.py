@@ -84,6 +84,14 @@ def visible(token: str) -> str:
     return "".join(map(_shown, token))
 
 
+def quoted(label: str) -> list[tuple[str, bool]]:
+    """Pieces of a label as they are shown, and whether each is a token: those stand between backticks."""
+    pieces = visible(label).split("`")
+    if len(pieces) % 2 == 0:
+        return [(visible(label), False)]
+    return [(piece, bool(place % 2)) for place, piece in enumerate(pieces) if piece]
+
+
 def _shown(character: str) -> str:
     if character in _BLANK:
         return _BLANK[character]

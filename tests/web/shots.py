@@ -24,7 +24,7 @@ TEXT = {
 }
 STEER = {
     "model": BUNDLED_MODEL,
-    "steer": f"{BUNDLED_SAES[0]}:266:1.1:add",
+    "steer": f"{BUNDLED_SAES[0]}:266:1.4:add",
     "prompt": "It was dark and Mia was alone. She",
     "seeds": 2,
     "tokens": 24,
@@ -34,7 +34,9 @@ STEER = {
 
 def tried(page: Page) -> None:
     """A text of one's own on a feature's page."""
-    page.get_by_label("Your text").fill("She was happy. He clapped, and so did she.")
+    page.get_by_label("Your text").fill(
+        'Tom saw that Mia was glad. "Why are you so happy?" he asked. She laughed and told him. He smiled.'
+    )
     page.get_by_role("button", name="See where it fires").click()
     expect(page.locator("#tried .tokens")).to_be_visible()
 
@@ -79,11 +81,12 @@ def take(browser: Browser, url: str, shot: Shot, folder: Path) -> None:
         viewport={"width": width, "height": height},
         color_scheme=shot.scheme,  # pyright: ignore[reportArgumentType]
         locale="en-GB",
-        reduced_motion="reduce",
+        bypass_csp=True,
     )
     page.set_default_timeout(WAIT_MS)
     answer = page.goto(shot.path)
     assert answer and answer.ok, f"{shot.path}: {answer and answer.status}"
+    page.add_style_tag(content="html { scrollbar-gutter: auto }")  # Pictures have no scrollbar.
     shot.before(page)
     page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
     page.screenshot(path=folder / f"{shot.name}.png")

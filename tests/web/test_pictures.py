@@ -72,3 +72,11 @@ def test_numbers(value: float, written: str) -> None:
 )
 def test_shares(value: float, written: str) -> None:
     assert numbers.share(value) == written
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("0123456789abcdef" * 4, "0123456789ab…"), ("cafe", "cafe"), ("x" * 64, "x" * 64)],
+)
+def test_fingerprints_are_cut(text: str, shown: str) -> None:
+    assert numbers.brief(text) == shown

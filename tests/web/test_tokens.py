@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.web.tokens import LEVELS, level, pieces_of, strip, visible
+from app.web.tokens import LEVELS, level, pieces_of, quoted, strip, visible
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,20 @@ from app.web.tokens import LEVELS, level, pieces_of, strip, visible
 )
 def test_what_cannot_be_seen_is_shown(token: str, shown: str) -> None:
     assert visible(token) == shown
+
+
+@pytest.mark.parametrize(
+    ("label", "pieces"),
+    [
+        ("cats", [("cats", False)]),
+        ("on ` a`, `\n`", [("on ", False), (" a", True), (", ", False), ("↵", True)]),
+        ("` a` too", [(" a", True), (" too", False)]),
+        ("a ` alone", [("a ` alone", False)]),
+        ("` `` `", [(" ", True), (" ", True)]),
+    ],
+)
+def test_tokens_in_a_label_stand_out(label: str, pieces: list[tuple[str, bool]]) -> None:
+    assert quoted(label) == pieces
 
 
 def test_levels_grow_with_the_share_of_the_maximum() -> None:
