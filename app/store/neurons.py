@@ -139,6 +139,19 @@ def _listed(chosen: Row, sort: NeuronSort, order: Order, place: list[Any] | None
     return query.where(here > there if order == "asc" else here < there)
 
 
+def split_layers(shelf: Shelf, model_id: str) -> set[int]:
+    """Layers whose neurons are split by some SAE."""
+    own, other = t.saes.alias(), t.saes.alias()
+    query = (
+        select(own.c.layer)
+        .join_from(t.splits, own, own.c.run == t.splits.c.neurons_run)
+        .join(other, other.c.run == t.splits.c.sae_run)
+        .where(own.c.model_id == model_id, t.splits.c.complete)
+    )
+    with shelf.read() as connection:
+        return set(connection.execute(query).scalars())
+
+
 def _choose(connection: Connection, model_id: str, layer: int | None, sae_id: str | None) -> Row:
     """The split that is asked for, or else the one of the lowest layer with the least unexplained
     variance. NotFound when there is none."""

@@ -65,7 +65,8 @@ def cloud(activity: Activity) -> Cloud | None:
 def _edges(values: np.ndarray, bins: int) -> np.ndarray:
     """float64 [bins + 1], evenly spaced on a log scale around all values."""
     low, high = values.min() * 0.999, values.max() * 1.001
-    return np.geomspace(low, high, bins + 1)
+    # In few digits, as people find them in the fields of the table.
+    return np.array([float(f"{edge:.5g}") for edge in np.geomspace(low, high, bins + 1)])
 
 
 def _ends(edges: np.ndarray) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from app.api.state import Services, Use
 from app.contract.reading import ValuesRequest
 from app.errors import NotFound
 from app.rows.found import Name
-from app.store import read
+from app.store import neurons, read
 from app.store.records import IMPORTED, Feature, Vocabulary
 from app.web import snippets, steer
 from app.web.context import surroundings
@@ -71,6 +71,7 @@ def _page(
         snippets=snippets.of_feature(str(request.base_url), model, sae, index, steers),
         panel=panel,
         can_read=record.architecture != IMPORTED,
+        split_layers=neurons.split_layers(services.shelf, model),
     )
 
 

@@ -1,6 +1,8 @@
 """Numbers as people read them."""
 
+import json
 import re
+from typing import Any
 
 
 def number(value: float) -> str:
@@ -31,3 +33,8 @@ def plain(value: float) -> str:
 def brief(text: str) -> str:
     """The beginning of a fingerprint, which tells it from others; anything else whole."""
     return f"{text[:12]}…" if re.fullmatch("[0-9a-f]{32,}", text) else text
+
+
+def pretty(value: Any) -> str:
+    """A record as indented JSON."""
+    return json.dumps(value, indent=2, ensure_ascii=False)

@@ -42,6 +42,7 @@ def _environment() -> Environment:
         "count": numbers.count,
         "plain": numbers.plain,
         "brief": numbers.brief,
+        "pretty": numbers.pretty,
     }
     return environment
 

@@ -13,6 +13,7 @@ from app.api.features import FeatureQuery
 from app.api.params import ModelId, SaeId
 from app.api.saes import described
 from app.api.state import Use
+from app.errors import Invalid
 from app.store import activity, read
 from app.store.engine import Shelf
 from app.store.records import SaeRecord
@@ -53,9 +54,12 @@ def sae_page(
     wanted = query.model_dump()
     shown = {name: value for name, value in wanted.items() if value is not None}
     ranges = read.Ranges(**{name: wanted.pop(name) for name in RANGES})
-    found = None
-    if record.run_id:
-        found = read.features(services.shelf, model, sae, ranges=ranges, **wanted)
+    found, problem = None, None
+    try:
+        if record.run_id:
+            found = read.features(services.shelf, model, sae, ranges=ranges, **wanted)
+    except Invalid as invalid:
+        problem = invalid.detail
     return page(
         services,
         request,
@@ -64,6 +68,8 @@ def sae_page(
         sae=described(record),
         query=query,
         found=found,
+        problem=problem,
+        is_whole=set(shown) <= {"sort", "order", "limit"},
         cloud=_cloud(services.shelf, record),
         path=f"/models/{model}/saes/{sae}",
         asked=lambda **change: _address(shown, change),

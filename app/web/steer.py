@@ -16,7 +16,7 @@ from app.errors import Invalid, NotFound, Problem
 from app.store import labels, read
 from app.store.engine import Shelf
 from app.store.records import Feature, FeatureSummary, SaeRecord
-from app.web.find import with_summaries
+from app.web.find import ranked
 from app.web.page import fragment, page
 from app.web.steer_query import (
     LONGEST,
@@ -97,7 +97,9 @@ async def found_features(
     """Features that have some of the words, of all SAEs that the model can be steered with: a part of
     the page."""
     rows = await asyncio.to_thread(_search, services.shelf, model, q) if q.strip() else []
-    return fragment("hits.html", rows=rows, asked=q.strip(), model=model, methods=METHODS)
+    return fragment(
+        "hits.html", rows=rows, asked=q.strip(), model=model, methods=METHODS, most=HITS
+    )
 
 
 def panel(services: Services, sae: SaeRecord, feature: Feature) -> dict[str, Any]:
@@ -127,15 +129,15 @@ def _models(shelf: Shelf) -> list[str]:
 
 
 def _search(shelf: Shelf, model: str, q: str) -> list[Row]:
-    """Of the first features that were found, those that fit best; of equal ones the rarest, as they are
-    about least else."""
+    """Of the first features that were found, those that fit best and fire at all."""
     among = [one for one in labels.steerable(shelf) if one.model_id == model]
     if not among:
         raise NotFound(f"There is no model {model} that can be steered here.")
     hits, _ = labels.search(shelf, among, q, 0, LOOKED_AT)
-    found = with_summaries(shelf, model, hits)
-    found.sort(key=lambda one: (-one[0].n_words, -one[0].n_in_label, one[1].density))
-    rows = [Row(Chosen(sae=hit.sae_id, feature=hit.index), feature) for hit, feature in found]
+    rows = [
+        Row(Chosen(sae=hit.sae_id, feature=hit.index), feature)
+        for hit, feature in ranked(shelf, model, q, hits)
+    ]
     return [row for row in rows if row.feature.max_activation > 0][:HITS]
 
 

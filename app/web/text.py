@@ -11,9 +11,10 @@ from app.api.disconnect import unless_disconnected
 from app.api.limits import check_text
 from app.api.state import Services, Use
 from app.contract.ids import Id
-from app.errors import Forbidden, Invalid, Problem
+from app.errors import Forbidden, Problem
 from app.store import read
 from app.store.engine import Shelf
+from app.store.pages import all_of
 from app.store.records import IMPORTED, SaeRecord
 from app.web.fired import Read, read_text
 from app.web.page import page
@@ -73,19 +74,21 @@ async def text_page(
         problem=problem,
         longest=MOST_CHARS,
         level=level,
+        asked=[("model", model), *(("sae", one) for one in chosen), ("text", query.text)],
         pieces_of=pieces_of,
     )
 
 
 def _ready(services: Services) -> dict[str, list[SaeRecord]]:
     """SAEs that have evidence and can read texts, by model, where there are any."""
+    shelf = services.shelf
     found = {
         model.id: [
             sae
-            for sae in read.saes(services.shelf, model.id).items
+            for sae in all_of(lambda cursor, id=model.id: read.saes(shelf, id, cursor=cursor))
             if sae.status == "ready" and sae.architecture != IMPORTED
         ]
-        for model in read.models(services.shelf).items
+        for model in all_of(lambda cursor: read.models(shelf, cursor=cursor))
     }
     return {model: saes for model, saes in found.items() if saes}
 
@@ -110,7 +113,7 @@ async def _read(
     except Problem as problem:
         return None, problem.detail
     if query.token is not None and query.token >= len(found.tokens):
-        raise Invalid(f"token is {query.token}; the text has {len(found.tokens)} tokens.")
+        return None, f"token is {query.token}; the text has {len(found.tokens)} tokens."
     return found, None
 
 

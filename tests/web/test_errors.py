@@ -68,3 +68,16 @@ def test_what_breaks_is_a_page_too(tmp_path: Path) -> None:
     with client_of(Settings(data_dir=tmp_path, live_url=NOBODY)) as client:
         answer = client.get("/", headers=BROWSER)
     assert answer.status_code >= 500 and "<h1>" in answer.text
+
+
+def test_those_in_the_setting_may_frame_what_may_be_embedded(tmp_path: Path) -> None:
+    settings = Settings(
+        data_dir=tmp_path, live_url=NOBODY, frame_ancestors=["'self'", "https://notes.example"]
+    )
+    prepare(settings.shelf_url)
+    with client_of(settings) as client:
+        policies = [
+            client.get(path).headers["content-security-policy"].partition("frame-ancestors ")[2]
+            for path in ("/?embed=true", "/?embed=false", "/")
+        ]
+    assert policies == ["'self' https://notes.example", "'none'", "'none'"]

@@ -5,9 +5,13 @@ import re
 
 import pytest
 from playwright.sync_api import Page, expect
+from sqlalchemy import text as sql
 
 from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
-from tests.openapi.place import CHATTY, Place
+from app.store.engine import autocommitting, connected
+from app.store.progress import put_progress
+from app.web.tokens import visible
+from tests.openapi.place import CHATTY, TRAIN, Place
 from tests.web.conftest import together
 from tests.web.place import HOSTILE, LABELS, REASON, STUCK
 
@@ -54,14 +58,31 @@ def test_a_feature_page_shows_what_the_api_answers(page: Page, place: Place) -> 
     expect(strips).to_have_count(len(examples))
     for number in (0, len(examples) - 1):
         one, strip = examples[number], strips.nth(number)
-        peak = strip.locator("summary mark.peak, summary .after").first
-        assert one["tokens"][one["peak"]].strip()[:3] in (peak.text_content() or "")
+        peak = strip.locator("summary .after > .peak")
+        expect(peak).to_have_count(1)
+        assert (peak.text_content() or "").startswith(visible(one["tokens"][one["peak"]]))
         values = [float(v) for v in strip.locator("summary mark i").all_text_contents()]
         fired = [value for value in one["values"] if value > 0]
         assert values == pytest.approx(fired, rel=0.01)
     assert page.locator(".histogram.logits rect").count() > 3
     links = page.locator(".relatives a").evaluate_all("all => all.map(a => a.pathname)")
     assert f"{HOME}/features/{told['neighbors'][0]['index']}" in links
+    neurons = [neuron for neuron in told["neurons"] if neuron["layer"] == 2]
+    # Of the others none is split, so they have no page.
+    assert sum("/neurons/" in link for link in links) == len(neurons) < len(told["neurons"])
+
+
+def test_a_value_is_shown_where_it_is_pointed_at(page: Page) -> None:
+    page.goto(FEATURE)
+    mark = page.locator(".strip summary mark.peak").first
+    mark.hover()
+    seen = mark.locator("i").evaluate(
+        """value => {
+            const { left, top, width, height } = value.getBoundingClientRect();
+            return document.elementFromPoint(left + width / 2, top + height - 2) === value;
+        }"""
+    )
+    assert seen
 
 
 def test_an_example_unfolds_by_keyboard_and_shows_more(page: Page) -> None:
@@ -110,6 +131,29 @@ def test_snippets_run(page: Page, place: Place) -> None:
     assert place.server.client.post(url, json=json.loads(body)).status_code == 200
 
 
+def test_what_cannot_be_searched_for_is_told_above_the_table(page: Page) -> None:
+    page.goto(f"{HOME}?limit=5")
+    page.get_by_label("Words").fill("?!")
+    page.get_by_role("button", name="Find").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    page.get_by_label("Words").fill("")
+    page.get_by_role("button", name="Find").click()
+    expect(page.locator(".features tbody tr")).to_have_count(5)
+    page.goto(f"/models/{BUNDLED_MODEL}/find?q=?!")
+    expect(page.get_by_role("alert")).to_be_visible()
+    expect(page.get_by_label("Words")).to_have_value("?!")
+
+
+def test_rows_of_a_narrow_table_are_low(page: Page) -> None:
+    page.set_viewport_size({"width": 320, "height": 700})
+    for path in (HOME, f"/models/{BUNDLED_MODEL}/find?q=the"):
+        page.goto(path)
+        heights = page.locator(".features tbody tr").evaluate_all(
+            "all => all.map(row => row.offsetHeight)"
+        )
+        assert heights and max(heights) < 140
+
+
 def test_the_table_is_searched_sorted_and_narrowed_down(page: Page, place: Place) -> None:
     rows = place.server.client.get(
         f"/v1{HOME}/features", params={"sort": "density", "order": "desc", "limit": 50}
@@ -133,6 +177,9 @@ def test_a_cell_of_the_picture_shows_its_features(page: Page) -> None:
     count = int((cell.locator("title").text_content() or "").split(" ")[0].replace(",", ""))
     cell.locator("rect").click()
     expect(page.locator(".features tbody tr")).to_have_count(min(count, 50))
+    expect(page.locator(".cloud .chosen")).to_have_count(1)
+    page.get_by_role("link", name="Show all").click()
+    expect(page).to_have_url(re.compile(f"{SAE}$"))
 
 
 def test_a_token_and_a_feature_of_a_text_are_followed(page: Page) -> None:
@@ -140,13 +187,24 @@ def test_a_token_and_a_feature_of_a_text_are_followed(page: Page) -> None:
     page.get_by_label("Text", exact=True).fill("It was dark and Mia was alone.")
     page.get_by_role("button", name="Read").click()
     expect(page.locator(".fired li").first).to_be_visible()
-    page.locator(".choose button", has_text="dark").click()
+    page.locator(".choose a", has_text="dark").click()
     assert "token=" in page.url
     expect(page.locator("h2 code")).to_contain_text("dark")
     page.reload()
     expect(page.locator(".choose .chosen")).to_contain_text("dark")
     page.locator(".fired .who a").first.click()
     expect(page).to_have_url(re.compile("/features/"))
+
+
+def test_a_token_is_one_of_the_text_that_was_read(page: Page) -> None:
+    page.goto(f"{TEXT}&model={BUNDLED_MODEL}")
+    page.get_by_label("Text", exact=True).fill("Hi")
+    page.locator(".choose a", has_text="alone").click()
+    expect(page.locator("h2 code")).to_contain_text("alone")
+    expect(page.get_by_label("Text", exact=True)).to_have_value("It was dark and Mia was alone.")
+    page.goto(f"{TEXT}&model={BUNDLED_MODEL}&token=99")
+    expect(page.get_by_role("alert")).to_contain_text("the text has")
+    expect(page.get_by_role("button", name="Read")).to_be_visible()
 
 
 def test_a_neuron_is_shown_split(page: Page, place: Place) -> None:
@@ -166,7 +224,7 @@ def test_a_text_is_read_as_it_was_typed(page: Page, place: Place) -> None:
     expect(page.locator(".choose")).to_be_visible()
     body = {"model": BUNDLED_MODEL, "saes": [SAE], "texts": [text], "top_k": 1}
     told = place.server.client.post("/v1/activations", json=body).json()["results"][0]["tokens"]
-    assert page.locator(".choose button").count() == len(told)
+    assert page.locator(".choose a").count() == len(told)
     expect(page.get_by_label("Text", exact=True)).to_have_value(text)
 
 
@@ -192,6 +250,28 @@ def test_a_job_is_followed_to_its_end(page: Page, place: Place) -> None:
     job = place.server.client.post("/v1/jobs", json=spec).json()["id"]
     page.goto(f"/jobs/{job}")
     expect(page.locator(".state")).to_have_text("queued")
+    assert place.server.client.post(f"/v1/jobs/{job}/cancel").status_code == 200
+    expect(page.locator(".state")).to_have_text("cancelled")
+
+
+def test_metrics_of_a_job_grow_into_lines(page: Page, place: Place) -> None:
+    job = place.server.client.post("/v1/jobs", json=TRAIN | {"sae": "2-lines"}).json()["id"]
+    page.goto(f"/jobs/{job}")
+    expect(page.locator(".state")).to_have_text("queued")
+    begin = sql("UPDATE workflow_status SET status = 'PENDING' WHERE workflow_uuid = :job")
+    with connected(autocommitting(place.live.settings.jobs_url)) as connection:
+        connection.execute(begin, {"job": job})
+    points = page.locator('[data-metric="loss"] polyline')
+    for step in (1, 2, 3):
+        metrics = {"loss": 3.0 / step, "l0": 2.0}
+        put_progress(place.live.shelf, job, "train", step / 10, 5.0, 240.0, metrics)
+        expect(page.locator('[data-metric="loss"] b')).to_have_text(f"{3 / step:.4g}")
+    expect(page.locator("#job")).to_contain_text("about 4 min left in this phase")
+    before = (points.get_attribute("points") or "").split(" ")
+    assert len(before) >= 3 and float(before[0].split(",")[1]) < float(before[-1].split(",")[1])
+    page.reload()
+    expect(page.locator('[data-metric="l0"] polyline')).to_have_count(1)
+    assert len((points.get_attribute("points") or "").split(" ")) >= len(before)
     assert place.server.client.post(f"/v1/jobs/{job}/cancel").status_code == 200
     expect(page.locator(".state")).to_have_text("cancelled")
 

@@ -262,8 +262,37 @@ def test_everything_by_keyboard(page: Page, place: Place) -> None:
     expect(page.get_by_label("Find a feature")).to_be_focused()
 
 
+def test_focus_stays_near_what_was_removed(page: Page) -> None:
+    page.goto(address(prompt=["One", "Two", "Three"]))
+    for left in ("Two", "One"):
+        page.get_by_role("button", name="Remove this prompt").last.click()
+        expect(page.locator("#prompts li:last-child :focus")).to_have_count(1)
+        expect(page.get_by_label("Prompt", exact=True).last).to_have_value(left)
+
+
+def test_two_clicks_at_once_do_not_stop_it(page: Page, place: Place) -> None:
+    page.goto(address())
+    page.get_by_role("button", name="Generate").dblclick()
+    wait(page)
+    expect(page.locator("#answered")).to_have_text("Done")
+    assert answers(page) == [asked(place, "Once upon a time")]
+
+
+def test_answers_to_something_else_are_marked(page: Page) -> None:
+    page.goto(address())
+    generate(page)
+    expect(page.locator("#answers.old")).to_have_count(0)
+    page.get_by_label("Find a feature").fill("tok12")
+    expect(page.locator("#answers.old")).to_have_count(0)
+    row(page).get_by_role("spinbutton").fill("2")
+    expect(page.locator("#answers.old")).to_have_count(1)
+    generate(page)
+    expect(page.locator("#answers.old")).to_have_count(0)
+
+
 def test_without_a_feature_it_asks_for_one(page: Page) -> None:
     page.goto(address(steer=[]))
+    expect(page.get_by_text("Find a feature and add it.")).to_be_visible()
     page.get_by_role("button", name="Generate").click()
     expect(page.locator("#answered")).to_have_text("Add a feature first.")
     expect(page.get_by_label("Find a feature")).to_be_focused()

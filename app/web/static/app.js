@@ -39,8 +39,10 @@ function copy(button, place) {
   });
 }
 
+// An example keeps what it has, the rest makes place.
 function tell(place, sentence) {
-  place.replaceChildren(Object.assign(document.createElement("p"), {
-    className: "error", textContent: sentence,
-  }));
+  const told = Object.assign(document.createElement("p"), { className: "error", role: "alert", textContent: sentence });
+  const strip = place.closest(".strip");
+  if (strip) strip.append(told);
+  else place.replaceChildren(told);
 }

@@ -3,11 +3,13 @@
 const job = document.querySelector("#job");
 const part = (name) => job.querySelector(`[data-is="${name}"]`);
 const lines = new Map();
+const kept = `metrics of ${job.dataset.events}`; // While the tab is open, a reload shows them again.
 const MOST = 1000; // Values of a line; of more, every second one goes.
 const source = new EventSource(job.dataset.events);
 source.addEventListener("progress", ({ data }) => show(JSON.parse(data)));
 source.addEventListener("done", () => {
   source.close();
+  sessionStorage.removeItem(kept);
   location.reload();
 });
 
@@ -22,6 +24,7 @@ function show(view) {
   part("left").textContent = view.eta == null ? "" : `about ${time(view.eta)} left in this phase`;
   part("progress").value = view.progress;
   for (const [name, value] of Object.entries(view.metrics)) line(name).add(value);
+  sessionStorage.setItem(kept, JSON.stringify(Object.fromEntries([...lines].map(([name, one]) => [name, one.values]))));
 }
 
 function time(seconds) {
@@ -39,6 +42,7 @@ class Line {
     this.figure = part("metrics").querySelector(`[data-metric="${CSS.escape(name)}"]`);
     if (!this.figure) {
       this.figure = document.createElement("figure");
+      this.figure.dataset.metric = name;
       const caption = document.createElement("figcaption");
       const title = document.createElement("span");
       title.textContent = name.replaceAll("_", " ");
@@ -57,7 +61,7 @@ class Line {
   }
 
   add(value) {
-    if (value !== this.values.at(-1)) this.values.push(value);
+    this.values.push(value);
     if (this.values.length > MOST) this.values = this.values.filter((_, place) => place % 2);
     this.figure.querySelector("b").textContent = Number(value.toPrecision(4));
     const low = Math.min(...this.values), high = Math.max(...this.values);
@@ -66,4 +70,8 @@ class Line {
       `${(place * step).toFixed(1)},${(28 - 26 * (one - low) / (high - low || 1)).toFixed(1)}`,
     ).join(" "));
   }
+}
+
+for (const [name, values] of Object.entries(JSON.parse(sessionStorage.getItem(kept) ?? "{}"))) {
+  for (const value of values) line(name).add(value);
 }

@@ -10,7 +10,8 @@ const chosen = by("chosen"), prompts = by("prompts"), sweep = by("sweep");
 // What is chosen
 
 let soon;
-document.addEventListener("input", () => {
+document.addEventListener("input", ({ target }) => {
+  if (target.form !== by("find")) for (const table of [by("answers"), by("grid")]) table.classList.add("old");
   clearTimeout(soon);
   soon = setTimeout(keep, 200);
   check();
@@ -44,7 +45,8 @@ function add(list, row, first) {
 function remove(row) {
   const near = row.nextElementSibling ?? row.previousElementSibling;
   row.remove();
-  (near?.querySelector("[data-remove]") ?? by("q")).focus();
+  const places = near ? [...near.querySelectorAll("[data-remove], textarea")] : [by("q")];
+  places.findLast((one) => one.checkVisibility()).focus();
   changed();
 }
 

@@ -36,7 +36,9 @@ export function stoppable(button, work) {
   button.addEventListener("click", (event) => {
     if (!running) return;
     event.preventDefault();
-    running.abort();
+    // A double click started it; Enter in a field presses the button as well.
+    const meant = event.detail === 1 || document.activeElement === button;
+    if (meant && event.detail < 2) running.abort();
   });
   button.form.addEventListener("submit", async (event) => {
     event.preventDefault();

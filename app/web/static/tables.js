@@ -4,7 +4,7 @@ import { clone } from "./state.js";
 
 const number = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 const waiting = [];
-let free = 5; // A browser opens six connections to a service: one is left for all the rest.
+let free = 3; // A browser opens six connections to a service, for all of its pages together.
 
 /** Do the jobs, a few at a time, and tell how many are done. */
 export async function all(jobs, place, signal) {
@@ -12,7 +12,7 @@ export async function all(jobs, place, signal) {
   const count = () => (place.textContent = `${done} of ${jobs.length}`);
   count();
   await Promise.all(jobs.map((job) => turn(job).then(() => ++done).then(count)));
-  place.textContent = signal.aborted ? "Stopped" : "";
+  place.textContent = signal.aborted ? "Stopped" : "Done";
 }
 
 async function turn(job) {
@@ -23,6 +23,7 @@ async function turn(job) {
 
 /** Empty a table but for its head, and give it a part for each prompt. */
 export function groups(table, prompts) {
+  table.classList.remove("old");
   table.replaceChildren(table.tHead, ...prompts.map(() => clone("group")));
   return prompts.map((prompt, place) => {
     const group = table.tBodies[place], [cell] = group.rows[0].cells;
