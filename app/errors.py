@@ -65,6 +65,15 @@ class Invalid(Problem):
     status, title, slug = 422, "Cannot be processed", "invalid"
 
 
+class TooMany(Problem):
+    """`retry_after` is in whole seconds."""
+
+    status, title, slug = 429, "Too many requests", "too-many"
+
+    def __init__(self, detail: str, retry_after: int, **fields: Any) -> None:
+        super().__init__(detail, retry_after=retry_after, **fields)
+
+
 class Unavailable(Problem):
     status, title, slug = 503, "Not available now", "unavailable"
 
@@ -82,6 +91,7 @@ PROBLEMS: dict[str, type[Problem]] = {
         TooLarge,
         Unsupported,
         Invalid,
+        TooMany,
         Unavailable,
     )
 }

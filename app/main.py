@@ -1,7 +1,7 @@
 """The API process: routes, guards and services put together.
 
 A request passes HEAD -> slashes of other services -> gzip -> metrics -> CORS -> errors in the caller's
-shape -> the inference server's secret -> guards -> its route. All of it is plain ASGI.
+shape -> the inference server's secret -> guards -> keys -> its route. All of it is plain ASGI.
 """
 
 from collections.abc import AsyncIterator
@@ -30,6 +30,7 @@ from app.api import (
     steer,
     sweep,
 )
+from app.api.access import Access
 from app.api.conditional import VERSION
 from app.api.guards import Guards
 from app.api.gzip import FROM_BYTES, Gzip
@@ -97,7 +98,7 @@ def create_app(settings: Settings) -> FastAPI:
         swagger_ui_oauth2_redirect_url=None,
         generate_unique_id_function=docs.operation_id,
         lifespan=_lifespan,
-        middleware=_middleware(settings, observed),
+        middleware=_middleware(services, observed),
     )
     app.state.services, app.state.metrics = services, observed
     app.router.routes += [features.lookup, neuronpedia.LOOKUP]
@@ -114,8 +115,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await app.state.services.close()
 
 
-def _middleware(settings: Settings, observed: Metrics) -> list[Middleware]:
+def _middleware(services: Services, observed: Metrics) -> list[Middleware]:
     """Outermost first."""
+    settings = services.settings
     cors = Middleware(
         CORSMiddleware,
         allow_origins=settings.cors_origins,
@@ -134,6 +136,7 @@ def _middleware(settings: Settings, observed: Metrics) -> list[Middleware]:
         Middleware(Translate, surfaces=SURFACES),
         *([Middleware(Secret, secret=secret.get_secret_value())] if secret else []),
         Middleware(Guards, settings=settings),
+        Middleware(Access, keyring=services.keyring, is_loopback=settings.is_loopback),
     ]
 
 

@@ -2,6 +2,7 @@
 
 import tempfile
 from functools import cached_property
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -127,6 +128,14 @@ class Settings(BaseSettings):
     def bound_host(self) -> str:
         """`host` as URLs and Host headers write it. The API always answers under this name."""
         return f"[{self.host}]" if ":" in self.host else self.host
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the API."""
+        try:
+            return self.host == "localhost" or ip_address(self.host).is_loopback
+        except ValueError:  # a name
+            return False
 
     @cached_property
     def shelf_url(self) -> str:

@@ -60,6 +60,14 @@ TAGS = [
     {"name": "service", "description": "Health and metrics."},
 ]
 
+KEY = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "saescope_{id}_{secret}",
+    "description": "A key that `saescope keys create` made. Without any key a service on loopback asks "
+    "nobody for one.",
+}
+
 _ASSETS = {
     "swagger-ui-bundle.js": "text/javascript",
     "swagger-ui.css": "text/css",
@@ -148,7 +156,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
         license_info=LICENSE,
         servers=SERVERS,
     )
-    document["security"] = []  # it asks nobody who they are
+    document["security"] = [{}, {"key": []}]
+    document["components"]["securitySchemes"] = {"key": KEY}
     schemas = document["components"]["schemas"]
     template = "#/components/schemas/{model}"
     problem = ProblemBody.model_json_schema(ref_template=template)

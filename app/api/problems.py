@@ -11,7 +11,7 @@ from app.errors import Invalid, Problem
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = "5"
 RETRY_AFTER = {"description": "Seconds.", "schema": {"type": "integer"}, "required": True}
-"""The header of a 503 in the OpenAPI document."""
+"""The header of a 429 or 503 in the OpenAPI document."""
 
 
 class FieldProblem(BaseModel):
@@ -49,7 +49,8 @@ class ProblemBody(BaseModel):
 _MEANING = {
     400: "The request cannot be read: malformed JSON, a Host that is not served here, a cursor "
     "that no list made.",
-    403: "A web page of a foreign origin may not change anything here.",
+    401: "There are keys, and the request brings none of them.",
+    403: "The key's scope is too small, or a web page of a foreign origin asks.",
     404: "There is no such thing.",
     409: "Not possible in the present state.",
     410: "The evidence was computed anew or deleted meanwhile; ask again, without a cursor.",
@@ -57,20 +58,21 @@ _MEANING = {
     "SAESCOPE_MAX_REQUEST_TOKENS, or its answer more values than SAESCOPE_MAX_VALUES.",
     415: "The body is not declared as `application/json`.",
     422: "The request can be read and not be fulfilled; `errors` says what is wrong, and where.",
+    429: "The key has made all the requests that it may make for now.",
     503: "The database or the live worker does not answer; `detail` says what to do.",
 }
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI responses for the problems that a route can answer with: 400, for a foreign Host if for
-    nothing else, and these."""
+    """OpenAPI responses for the problems that a route can answer with: those that any request may meet
+    before it comes to its route, and these."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     told: dict[int | str, dict[str, Any]] = {
         code: {"description": _MEANING[code], "content": content}
-        for code in sorted({400, *statuses})
+        for code in sorted({400, 401, 429, *statuses})
     }
-    if 503 in told:
-        told[503]["headers"] = {"Retry-After": RETRY_AFTER}
+    for code in {429, 503} & set(told):
+        told[code]["headers"] = {"Retry-After": RETRY_AFTER}
     return told
 
 
@@ -92,4 +94,6 @@ def render_body(
     headers = {"Cache-Control": "no-store", **(headers or {})}
     if status == 503:
         headers["Retry-After"] = RETRY_AFTER_S
+    if status == 429:
+        headers["Retry-After"] = str(body["retry_after"])
     return Response(orjson.dumps(body), status, headers, MEDIA_TYPE)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
+from app.api.keyring import Keyring
 from app.live import Live
 from app.rows.found import Finder
 from app.rows.releases import Releases
@@ -35,6 +36,7 @@ class Services:
     lookups: Lookups = field(init=False)
     finder: Finder = field(init=False)
     releases: Releases = field(init=False)
+    keyring: Keyring = field(init=False)
     _jobs: "Jobs | None" = None
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -42,6 +44,7 @@ class Services:
         self.lookups = Lookups(self.shelf)
         self.finder = Finder(self.shelf, self.lookups)
         self.releases = Releases(self.shelf)
+        self.keyring = Keyring(self.shelf)
 
     async def jobs(self) -> "Jobs":
         """The jobs client, opened by the first call: importing DBOS takes longer than all the
@@ -61,6 +64,7 @@ class Services:
         await self.live.close()
         if self._jobs:
             await asyncio.to_thread(self._jobs.close)
+        await self.keyring.close()
         await self.lookups.close()
         self.shelf.close()
 

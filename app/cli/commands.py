@@ -6,7 +6,7 @@ import typer
 from pydantic import ValidationError
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from app.cli import catalog, data, explain, jobs, service, submit
+from app.cli import catalog, data, explain, jobs, keys, service, submit
 from app.console import fail
 from app.errors import Problem
 
@@ -30,6 +30,7 @@ app.command("import")(submit.import_)
 app.command("export")(submit.export)
 app.command("explain-neuron")(explain.explain_neuron)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(keys.app, name="keys")
 app.command("backup")(data.backup)
 app.command("restore")(data.restore)
 app.command("gc")(data.gc)

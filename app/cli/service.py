@@ -21,12 +21,13 @@ def serve() -> None:
     """Run the API alone."""
     from app.main import serve
     from app.store.migrate import migrate
-    from app.supervisor.checks import check_data_dir, check_port
+    from app.supervisor.checks import check_data_dir, check_keys, check_port
 
     settings = Settings()
     check_data_dir(settings)
     check_port(settings)
     migrate(settings.shelf_url)
+    check_keys(settings)
     serve(settings)
 
 

@@ -19,6 +19,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Date,
     DateTime,
     Dialect,
     Double,
@@ -310,4 +311,39 @@ catalog_source = Table(
     "catalog_source",
     metadata,
     Column("source", Text, primary_key=True),
+)
+
+# Who may ask. Of a key only a digest is kept.
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("scope", String, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("per_minute", Integer),
+    Column("per_day", Integer),
+    Column("created_at", UtcTime, nullable=False),
+    Column("used_at", UtcTime),
+    Column("revoked_at", UtcTime),
+)
+
+# Requests of a key on a day (UTC), of all processes.
+key_days = Table(
+    "key_days",
+    metadata,
+    Column("key", ForeignKey("keys.id", ondelete="CASCADE"), primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+)
+
+# What changed something, by whom, and how it ended.
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", _RowId, primary_key=True),
+    Column("at", UtcTime, nullable=False),
+    Column("who", String, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("outcome", String, nullable=False),
 )

@@ -1,11 +1,14 @@
 """What can be wrong before anything is started, each in one sentence."""
 
 import socket
+from contextlib import closing
 from urllib.parse import urlsplit
 
 from app.dependencies import missing, not_installed
 from app.errors import Unavailable
 from app.settings import Settings, writable
+from app.store import keys
+from app.store.engine import open_shelf
 
 
 def check_dependencies() -> None:
@@ -26,6 +29,20 @@ def check_data_dir(settings: Settings) -> None:
 def check_port(settings: Settings) -> None:
     """Raises Unavailable when the API's port is in use."""
     _check_free(settings.host, settings.port, "SAESCOPE_PORT")
+
+
+def check_keys(settings: Settings) -> None:
+    """Raises Unavailable when others can reach the API and nobody has a key: then it would be everyone's,
+    or nobody's."""
+    if settings.is_loopback:
+        return
+    with closing(open_shelf(settings.shelf_url)) as shelf:
+        if any(key.revoked_at is None for key in keys.all_of_them(shelf)):
+            return
+    raise Unavailable(
+        f"SAESCOPE_HOST is {settings.host}, where others can reach the service, and there is no key. "
+        "Make one with `saescope keys create --scope admin`, or set SAESCOPE_HOST=127.0.0.1."
+    )
 
 
 def with_ports(settings: Settings) -> Settings:

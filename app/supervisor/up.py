@@ -23,7 +23,7 @@ from app.jobs import Jobs, migrate_jobs
 from app.settings import Settings
 from app.store.engine import open_shelf
 from app.store.migrate import migrate
-from app.supervisor.checks import check_data_dir, check_dependencies, with_ports
+from app.supervisor.checks import check_data_dir, check_dependencies, check_keys, with_ports
 from app.supervisor.children import Child
 from app.supervisor.first_start import Stopped, prepare
 from app.supervisor.lock import only_one
@@ -47,6 +47,7 @@ def up(settings: Settings) -> None:
             signal.signal(number, lambda *_: stop.set())
         say(f"saescope {version('saescope')}, data in {settings.data_dir}")
         migrate(settings.shelf_url)
+        check_keys(settings)
         migrate_jobs(settings.jobs_url)
         _supervise(settings, _children(settings), stop)
 

@@ -11,7 +11,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from app.api.access import COOKIE
 from app.api.state import Services
+from app.keys import csrf_token
 from app.web import assets, charts, numbers, tokens
 
 _POLICY = (
@@ -53,7 +55,8 @@ def page(
     """A whole page, or with `?embed=true` one that others may frame (SAESCOPE_FRAME_ANCESTORS)."""
     embed = request.query_params.get("embed") == "true"
     ancestors = " ".join(services.settings.frame_ancestors) if embed else NOBODY
-    html = written(template, embed=embed, **context)
+    key = request.cookies.get(COOKIE)
+    html = written(template, embed=embed, csrf=csrf_token(key) if key else None, **context)
     return HTMLResponse(html, status, headers=headers(ancestors))
 
 

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from app.web import assets, features, find, jobs, models, neurons, saes, steer, text
+from app.web import assets, features, find, jobs, login, models, neurons, saes, steer, text
 
 ROUTERS: tuple[APIRouter, ...] = (
     models.router,
@@ -13,5 +13,6 @@ ROUTERS: tuple[APIRouter, ...] = (
     text.router,
     jobs.router,
     steer.router,
+    login.router,
     assets.router,
 )

@@ -1,6 +1,8 @@
 """The API over a filled shelf, asked in this process, on both databases."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,10 +24,21 @@ NOBODY = "http://127.0.0.1:9"
 
 
 def client_of(settings: Settings) -> TestClient:
-    """A client of an application with these settings; a server error is an answer, as over HTTP."""
+    """A client of an application with these settings; a server error is an answer, as over HTTP. Where
+    there is no shelf, it gets an empty one."""
+    if settings.database_url is None and not (settings.data_dir / "shelf.db").exists():
+        prepare(settings.shelf_url)
     return TestClient(
         create_app(settings), base_url="http://localhost", raise_server_exceptions=False
     )
+
+
+def broken_client_of(settings: Settings) -> TestClient:
+    """The same over a shelf that has lost its models."""
+    prepare(settings.shelf_url)
+    with closing(sqlite3.connect(settings.data_dir / "shelf.db")) as connection:
+        connection.execute("DROP TABLE models")
+    return client_of(settings)
 
 
 @pytest.fixture

@@ -181,6 +181,7 @@ def left(tmp_path: Path) -> Iterator[Callable[[Listener, dict[str, Any], bool], 
 
     def leave(listener: Listener, body: dict[str, Any], after_event: bool) -> None:
         settings = Settings(data_dir=tmp_path, live_url=listener.url)
+        migrate(settings.shelf_url)
         servers.append(ServerProcess(settings).start())
         client = httpx.Client(base_url=servers[-1].url, trust_env=False, timeout=30)
         if after_event:

@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.settings import Settings
-from tests.api.conftest import NOBODY, client_of
+from tests.api.conftest import NOBODY, broken_client_of, client_of
 from tests.databases import prepare
 
 BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -64,8 +64,7 @@ def test_pages_of_an_empty_service_say_what_to_do(empty: TestClient, path: str) 
 
 
 def test_what_breaks_is_a_page_too(tmp_path: Path) -> None:
-    """A shelf that was never migrated."""
-    with client_of(Settings(data_dir=tmp_path, live_url=NOBODY)) as client:
+    with broken_client_of(Settings(data_dir=tmp_path, live_url=NOBODY)) as client:
         answer = client.get("/", headers=BROWSER)
     assert answer.status_code >= 500 and "<h1>" in answer.text
 

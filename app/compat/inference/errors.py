@@ -27,7 +27,7 @@ class InferenceError(BaseModel):
 _MEANING: dict[int | str, str] = {
     400: "The request cannot be read, or has a value that is not allowed; a text is too long.",
     401: "SAESCOPE_INFERENCE_SECRET is set, and the header X-SECRET-KEY is missing or another one.",
-    403: "A web page of a foreign origin may not change anything here.",
+    403: "The key's scope is too small, or a web page of a foreign origin asks.",
     404: "There is no such model or SAE.",
     409: "The SAE or model was imported without its files, so it cannot be run.",
     413: "The body, its texts together or the answer are larger than the settings allow.",
@@ -50,7 +50,7 @@ READ_ONLY: dict[int | str, dict[str, Any]] = {
 def error_of(problem: Mapping[str, Any]) -> str:
     """The sentence for a problem."""
     told = problem.get
-    if problem["status"] == 401:
+    if problem["status"] == 401 and "X-SECRET-KEY" in problem["detail"]:
         return "Invalid or missing X-SECRET-KEY header"
     if told("lacks") == "chat template":
         return NO_TEMPLATE

@@ -1,8 +1,10 @@
 // What htmx leaves to us: bodies as JSON, errors in their own words, copying.
 
+import { csrf } from "./stream.js";
+
 document.addEventListener("htmx:before:request", ({ detail: { ctx } }) => {
   if (!(ctx.request.body instanceof URLSearchParams)) return;
-  ctx.request.headers["Content-Type"] = "application/json";
+  Object.assign(ctx.request.headers, { "Content-Type": "application/json", ...csrf() });
   ctx.request.body = JSON.stringify(Object.fromEntries(ctx.request.body));
 });
 

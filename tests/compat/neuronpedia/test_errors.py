@@ -14,7 +14,7 @@ from requests.exceptions import HTTPError
 
 from app.compat.neuronpedia.unserved import REFUSED
 from app.settings import Settings
-from tests.api.conftest import NOBODY, client_of
+from tests.api.conftest import NOBODY, broken_client_of, client_of
 from tests.api.server import ServerProcess
 from tests.compat.neuronpedia.conftest import KEY
 
@@ -111,7 +111,7 @@ def test_what_is_refused_before_the_routes(alone: TestClient) -> None:
 
 
 def test_a_broken_server_says_so(tmp_path: Path) -> None:
-    with client_of(Settings(data_dir=tmp_path, live_url=NOBODY)) as client:  # no tables
+    with broken_client_of(Settings(data_dir=tmp_path, live_url=NOBODY)) as client:
         answer = client.post("/api/model/get", json={"id": "tiny"})
     assert answer.status_code in (500, 503)
     assert list(answer.json()) == ["error", "message"]

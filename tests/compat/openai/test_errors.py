@@ -13,7 +13,7 @@ from openai import APIError, BadRequestError, NotFoundError, OpenAI
 
 from app.settings import Settings
 from app.store.engine import open_shelf
-from tests.api.conftest import client_of
+from tests.api.conftest import broken_client_of, client_of
 from tests.api.server import ServerProcess
 from tests.api.test_live_away import CHUNKED, Listener, chunk, listening
 from tests.databases import prepare
@@ -147,8 +147,8 @@ def test_other_routes_answer_with_problems(alone: TestClient) -> None:
 
 
 def test_what_breaks_in_the_server_is_said_in_the_same_shape(tmp_path: Path) -> None:
-    """A shelf that was never migrated: a case that no handler knows or one for 503."""
-    with client_of(Settings(data_dir=tmp_path)) as client:
+    """A case that no handler knows, or one for 503."""
+    with broken_client_of(Settings(data_dir=tmp_path)) as client:
         answer = client.post(TEXT, json=BODIES[TEXT])
     assert error_of(answer, answer.status_code)["type"] == "server_error"
 
