@@ -72,5 +72,6 @@ def count(
 def counted(shelf: Shelf, day: date) -> dict[str, int]:
     """Requests of a day, by key."""
     c = t.key_days.c
+    query = select(c.key, c.requests).where(c.day == day)
     with shelf.read() as connection:
-        return dict(connection.execute(select(c.key, c.requests).where(c.day == day)).all())  # pyright: ignore[reportArgumentType]
+        return {row.key: row.requests for row in connection.execute(query)}
