@@ -50,6 +50,8 @@ class Keyring:
     _used: dict[str, datetime] = field(default_factory=dict)
     _counted: Counter[str] = field(default_factory=Counter)
     """Requests that are not on the shelf yet."""
+    _sent: Counter[str] = field(default_factory=Counter)
+    """Those that are being written, or could not be."""
     _left: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Requests that a key may make at once, and when that was so."""
 
@@ -79,7 +81,7 @@ class Keyring:
         self._thread.shutdown(wait=False)
 
     def _check_day(self, key: Key, known: _Known) -> None:
-        made = known.counted.get(key.id, 0) + self._counted[key.id]
+        made = known.counted.get(key.id, 0) + self._sent[key.id] + self._counted[key.id]
         if key.per_day is not None and made >= key.per_day:
             now = self.now()
             left = 86_400 - (now.hour * 3_600 + now.minute * 60 + now.second)
@@ -125,6 +127,10 @@ class Keyring:
 
     def _write(self) -> None:
         used, self._used = self._used, {}
-        counted, self._counted = self._counted, Counter()
-        if used:
-            keys.count(self.shelf, used, counted, self.now().date())
+        self._sent, self._counted = self._sent + self._counted, Counter()
+        if not self._sent:
+            return
+        keys.count(self.shelf, used, self._sent, self.now().date())
+        if self._known:
+            self._known.counted = dict(self._sent + Counter(self._known.counted))
+        self._sent = Counter()

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -50,6 +50,15 @@ def guarded(shelf_url: str, tmp_path: Path) -> Iterator[Guarded]:
     place = Guarded(Settings(data_dir=tmp_path, database_url=database, live_url=NOBODY))
     yield place
     place.close()
+
+
+def until(status: int, ask: Callable[[], httpx.Response]) -> httpx.Response:
+    """The first answer with a status, which comes within seconds, or later on a busy machine."""
+    deadline = time.monotonic() + 60
+    while (answer := ask()).status_code != status:
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(REFRESH_S / 4)
+    return answer
 
 
 def test_each_scope_may_do_what_it_says(guarded: Guarded) -> None:
@@ -119,13 +128,11 @@ def test_a_revoked_key_is_none_within_seconds(guarded: Guarded) -> None:
     key, text = guarded.keys["read"]
     assert guarded.ask("GET", "/v1/models", text).status_code == 200
     keys.revoke(guarded.shelf, key.id)
-    time.sleep(REFRESH_S + 0.5)
-    assert guarded.ask("GET", "/v1/models", text).status_code == 401
+    until(401, lambda: guarded.ask("GET", "/v1/models", text))
     for one, _ in guarded.keys.values():
         keys.revoke(guarded.shelf, one.id)
-    time.sleep(REFRESH_S + 0.5)
     # On loopback a service without keys is everyone's on this machine.
-    assert guarded.ask("GET", "/v1/models").status_code == 200
+    until(200, lambda: guarded.ask("GET", "/v1/models"))
 
 
 def test_requests_of_a_minute_and_of_a_day_are_bounded(guarded: Guarded) -> None:
@@ -139,12 +146,14 @@ def test_requests_of_a_minute_and_of_a_day_are_bounded(guarded: Guarded) -> None
         refused = guarded.ask("GET", "/v1/models", minute)
         assert 1 <= int(refused.headers["retry-after"]) <= 20
         assert "3 requests a minute" in refused.json()["detail"]
-        time.sleep(REFRESH_S + 0.5)
-        guarded.ask("GET", "/v1/models", guarded.keys["read"][1])
-        time.sleep(REFRESH_S + 0.5)
-        headers = {"authorization": f"Bearer {day}"}
-        told = second.client.get("/v1/models", headers=headers)
-        assert told.status_code == 429 and "3 requests a day" in told.json()["detail"]
+
+        def elsewhere() -> httpx.Response:
+            # Asking the first has it write down what it counted.
+            guarded.ask("GET", "/v1/models", guarded.keys["read"][1])
+            return second.client.get("/v1/models", headers={"authorization": f"Bearer {day}"})
+
+        told = until(429, elsewhere)
+        assert "3 requests a day" in told.json()["detail"]
     finally:
         second.stop()
 

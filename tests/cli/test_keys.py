@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 
 from app.keys import split
+from tests.api.test_access import until
 from tests.cli.test_catalog import ROOT
 from tests.flow.service import clean_env, free_port
 
@@ -62,10 +63,7 @@ def test_it_does_not_start_where_others_reach_it_without_a_key(tmp_path: Path) -
             assert client.get("/v1/models", headers=headers).status_code == 200
             run(tmp_path, "keys", "revoke", key.split("_")[1])
             # Nobody's now, not everyone's.
-            for _ in range(2):
-                subprocess.run(["sleep", "2.5"], check=True)
-                last = client.get("/v1/models", headers=headers).status_code
-            assert last == 401
+            until(401, lambda: client.get("/v1/models", headers=headers))
             assert client.get("/v1/models").status_code == 401
     finally:
         process.terminate()
