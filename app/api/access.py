@@ -1,8 +1,8 @@
 """Who may ask: whoever has a key, where there are keys; on loopback without any, everyone.
 
 A key comes as `Authorization: Bearer`, as `x-api-key` (Neuronpedia's clients), as `x-secret-key` (its web
-app), or from a browser that was signed in as a cookie. A cookie goes along with every request of the browser, whoever's page made
-it: what changes something needs the page's own token beside it.
+app), or from a browser that was signed in as a cookie. A cookie goes along with every request of the
+browser, whoever's page made it: what changes something needs the page's own token beside it.
 
 What keeps web pages out of a service without keys is in `app.api.guards`.
 """

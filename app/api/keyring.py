@@ -75,10 +75,11 @@ class Keyring:
         self._counted[key.id] += 1
 
     async def close(self) -> None:
-        """Bring the last requests onto the shelf."""
+        """Bring the last requests onto the shelf, where the database answers."""
         if self._known:
-            await asyncio.wrap_future(self._thread.submit(self._write))
-        self._thread.shutdown(wait=False)
+            last = asyncio.wrap_future(self._thread.submit(self._refresh))
+            await asyncio.wait({last}, timeout=PATIENCE_S + REFRESH_S)
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _check_day(self, key: Key, known: _Known) -> None:
         made = known.counted.get(key.id, 0) + self._sent[key.id] + self._counted[key.id]

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from app.api.disconnect import unless_disconnected
 from app.api.limits import check_text
 from app.api.state import Services, Use
-from app.contract.ids import Id
+from app.contract.ids import Id, is_neuron_source
 from app.errors import Forbidden, Problem
 from app.store import read
 from app.store.engine import Shelf
@@ -22,8 +22,6 @@ from app.web.tokens import level, pieces_of
 
 router = APIRouter(include_in_schema=False)
 
-NEURONS = "neurons"
-"""Architecture of the sources that are no SAEs: a layer's neurons."""
 MOST_SAES = 8
 """SAEs that one page reads with."""
 MOST_CHARS = 4_000
@@ -54,7 +52,7 @@ async def text_page(
     choices = await asyncio.to_thread(_ready, services)
     model = query.model or next(iter(choices), None)
     ready = choices.get(model or "", [])
-    chosen = query.sae or [one.id for one in ready if one.architecture != NEURONS][:MOST_SAES]
+    chosen = query.sae or [one.id for one in ready if not is_neuron_source(one.id)][:MOST_SAES]
     found, problem = None, None
     if query.text and model and chosen:
         _check_asker(request)
@@ -119,5 +117,5 @@ async def _read(
 
 def _begins_with_bos(shelf: Shelf, model: str, saes: list[str]) -> bool:
     """Whether BOS is put in front, as in the SAEs' evidence: neurons go by the SAEs beside them."""
-    trained = [sae for sae in saes if read.sae(shelf, model, sae).architecture != NEURONS]
+    trained = [sae for sae in saes if not is_neuron_source(sae)]
     return read.begins_with_bos(shelf, model, (trained or saes)[0])
