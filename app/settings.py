@@ -70,6 +70,12 @@ class Settings(BaseSettings):
     """Steering entries in one request."""
     max_body_bytes: int = 8 * 2**20
     """Size of a request body."""
+    max_live_requests: int = Field(default=512, ge=1)
+    """Requests that a live worker takes on at a time, streams that it writes among them."""
+    max_live_tokens: int = Field(default=2**18, ge=1)
+    """Tokens, read and still to be written, of the requests that a live worker takes on at a time."""
+    max_streams: int = Field(default=256, ge=1)
+    """Event streams that an API process has open at a time."""
     live_timeout_s: float = 300.0
     """Seconds that the API waits for the live worker."""
     spill_kept_mb: int = Field(default=2_000, ge=0)

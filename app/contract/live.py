@@ -46,6 +46,10 @@ class LiveHealth(Wire):
     """Rows that can generate at once, each model's batch counted."""
     generated: int = 0
     """Tokens generated since the models were loaded."""
+    requests: int = 0
+    """Requests that it has taken on."""
+    tokens: int = 0
+    """Tokens of these, read and still to be written."""
 
 
 class TokenizeRequest(Wire):

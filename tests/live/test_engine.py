@@ -391,7 +391,7 @@ def test_edits_that_cannot_all_be_put_leave_nothing_behind(
     with monkeypatch.context() as patch:
         patch.setattr(hooks, "Rank", FullMemory)
         run(held, bad)
-    assert bad.problem is not None and "no room" in bad.problem.detail
+    assert isinstance(bad.problem, Unavailable) and "memory" in bad.problem.detail
     after = world.generation(held, TEXTS[1])
     run(held, after)
     assert tokens(after) == alone(world, TEXTS[1])
@@ -407,7 +407,7 @@ def test_a_long_prompt_whose_edits_cannot_be_put_fails_alone(
     )
     monkeypatch.setattr(hooks, "Rank", FullMemory)
     run(held, running, bad)
-    assert bad.problem is not None and "no room" in bad.problem.detail
+    assert isinstance(bad.problem, Unavailable) and "memory" in bad.problem.detail
     assert tokens(running) == alone(world, "x", max_new_tokens=20)
 
 
@@ -424,11 +424,31 @@ def test_a_failing_step_fails_the_batch_and_the_engine_goes_on(world: World) -> 
     handle = world.model.hf.register_forward_pre_hook(out_of_memory)
     held.engine.step()
     handle.remove()
-    assert all("no room" in g.problem.detail for g in lost if g.problem)
-    assert all(generation.problem for generation in lost)
+    assert all(isinstance(generation.problem, Unavailable) for generation in lost)
     after = world.generation(held, TEXTS[4])
     run(held, after)
     assert tokens(after) == alone(world, TEXTS[4])
+
+
+def test_a_step_that_had_no_memory_is_done_again(world: World) -> None:
+    held = world.held()
+    ours = [world.generation(held, text, max_new_tokens=6) for text in TEXTS[:3]]
+    for generation in ours:
+        held.engine.submit(generation)
+    held.engine.step()
+    asked = []
+
+    def out_of_memory(*_args: object) -> None:
+        asked.append(1)
+        if len(asked) == 1:
+            raise torch.OutOfMemoryError
+
+    handle = world.model.hf.register_forward_pre_hook(out_of_memory)
+    held.engine.step()
+    handle.remove()
+    run(held)
+    for text, generation in zip(TEXTS[:3], ours, strict=True):
+        assert tokens(generation) == alone(world, text, max_new_tokens=6)
 
 
 def test_stop_string_eos_and_length_end_an_answer(world: World) -> None:

@@ -90,6 +90,11 @@ class Generation:
     ended: float | None = None
 
     @property
+    def tokens(self) -> int:
+        """Tokens that its answers may have in the end, those of their prompts included."""
+        return sum(len(answer.prompt) + answer.max_new_tokens for answer in self.answers)
+
+    @property
     def finished(self) -> bool:
         """Whether nothing will change any more."""
         return self.problem is not None or all(answer.is_over for answer in self.answers)

@@ -25,9 +25,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from app.errors import Problem, TooLarge
 from worker.activations import capture, not_finite
+from worker.live.budget import Tab
 from worker.live.kinds import Reading, Values
 from worker.live.residuals import ResidualCache, State, Text
 from worker.live.strongest import Strongest
+from worker.memory import forget
 from worker.models import LanguageModel
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,8 @@ class CaptureJob:
     readings: Sequence[Reading]
     most: int | None = None
     """Values that the answer may have, where it is known only afterwards how many there are."""
+    tab: Tab | None = None
+    """Where the values are counted that are in memory, of all requests."""
     values: list[dict[str, Values]] = field(init=False)
     """Per text, by name of the reading."""
     found: int = 0
@@ -58,19 +62,26 @@ class CaptureJob:
 
     def put(self, text: int, name: str, values: Values) -> None:
         """Keep what was read of a text; it fails the job where that is too much."""
-        self.values[text][name] = values
-        self.found += len(values.token) if isinstance(values, Strongest) else values.size
+        amount = len(values.token) if isinstance(values, Strongest) else values.size
+        try:
+            self._count(amount)
+        except Problem as problem:
+            _fail(self, problem)
+        else:
+            self.values[text][name] = values
+
+    def _count(self, amount: int) -> None:
+        self.found += amount
         if self.most is not None and self.found > self.most:
-            _fail(
-                self,
-                TooLarge(
-                    f"At least {self.found} values are active on these texts; one answer may have "
-                    f"{self.most} (SAESCOPE_MAX_VALUES). Ask for fewer texts or SAEs, or for the "
-                    "strongest features alone.",
-                    values=self.found,
-                    limit=self.most,
-                ),
+            raise TooLarge(
+                f"At least {self.found} values are active on these texts; one answer may have "
+                f"{self.most} (SAESCOPE_MAX_VALUES). Ask for fewer texts or SAEs, or for the "
+                "strongest features alone.",
+                values=self.found,
+                limit=self.most,
             )
+        if self.tab is not None:
+            self.tab.add(amount)
 
 
 Piece = tuple[CaptureJob, int]
@@ -134,6 +145,7 @@ class CaptureQueue:
             self._run(pieces)
         except Exception as error:  # whatever a model raises, the other jobs go on
             log.exception("A capture batch of %d texts failed", len(pieces))
+            forget(error)
             if len(pieces) == 1:
                 _fail(pieces[0][0], error)
             else:
@@ -201,6 +213,7 @@ class CaptureQueue:
                     _read(states, pieces, there)
             except Exception as error:  # whatever it is, only who reads this caused it
                 log.exception("Reading at %s failed", hook)
+                forget(error)
                 for row, _ in members:
                     _fail(pieces[row][0], error)
 

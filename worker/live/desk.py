@@ -7,12 +7,14 @@ the ranking of a search, has a thread of its own.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from app.settings import Settings
 from worker.live.answer import Generation
+from worker.live.budget import Budget
 from worker.live.capture import CaptureJob
 from worker.live.kinds import Values
 from worker.live.library import Library, Wanted
@@ -21,6 +23,8 @@ from worker.live.search.sources import Sources
 from worker.live.thread import ModelThread
 
 T = TypeVar("T")
+ANSWERS_HELD = 4
+"""Activations answers of the largest size whose values are in memory at a time."""
 DESK_S = 0.02
 """Seconds that one request has the desk when it wants it for longer."""
 
@@ -40,6 +44,13 @@ class Desk:
         self.sources = Sources(library)
         """For the desk thread only."""
         self.thread = ModelThread(on_change)
+        self.requests = Budget(settings.max_live_requests, "requests", "SAESCOPE_MAX_LIVE_REQUESTS")
+        self.tokens = Budget(settings.max_live_tokens, "tokens", "SAESCOPE_MAX_LIVE_TOKENS")
+        self.values = Budget(
+            ANSWERS_HELD * settings.max_values,
+            "values of answers",
+            f"{ANSWERS_HELD} times SAESCOPE_MAX_VALUES",
+        )
         self._desk = ThreadPoolExecutor(1, thread_name_prefix="desk")
         self._ranks = ThreadPoolExecutor(1, thread_name_prefix="ranks")
 
@@ -82,10 +93,12 @@ class Desk:
             return found
         return await self.on_model(lambda: self.library.load(found))
 
-    async def captured(self, held: Held, job: CaptureJob) -> list[dict[str, Values]]:
-        """The values of a job, by text and name of the reading."""
-        self.thread.capture(held, job)
-        return await asyncio.wrap_future(job.answer)
+    @asynccontextmanager
+    async def captured(self, held: Held, job: CaptureJob) -> AsyncIterator[list[dict[str, Values]]]:
+        """The values of a job, by text and name of the reading, while this is open."""
+        with self.tokens.holding(sum(map(len, job.texts))), self.values.open_tab() as job.tab:
+            self.thread.capture(held, job)
+            yield await asyncio.wrap_future(job.answer)
 
     async def at_desk(self, work: Callable[[], T]) -> T:
         """Something short."""

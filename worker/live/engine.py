@@ -31,6 +31,7 @@ from worker.live.receipts import Receipts
 from worker.live.sampling import next_tokens
 from worker.live.steering import PREFILL
 from worker.live.turns import in_turns
+from worker.memory import forget, lacked_memory, no_memory
 
 log = logging.getLogger(__name__)
 
@@ -196,8 +197,9 @@ class BatchEngine:
             return self._advance(first, prefill)
         try:
             logits = prefill()
-        except Exception:  # whatever a model raises
+        except Exception as error:  # whatever a model raises
             log.exception("A prefill of %d rows failed; now one at a time", len(joining))
+            forget(error)
             for row in range(first, len(self._rows)):
                 self._forward.leave(row, row, 0, failed=True)
             del self._rows[first:]
@@ -236,7 +238,16 @@ class BatchEngine:
         if not self._rows:
             return set()
         span = max(answer.length for _, answer in self._rows)
-        return self._advance(0, lambda: self._forward.decode(len(self._rows), span))
+        return self._advance(0, partial(self._decoded, span))
+
+    def _decoded(self, span: int) -> Float[torch.Tensor, "n v"]:
+        """Logits of every row. Where memory lacks, the step is done again before all of them fail."""
+        try:
+            return self._forward.decode(len(self._rows), span)
+        except Exception as error:
+            if not forget(error):
+                raise
+        return self._forward.decode(len(self._rows), span)
 
     def _receipt(self) -> set[Generation]:
         """Go on with the receipt that is under way."""
@@ -260,6 +271,7 @@ class BatchEngine:
         except Exception as error:  # whatever a model raises, the others go on
             if not isinstance(error, Problem):
                 log.exception("A forward for %d requests failed", len(generations))
+                forget(error)
             for generation in generations:
                 generation.fail(_problem(error))
         return generations | self._drop()
@@ -293,6 +305,8 @@ def _is_over(row: Row) -> bool:
 def _problem(error: Exception) -> Problem:
     if isinstance(error, Problem):
         return error
+    if lacked_memory(error):
+        return no_memory()
     return Problem(f"The model could not compute this answer ({type(error).__name__}: {error}).")
 
 

@@ -14,9 +14,11 @@ import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import BadRequest, Invalid, Problem
+from app.errors import BadRequest, Invalid, Problem, TooMany
+from worker.live.budget import Budget
+from worker.memory import lacked_memory, no_memory
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,25 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 class ClientGone(Exception):
     """The connection closed before the answer."""
+
+
+class Bounded:
+    """Takes on so many requests at a time; one is over when its answer has gone out."""
+
+    def __init__(self, app: ASGIApp, budget: Budget) -> None:
+        self.app = app
+        self._budget = budget
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or say that it is too many; how the worker is may always be asked."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
+        try:
+            with self._budget.holding(1):
+                await self.app(scope, receive, send)
+        except TooMany as problem:
+            await _problem(problem)(scope, receive, send)
 
 
 class EventStream(Response):
@@ -89,6 +110,8 @@ def guarded(handler: Handler, token: str) -> Handler:
             return _problem(problem)
         except Exception as error:
             log.exception("%s failed", request.url.path)
+            if lacked_memory(error):
+                return _problem(no_memory())
             return _problem(Problem(f"The live worker failed: {type(error).__name__}: {error}"))
 
     return answer

@@ -24,8 +24,8 @@ from worker.live.capture import CaptureQueue
 from worker.live.engine import BatchEngine
 from worker.live.forward import BatchForward, cache_bytes
 from worker.live.resident import Held, Loaded, Resident
-from worker.live.room import Room, release
-from worker.memory import memory_of
+from worker.live.room import Room
+from worker.memory import forget, memory_of, release
 from worker.models import LanguageModel, load_model, vocabulary
 from worker.order import forward_order
 from worker.resid_mid import find_exact_mid
@@ -56,7 +56,8 @@ class Library:
         self.shelf = shelf
         self._dtype = dtype
         self._residents: dict[str, Resident] = {}
-        self._room = Room(self._residents, budget or memory_of(device) // 2)
+        self._budget = budget or memory_of(device) // 2
+        self._room = Room(self._residents, self._budget)
         self._lock = threading.Lock()
         """On `_residents`, what is in them, and `_room`."""
 
@@ -98,6 +99,15 @@ class Library:
 
     def load(self, wanted: Wanted) -> Held:
         """What is wanted, loaded where it is not in memory. On the model thread only."""
+        try:
+            return self._load(wanted)
+        except Exception as error:
+            if not forget(error):
+                raise
+        self._make_room(self._budget)
+        return self._load(wanted)
+
+    def _load(self, wanted: Wanted) -> Held:
         self._forget_outdated()
         held = self._take(wanted) or self._load_model(wanted)
         if wanted.engine and held.resident.engine is None:

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from itertools import count
 from weakref import WeakSet
 
-import torch
-
 from worker.live.resident import Held, Resident
 
 
@@ -72,10 +70,3 @@ class Room:
 
 def _dropper(place: dict, key: str) -> Callable[[], object]:
     return lambda: place.pop(key, None)
-
-
-def release() -> None:
-    """Give memory back that was dropped: a model and the hooks on it refer to each other."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -14,6 +15,7 @@ from app.contract.complete import CompleteRequest
 from app.contract.live import ActivationsRequest, SteerRequest, SweepRequest, TokenizeRequest
 from app.contract.search import SearchRequest
 from worker.live.http import (
+    Bounded,
     EventStream,
     Handler,
     answering,
@@ -48,6 +50,7 @@ def create_server(service: LiveService, token: str) -> Starlette:
             Route("/health", guarded(routes.health, token), methods=["GET"]),
             *(Route(path, guarded(one, token), methods=["POST"]) for path, one in posts.items()),
         ],
+        middleware=[Middleware(Bounded, budget=service.desk.requests)],
         lifespan=lifespan,
     )
 

@@ -20,7 +20,7 @@ from app.contract.live import (
     TokenizeRequest,
 )
 from app.contract.steering import Intervention
-from app.errors import NotFound
+from app.errors import NotFound, Problem
 from app.settings import Settings
 from worker.live import render
 from worker.live.answer import Answer, Generation
@@ -71,6 +71,8 @@ class LiveService:
             rows=sum(engine.rows for engine in engines),
             waiting=sum(engine.waiting for engine in engines),
             generated=sum(engine.generated for engine in engines),
+            requests=self.desk.requests.taken,
+            tokens=self.desk.tokens.taken,
         )
 
     async def tokenize(self, request: TokenizeRequest) -> bytes:
@@ -83,8 +85,9 @@ class LiveService:
         """JSON of an `ActivationsAnswer`."""
         work = partial(prepare_capture, request, settings=self.desk.settings)
         held, job = await self.desk.prepared(request.model, request.saes, work)
-        values = await self.desk.captured(held, job)
-        return await self.desk.joined(render.activations(job, values, held.resident.vocabulary))
+        async with self.desk.captured(held, job) as values:
+            pieces = render.activations(job, values, held.resident.vocabulary)
+            return await self.desk.joined(pieces)
 
     async def prepare(self, request: SteerRequest) -> tuple[Held, Generation]:
         """A generation, checked and ready to run."""
@@ -139,16 +142,19 @@ class LiveService:
     ) -> AsyncGenerator[dict[str, Any]]:
         """Run a generation; what is new of its answers, then the last event."""
         generation.streamed = True
-        with self._running(held, generation) as news:
-            ended = False
-            while not ended:
-                await news.wait()
-                news.clear()
-                # Read before the texts: what is ended now has its whole text already.
-                ended = generation.ended is not None
-                for cursor in cursors:
-                    if delta := cursor.advance():
-                        yield delta
+        try:
+            with self._running(held, generation) as news:
+                ended = False
+                while not ended:
+                    await news.wait()
+                    news.clear()
+                    # Read before the texts: what is ended now has its whole text already.
+                    ended = generation.ended is not None
+                    for cursor in cursors:
+                        if delta := cursor.advance():
+                            yield delta
+        except Problem as problem:  # the worker is full
+            generation.fail(problem)
         yield last()
 
     async def _run(self, held: Held, generation: Generation) -> None:
@@ -161,13 +167,14 @@ class LiveService:
 
     @contextmanager
     def _running(self, held: Held, generation: Generation) -> Iterator[asyncio.Event]:
-        news = self._news[generation] = asyncio.Event()
-        self.desk.thread.generate(held, generation)
-        try:
-            yield news
-        finally:
-            generation.cancelled = generation.ended is None
-            del self._news[generation]
+        with self.desk.tokens.holding(generation.tokens):
+            news = self._news[generation] = asyncio.Event()
+            self.desk.thread.generate(held, generation)
+            try:
+                yield news
+            finally:
+                generation.cancelled = generation.ended is None
+                del self._news[generation]
 
     def _on_change(self, changed: set[Generation]) -> None:
         """Called on the model thread. Who gets the answer whole is told once."""

@@ -21,8 +21,8 @@ async def active(desk: Desk, request: ActiveRequest) -> bytes:
         raise Invalid(f"top_k is {request.top_k}; it must be at least 1, or left out.")
     work = partial(_prepare, request, settings=desk.settings)
     held, job = await desk.prepared(request.model, [request.sae], work)
-    found = await desk.captured(held, job)
-    return await desk.joined(_pieces(job, found, held.resident))
+    async with desk.captured(held, job) as found:
+        return await desk.joined(_pieces(job, found, held.resident))
 
 
 def _prepare(request: ActiveRequest, held: Held, settings: Settings) -> CaptureJob:

@@ -41,11 +41,11 @@ async def rank(desk: Desk, request: RankRequest) -> bytes:
     held, prepared = await desk.prepared(
         request.model, request.saes, lambda held: _prepare(desk, request, held)
     )
-    found = await desk.captured(held, prepared.job)
     texts = []
-    for ids, own in zip(prepared.job.texts, found, strict=True):
-        work = partial(_text, request, ids, own, prepared.allowed, held)
-        texts.append(await desk.aside(work))
+    async with desk.captured(held, prepared.job) as found:
+        for ids, own in zip(prepared.job.texts, found, strict=True):
+            work = partial(_text, request, ids, own, prepared.allowed, held)
+            texts.append(await desk.aside(work))
     return b'{"results":[%b]}' % b",".join(texts)
 
 

@@ -20,8 +20,8 @@ async def states(desk: Desk, request: StatesRequest) -> bytes:
     """JSON of a `StatesAnswer`."""
     work = partial(_prepare, request, settings=desk.settings)
     held, job = await desk.prepared(request.model, [], work)
-    found = await desk.captured(held, job)
-    return await desk.joined(_pieces(job, found, held.resident))
+    async with desk.captured(held, job) as found:
+        return await desk.joined(_pieces(job, found, held.resident))
 
 
 def _prepare(request: StatesRequest, held: Held, settings: Settings) -> CaptureJob:

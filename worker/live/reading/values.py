@@ -29,8 +29,8 @@ async def values(desk: Desk, request: ValuesRequest) -> bytes:
     saes = [] if request.sae is None else [request.sae]
     work = partial(_prepare, request, settings=desk.settings)
     held, job = await desk.prepared(request.model, saes, work)
-    found = await desk.captured(held, job)
-    return await desk.joined(_pieces(request, job, found, held.resident))
+    async with desk.captured(held, job) as found:
+        return await desk.joined(_pieces(request, job, found, held.resident))
 
 
 def _check_target(request: ValuesRequest) -> None:

@@ -47,11 +47,11 @@ async def _rank_texts(
     """Tokens of the texts, and the ranking of every SAE by what is active on them."""
     settings = desk.settings
     texts, job = await desk.at_desk(lambda: prepare_search(request, held, sources, settings))
-    values = await desk.captured(held, job)
     rankings: dict[str, Ranking] = {}
-    for sae, activity in sources.items():
-        own = [found[sae] for found in values]
-        rankings[sae] = await desk.aside(partial(rank_captured, request, texts, own, activity))
+    async with desk.captured(held, job) as values:
+        for sae, activity in sources.items():
+            own = [found[sae] for found in values]
+            rankings[sae] = await desk.aside(partial(rank_captured, request, texts, own, activity))
     return texts.tokens, rankings
 
 
