@@ -45,6 +45,10 @@ class NotFound(Problem):
     status, title, slug = 404, "Not found", "not-found"
 
 
+class TooSlow(Problem):
+    status, title, slug = 408, "Request timeout", "too-slow"
+
+
 class Conflict(Problem):
     status, title, slug = 409, "Conflict", "conflict"
 
@@ -86,6 +90,7 @@ PROBLEMS: dict[str, type[Problem]] = {
         Unauthorized,
         Forbidden,
         NotFound,
+        TooSlow,
         Conflict,
         Gone,
         TooLarge,

@@ -1,11 +1,14 @@
 """The API process: routes, guards and services put together.
 
 A request passes HEAD -> slashes of other services -> gzip -> metrics -> CORS -> errors in the caller's
-shape -> the inference server's secret -> guards -> keys -> its route. All of it is plain ASGI.
+shape -> the inference server's secret -> guards -> keys -> limits of bodies -> its route. All of it is
+plain ASGI.
 """
 
+import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import uvicorn
 from fastapi import APIRouter, FastAPI
@@ -31,6 +34,7 @@ from app.api import (
     sweep,
 )
 from app.api.access import Access
+from app.api.bodies import Bodies
 from app.api.conditional import VERSION
 from app.api.guards import Guards
 from app.api.gzip import FROM_BYTES, Gzip
@@ -46,6 +50,7 @@ from app.compat.neuronpedia.errors import SURFACE as NEURONPEDIA
 from app.compat.openai import routes as openai
 from app.compat.openai.errors import SURFACE as OPENAI
 from app.compat.slash import Slash
+from app.impatient import Impatient
 from app.live import Live
 from app.secret import shared_token
 from app.settings import Settings
@@ -137,11 +142,14 @@ def _middleware(services: Services, observed: Metrics) -> list[Middleware]:
         *([Middleware(Secret, secret=secret.get_secret_value())] if secret else []),
         Middleware(Guards, settings=settings),
         Middleware(Access, keyring=services.keyring, is_loopback=settings.is_loopback),
+        Middleware(Bodies, settings=settings),
     ]
 
 
 def serve(settings: Settings) -> None:
     """Answer HTTP until a signal comes. Open event streams end when the server stops."""
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     app = create_app(settings)
     server = uvicorn.Server(
         uvicorn.Config(
@@ -153,8 +161,10 @@ def serve(settings: Settings) -> None:
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=STOP_S,
             headers=[("X-Content-Type-Options", "nosniff")],
+            http=partial(Impatient, patience_s=settings.read_timeout_s),  # pyright: ignore[reportArgumentType]
+            ws="none",
         )
     )
-    app.state.services.stopping = lambda: server.should_exit
+    app.state.services.streams.stopping = lambda: server.should_exit
     with using(settings.data_dir):
         server.run()

@@ -76,6 +76,8 @@ class Settings(BaseSettings):
     """Tokens, read and still to be written, of the requests that a live worker takes on at a time."""
     max_streams: int = Field(default=256, ge=1)
     """Event streams that an API process has open at a time."""
+    read_timeout_s: float = Field(default=60.0, gt=0)
+    """Seconds in which the head of a request must have come, and in which its body must."""
     live_timeout_s: float = 300.0
     """Seconds that the API waits for the live worker."""
     spill_kept_mb: int = Field(default=2_000, ge=0)

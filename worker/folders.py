@@ -12,6 +12,8 @@ from safetensors import SafetensorError, safe_open
 
 from app.errors import Invalid
 
+MOST_JSON_BYTES = 2**26
+"""Of a configuration. A list of the tensors of a model with thousands of experts has a few MB."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.npz")
 
 
@@ -29,6 +31,11 @@ def read_config(path: Path, what: str) -> dict[str, Any]:
     """
     if not path.is_file():
         raise Invalid(f"{path.parent} has no {path.name}; give the folder that holds {what}.")
+    if path.stat().st_size > MOST_JSON_BYTES:
+        raise Invalid(
+            f"{path} is larger than {MOST_JSON_BYTES:,} bytes, which no configuration is; save {what} "
+            "again."
+        )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

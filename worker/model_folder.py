@@ -1,6 +1,8 @@
 """What a Hugging Face model folder is, and whether it can be loaded: read in seconds."""
 
+import re
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,12 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from app.errors import Invalid
 from worker.folders import check_folder, one_line, read_config, refuse_pickles, tensor_shapes
-from worker.sites import Anatomy, learn_anatomy
+from worker.sites import Anatomy, count_numbers, learn_anatomy
 
+Shape = tuple[int, ...]
+_COUNTED = re.compile("(layer|expert|block)s?$")
+_TIED, _BUFFERS = 2, 2**26
+"""How much more numbers a model may have than its files: tied weights are saved once, masks never."""
 _WHAT = "a Hugging Face model (config.json, *.safetensors, tokenizer.json)"
 _INDEX = "model.safetensors.index.json"
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json")
@@ -38,13 +44,12 @@ def check_model_folder(path: Path) -> ModelFacts:
     check_folder(path, _WHAT)
     config = read_config(path / "config.json", _WHAT)
     architecture = _check_architecture(path, config)
-    _check_weights(path)
+    shapes = _check_weights(path)
     _check_tokenizer(path)
-    return ModelFacts(
-        architecture=architecture,
-        license=_license(path / "README.md"),
-        anatomy=learn_anatomy(_load_config(path)),
-    )
+    loaded = _load_config(path)
+    _check_modules(path, loaded, shapes)
+    _check_size(path, loaded, shapes)
+    return ModelFacts(architecture, _license(path / "README.md"), learn_anatomy(loaded))
 
 
 def _load_config(path: Path) -> PreTrainedConfig:
@@ -79,8 +84,8 @@ def _check_architecture(path: Path, config: dict[str, Any]) -> str:
     return architecture
 
 
-def _check_weights(path: Path) -> None:
-    """Read the headers of all shards; each listed tensor must be in one."""
+def _check_weights(path: Path) -> list[Shape]:
+    """Read the headers of all shards; each listed tensor must be in one. The shapes of all tensors."""
     listed = _listed_weights(path)
     files = sorted({path / name for name in listed.values()} or path.glob("*.safetensors"))
     if not files:
@@ -90,11 +95,36 @@ def _check_weights(path: Path) -> None:
             ".save_pretrained(new_folder)`, and load the new folder.",
         )
         raise Invalid(f"{path} has no *.safetensors file; give the folder that holds {_WHAT}.")
-    missing = sorted(listed.keys() - {name for file in files for name in tensor_shapes(file)})
+    found = {name: shape for file in files for name, shape in tensor_shapes(file).items()}
+    missing = sorted(listed.keys() - found.keys())
     if missing:
         raise Invalid(
             f"{path / _INDEX} lists the tensor {missing[0]}, which {listed[missing[0]]} does not "
             "hold; copy the folder again."
+        )
+    return list(found.values())
+
+
+def _check_modules(path: Path, config: PreTrainedConfig, shapes: list[Shape]) -> None:
+    """Refuse more layers or experts than the weights can be of, before a module is made for each: a
+    tensor is of one of them, or counts them in a dimension."""
+    most = max(len(shapes), *(max(shape, default=0) for shape in shapes))
+    for name, value in config.get_text_config().to_dict().items():
+        if _COUNTED.search(name) and isinstance(value, int) and value > most:
+            raise Invalid(
+                f"{path / 'config.json'} gives {value:,} for {name}, which the {len(shapes)} tensors of "
+                "the weights cannot be of; save the model again with `save_pretrained`."
+            )
+
+
+def _check_size(path: Path, config: PreTrainedConfig, shapes: list[Shape]) -> None:
+    """Refuse a configuration of far more numbers than there are weights, before there is memory for
+    them."""
+    held, described = sum(map(prod, shapes)), count_numbers(config)
+    if described > _TIED * held + _BUFFERS:
+        raise Invalid(
+            f"{path / 'config.json'} describes a model of {described:,} numbers, and its weights "
+            f"have {held:,}; save the model again with `save_pretrained`."
         )
 
 

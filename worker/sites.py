@@ -8,7 +8,8 @@ point, but running through it is 2.3 times slower than running the model that it
 3. hook the modules of the same names in the real model, where a forward passes them once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -124,6 +125,18 @@ def learn_anatomy(config: PreTrainedConfig) -> Anatomy:
     )
 
 
+@one_at_a_time
+def count_numbers(config: PreTrainedConfig) -> int:
+    """In all parameters and buffers of an architecture; takes no memory for them.
+
+    Raises:
+        Invalid: the architecture cannot be made, or has more than can be counted.
+    """
+    with _told(config):
+        model = _without_weights(config)
+    return sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
+
+
 @torch.inference_mode()
 def find_sites(model: PreTrainedModel, anatomy: Anatomy) -> dict[str, Site]:
     """The hook points that one short forward of the real model passes exactly once, with the
@@ -147,12 +160,19 @@ def find_sites(model: PreTrainedModel, anatomy: Anatomy) -> dict[str, Site]:
 
 def _boot(config: PreTrainedConfig) -> tuple[TransformerBridge, dict[int, str]]:
     """The Bridge over a copy without weights, and the copy's module names by identity."""
-    try:
+    with _told(config):
         try:
             return _wrap(config, hollow=False)
         except NotImplementedError:
             # Fused query-key-value weights are split while wrapping, which a meta tensor refuses.
             return _wrap(config, hollow=True)
+
+
+@contextmanager
+def _told(config: PreTrainedConfig) -> Iterator[None]:
+    """What is raised here is told as a sentence."""
+    try:
+        yield
     except (ValueError, AttributeError, KeyError, TypeError, RuntimeError) as error:
         raise Invalid(
             f"A model of type {config.model_type!r} with this configuration cannot be wrapped by "
@@ -161,13 +181,17 @@ def _boot(config: PreTrainedConfig) -> tuple[TransformerBridge, dict[int, str]]:
 
 
 def _wrap(config: PreTrainedConfig, hollow: bool) -> tuple[TransformerBridge, dict[int, str]]:
-    with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    model = _without_weights(config)
     if hollow:
         _hollow_out(model)
     names = {id(module): name for name, module in model.named_modules()}
     bridge = build_bridge_from_module(model, type(model).__name__, hf_config=model.config)
     return bridge, names
+
+
+def _without_weights(config: PreTrainedConfig) -> PreTrainedModel:
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)
 
 
 def _hollow_out(model: nn.Module) -> None:

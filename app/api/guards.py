@@ -1,4 +1,4 @@
-"""What a request must satisfy before it is looked at: who it is meant for, who sent it, its body.
+"""What a request must satisfy before it is looked at: who it is meant for, and which page sent it.
 
 Loopback is no boundary: any web page can make a browser send requests here, and a DNS name that
 its owner points at 127.0.0.1 makes them same-origin. So the Host must be one of ours, a state
@@ -8,26 +8,23 @@ only do after a CORS preflight.
 
 from urllib.parse import urlsplit
 
-import orjson
 from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.problems import render
-from app.errors import BadRequest, Forbidden, Problem, TooLarge, Unsupported
+from app.errors import BadRequest, Forbidden, Problem
 from app.settings import Settings
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Guards:
-    """Refuses requests with a problem, and reads bodies whole up to the limit."""
+    """Refuses requests with a problem."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
         self.hosts = {host.lower() for host in [*settings.allowed_hosts, settings.bound_host]}
         self.origins = frozenset(settings.cors_origins)
-        self.max_body_bytes = settings.max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -38,11 +35,8 @@ class Guards:
             self._check_host(headers)
             if scope["method"] not in SAFE_METHODS:
                 self._check_origin(headers)
-                receive = await self._read_body(headers, receive)
         except Problem as problem:
             await render(problem)(scope, receive, send)
-        except ClientDisconnect:
-            pass  # half a body came, and nobody waits for an answer
         else:
             await self.app(scope, receive, send)
 
@@ -70,34 +64,6 @@ class Guards:
                 "SAESCOPE_CORS_ORIGINS lists the origins that may."
             )
 
-    async def _read_body(self, headers: Headers, receive: Receive) -> Receive:
-        """A `receive` that gives the whole body at once."""
-        length = headers.get("content-length", "")
-        if not length.isdecimal() and "transfer-encoding" not in headers:
-            return receive
-        if length.isdecimal() and int(length) > self.max_body_bytes:
-            raise self._too_large()
-        body = bytearray()
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > self.max_body_bytes:
-                raise self._too_large()
-        whole = bytes(body)
-        if whole:
-            _check_type(headers)
-            _check_json(whole)
-        return _replay(whole, receive)
-
-    def _too_large(self) -> TooLarge:
-        return TooLarge(
-            f"The body is larger than {self.max_body_bytes:,} bytes (SAESCOPE_MAX_BODY_BYTES)."
-        )
-
 
 def _hostname(host: str) -> str:
     """The Host header without its port, lower case."""
@@ -112,36 +78,3 @@ def _netloc(origin: str) -> str | None:
         return urlsplit(origin).netloc
     except ValueError:
         return None
-
-
-def _check_type(headers: Headers) -> None:
-    given = headers.get("content-type", "")
-    if given.partition(";")[0].strip().lower() != "application/json":
-        raise Unsupported(
-            "Send the body as JSON, with the header `Content-Type: application/json`"
-            + (f", not {given!r}." if given else ".")
-        )
-    coding = headers.get("content-encoding", "identity")
-    if coding != "identity":
-        raise Unsupported(f"The body is encoded as {coding}; send it as it is.")
-
-
-def _check_json(body: bytes) -> None:
-    # Python's own parser takes NaN and half surrogates, which nothing behind it can write again.
-    try:
-        orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise BadRequest(f"The body is not JSON: {error}.") from None
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    given = False
-
-    async def replayed() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replayed

@@ -176,10 +176,11 @@ async def watch_job(
     when it has ended in any way (`state` says how), which closes the stream."""
     if last_event_id == _ENDED:
         return Response(status_code=204)
+    services.streams.check()
     jobs = await services.jobs()
     views = jobs.events(job)
     first = await anext(views)
-    return sse.event_stream(_frames(first, views), services.stopping)
+    return sse.event_stream(_frames(first, views), services.streams)
 
 
 async def _frames(first: JobView, following: AsyncIterator[JobView]) -> AsyncGenerator[bytes, None]:

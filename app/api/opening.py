@@ -6,13 +6,16 @@ from typing import Any
 from fastapi import Request
 
 from app.api.disconnect import unless_disconnected
+from app.api.sse import Streams
 from app.errors import from_body
 
 
 async def first_event(
-    request: Request, events: AsyncGenerator[dict[str, Any], None]
+    request: Request, streams: Streams, events: AsyncGenerator[dict[str, Any], None]
 ) -> dict[str, Any] | None:
-    """The first event, None when there is none. An error is raised as the problem that it tells."""
+    """The first event, None when there is none. An error is raised as the problem that it tells; TooMany
+    where too many streams are open."""
+    streams.check()
     first = await unless_disconnected(request, anext(events, None))
     if first and first["event"] == "error":
         raise from_body(first.get("problem") or {})

@@ -58,7 +58,9 @@ _MEANING = {
     "SAESCOPE_MAX_REQUEST_TOKENS, or its answer more values than SAESCOPE_MAX_VALUES.",
     415: "The body is not declared as `application/json`.",
     422: "The request can be read and not be fulfilled; `errors` says what is wrong, and where.",
-    429: "The key has made all the requests that it may make for now.",
+    408: "The body did not come whole within SAESCOPE_READ_TIMEOUT_S.",
+    429: "The key has made all the requests that it may make for now, or the service has as much to do "
+    "as it takes on at a time.",
     503: "The database or the live worker does not answer; `detail` says what to do.",
 }
 
@@ -66,10 +68,11 @@ _MEANING = {
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """OpenAPI responses for the problems that a route can answer with: those that any request may meet
     before it comes to its route, and these."""
+    common = {400, 401, 408, 429} if 413 in statuses else {400, 401, 429}
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     told: dict[int | str, dict[str, Any]] = {
         code: {"description": _MEANING[code], "content": content}
-        for code in sorted({400, 401, 429, *statuses})
+        for code in sorted({*common, *statuses})
     }
     for code in {429, 503} & set(told):
         told[code]["headers"] = {"Retry-After": RETRY_AFTER}

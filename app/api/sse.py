@@ -2,20 +2,48 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
 
 import orjson
 from anyio import CancelScope
 from starlette.responses import StreamingResponse
 
 from app.api.disconnect import end
+from app.errors import TooMany
 
 MEDIA_TYPE = "text/event-stream"
 KEEP_ALIVE_S = 15.0
 """Seconds of silence after which a comment is sent, so that proxies keep the connection."""
+AGAIN_S = 5
+"""Seconds after which somebody may ask again for whom there was no stream."""
 _TICK_S = 0.5
 _AHEAD = 16
 """Frames that are fetched before the client takes them."""
 _KEEP_ALIVE = b": keep-alive\n\n"
+
+
+def never() -> bool:
+    """For servers that do not say when they stop."""
+    return False
+
+
+@dataclass
+class Streams:
+    """The streams that a process has open. A few more than the limit may begin at the same time."""
+
+    limit: int
+    stopping: Callable[[], bool] = never
+    """Whether the server has begun to stop; streams end then."""
+    n_open: int = 0
+
+    def check(self) -> None:
+        """Raise TooMany where there are as many as may be."""
+        if self.n_open >= self.limit:
+            raise TooMany(
+                f"There are {self.n_open:,} event streams open, as many as may be "
+                "(SAESCOPE_MAX_STREAMS). Ask again later, or without a stream.",
+                AGAIN_S,
+            )
 
 
 def frame(event: str, data: object, id: str | None = None) -> bytes:
@@ -30,26 +58,25 @@ def data_frame(data: object) -> bytes:
     return b"data: %b\n\n" % orjson.dumps(data)
 
 
-def event_stream(
-    source: AsyncGenerator[bytes, None], stopping: Callable[[], bool]
-) -> StreamingResponse:
+def event_stream(source: AsyncGenerator[bytes, None], streams: Streams) -> StreamingResponse:
     """The response that sends `source`, frame by frame. `source` is closed when the client goes."""
     return StreamingResponse(
-        _lively(source, stopping),
+        _lively(source, streams),
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         media_type=MEDIA_TYPE,
     )
 
 
 async def _lively(
-    source: AsyncGenerator[bytes, None], stopping: Callable[[], bool]
+    source: AsyncGenerator[bytes, None], streams: Streams
 ) -> AsyncGenerator[bytes, None]:
     # A queue, since waiting for each frame by a task of its own takes longer than all the rest.
     frames: asyncio.Queue[bytes | None] = asyncio.Queue(_AHEAD)
     pumping = asyncio.ensure_future(_pump(source, frames))
     silent_s = 0.0
+    streams.n_open += 1
     try:
-        while not stopping():
+        while not streams.stopping():
             try:
                 async with asyncio.timeout(_TICK_S):
                     data = await frames.get()
@@ -64,6 +91,7 @@ async def _lively(
             silent_s = 0.0
             yield data
     finally:
+        streams.n_open -= 1
         await end(pumping)
         with CancelScope(shield=True):
             await source.aclose()

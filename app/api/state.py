@@ -1,13 +1,13 @@
 """What the handlers work with, made at start and closed at the end."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
 from app.api.keyring import Keyring
+from app.api.sse import Streams
 from app.live import Live
 from app.rows.found import Finder
 from app.rows.releases import Releases
@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from app.jobs import Jobs
 
 
-def never() -> bool:
-    """For servers that do not say when they stop."""
-    return False
-
-
 @dataclass
 class Services:
     """The settings and the three things behind the API: shelf, live worker, jobs."""
@@ -31,8 +26,7 @@ class Services:
     settings: Settings
     shelf: Shelf
     live: Live
-    stopping: Callable[[], bool] = never
-    """Whether the server has begun to stop; open event streams end then."""
+    streams: Streams = field(init=False)
     lookups: Lookups = field(init=False)
     finder: Finder = field(init=False)
     releases: Releases = field(init=False)
@@ -41,6 +35,7 @@ class Services:
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
+        self.streams = Streams(self.settings.max_streams)
         self.lookups = Lookups(self.shelf)
         self.finder = Finder(self.shelf, self.lookups)
         self.releases = Releases(self.shelf)

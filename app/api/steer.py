@@ -132,8 +132,8 @@ async def steer(
 
 async def _stream(request: Request, services: Services, wanted: wire.SteerRequest) -> Response:
     events = services.live.steer_events(wanted)
-    first = await first_event(request, events)
-    return sse.event_stream(_frames(first, events), services.stopping)
+    first = await first_event(request, services.streams, events)
+    return sse.event_stream(_frames(first, events), services.streams)
 
 
 async def _frames(

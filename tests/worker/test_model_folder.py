@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, GPTNeoConfig
 
 from app.errors import Invalid
 from tests.worker.tiny import ModelKind
@@ -78,7 +79,7 @@ def test_unknown_architecture(folder: Path, model_type: str | None) -> None:
 
 
 def test_an_architecture_without_hook_points(folder: Path) -> None:
-    edit(folder / "config.json", model_type="biogpt")
+    edit(folder / "config.json", model_type="biogpt", hidden_size=32, vocab_size=100)
     refused(folder, "A model of type 'biogpt' .* cannot be wrapped .*; give one that it can wrap")
 
 
@@ -169,3 +170,47 @@ def test_an_index_that_leaves_the_folder(folder: Path) -> None:
 def test_no_tokenizer(folder: Path) -> None:
     (folder / "tokenizer.json").unlink()
     refused(folder, r"has no tokenizer .*save_pretrained")
+
+
+@pytest.mark.parametrize("name", ["n_layer", "num_hidden_layers"])
+def test_more_layers_than_there_are_tensors(folder: Path, name: str) -> None:
+    """Each would be a module in memory, whatever the weights are."""
+    edit(folder / "config.json", **{name: 10_000_000})
+    refused(folder, r"10,000,000 for n(um_hidden)?_layers?, which the \d+ tensors")
+
+
+@pytest.mark.parametrize("changes", [
+    {"vocab_size": 10**9},
+    {"n_positions": 10**8},
+    {"n_inner": 10**10},
+    {"n_embd": 2**20},
+])  # fmt: skip
+def test_more_numbers_than_there_are_weights(folder: Path, changes: dict[str, int]) -> None:
+    """They would be allocated before anybody finds that they are not there."""
+    edit(folder / "config.json", **changes)
+    refused(folder, r"describes a model of [\d,]+ numbers, and its weights have")
+
+
+def test_masks_that_no_weight_bears_out(folder: Path) -> None:
+    """GPT-Neo keeps a square of the longest context in every layer."""
+    config = GPTNeoConfig(
+        vocab_size=500, hidden_size=32, num_layers=2, num_heads=4, max_position_embeddings=64,
+        attention_types=[[["global", "local"], 1]],
+    )  # fmt: skip
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    check_model_folder(folder)
+    edit(folder / "config.json", max_position_embeddings=20_000)
+    refused(folder, "describes a model of 80")
+
+
+def test_experts_that_are_not_there(folder_of: Callable[[ModelKind], Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(folder_of("mixtral"), tmp_path / "model"))
+    check_model_folder(folder)
+    edit(folder / "config.json", num_local_experts=50_000_000)
+    refused(folder, "50,000,000 for num_local_experts")
+
+
+def test_a_configuration_that_goes_on_and_on(folder: Path) -> None:
+    with (folder / "config.json").open("w") as file:
+        file.truncate(2**26 + 1)
+    refused(folder, r"config\.json is larger than")

@@ -42,6 +42,6 @@ async def streamed(
         return told
 
     events = services.live.complete_events(wanted)
-    first = await first_event(request, events)
+    first = await first_event(request, services.streams, events)
     sent = frames(first, events, outputs.add, shown, body_of)
-    return sse.event_stream(sent, services.stopping)
+    return sse.event_stream(sent, services.streams)

@@ -193,9 +193,9 @@ async def _answered(
     answers = Answers(list(prompts))
     if body.stream:
         events = services.live.complete_events(wanted)
-        first = await first_event(request, events)
+        first = await first_event(request, services.streams, events)
         sent = frames(first, events, answers.add, lambda: shown(answers), error_of)
-        return sse.event_stream(sent, services.stopping)
+        return sse.event_stream(sent, services.streams)
     told = orjson.loads(await unless_disconnected(request, services.live.complete(wanted)))
     for place, choice in enumerate(told["choices"]):
         answers.add(place, choice)

@@ -15,11 +15,13 @@ class ErrorDetail(BaseModel):
     """What was wrong."""
 
     message: str = Field(description="A sentence: what was wrong, what is allowed or what to do.")
-    type: str = Field(description="`invalid_request_error`, or `server_error` from 500 on.")
+    type: str = Field(
+        description="`invalid_request_error`, `requests` for 429, or `server_error` from 500 on."
+    )
     param: str | None = Field(description="The field of the request.")
     code: str | None = Field(
         description="`model_not_found`, `context_length_exceeded`, `unsupported_parameter`, "
-        "`unknown_parameter`, or null."
+        "`unknown_parameter`, `rate_limit_exceeded`, or null."
     )
 
 
@@ -37,14 +39,18 @@ _MEANING: dict[int | str, str] = {
     413: "The body is larger than SAESCOPE_MAX_BODY_BYTES, or its prompts have more tokens than "
     "SAESCOPE_MAX_REQUEST_TOKENS.",
     415: "The body is not declared as `application/json`.",
+    429: "The key has made all the requests that it may make for now, or the service has as much to do "
+    "as it takes on at a time.",
     503: "The database or the live worker does not answer; `message` says what to do.",
     "default": "Any other error.",
 }
+_CODES = {429: "rate_limit_exceeded"}
 DOCUMENTED: dict[int | str, dict[str, Any]] = {
     status: {"description": meaning, "model": ErrorBody} for status, meaning in _MEANING.items()
 }
 """OpenAPI responses of these routes."""
-DOCUMENTED[503]["headers"] = {"Retry-After": RETRY_AFTER}
+for _status in (429, 503):
+    DOCUMENTED[_status]["headers"] = {"Retry-After": RETRY_AFTER}
 
 
 def error_of(problem: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,10 +60,16 @@ def error_of(problem: Mapping[str, Any]) -> dict[str, Any]:
     too_long = "context_length_exceeded" if "prompt_tokens" in problem else None
     return {
         "message": sentences(problem),
-        "type": "invalid_request_error" if problem["status"] < 500 else "server_error",
+        "type": _type(problem["status"]),
         "param": problem.get("param") or where or None,
-        "code": problem.get("code") or too_long,
+        "code": problem.get("code") or too_long or _CODES.get(problem["status"]),
     }
+
+
+def _type(status: int) -> str:
+    if status == 429:
+        return "requests"
+    return "invalid_request_error" if status < 500 else "server_error"
 
 
 SURFACE = surface(PATHS.__contains__, lambda problem: {"error": error_of(problem)})

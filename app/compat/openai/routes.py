@@ -119,9 +119,9 @@ async def _answered(
         whole = await asyncio.to_thread(answer.whole, told)
         return Response(whole, media_type="application/json")
     events = services.live.complete_events(wanted)
-    first = await first_event(request, events)
+    first = await first_event(request, services.streams, events)
     with_usage = bool(body.stream_options and body.stream_options.include_usage)
-    return sse.event_stream(answer.frames(first, events, with_usage), services.stopping)
+    return sse.event_stream(answer.frames(first, events, with_usage), services.streams)
 
 
 def _prepared(
