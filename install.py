@@ -1,10 +1,13 @@
-"""Installs saescope into .venv beside this file: `python3 install.py [--dev]`. Standard library only.
+"""Installs saescope into .venv beside this file: `python3 install.py [--dev | --app]`. Standard library
+only.
 
 1. Make the virtual environment.
 2. Choose the torch build: TORCH_INDEX when set; else what pip finds in its configured sources,
    unless that is a CUDA build and there is no NVIDIA driver: then the CPU index, when it answers.
 3. Say which build it is and how large, before taking it.
 4. Install exactly that file, and everything else within constraints.txt.
+
+With --app, what runs the API alone: no torch, nothing to choose.
 """
 
 from __future__ import annotations  # also an old Python shall get as far as its sentence
@@ -40,16 +43,27 @@ def main() -> None:
     """Install, or end with one sentence."""
     parser = argparse.ArgumentParser(description="Install saescope into .venv.")
     parser.add_argument("--dev", action="store_true", help="with what tests and checks need")
-    dev = parser.parse_args().dev
+    parser.add_argument("--app", action="store_true", help="what the API needs, without torch")
+    told = parser.parse_args()
     if sys.version_info < OLDEST:
         fail(f"saescope needs Python 3.11 or newer; this is {platform.python_version()}.")
     make_venv()
-    kept = not os.environ.get("TORCH_INDEX") and has_torch()
-    torch = [] if kept else [announced(choose_torch())]
-    say("Installing everything else within constraints.txt ...")
-    extra = "[dev]" if dev else ""
-    pip("install", "--quiet", "-c", str(CONSTRAINTS), *torch, "-e", f"{ROOT}{extra}")
+    install([] if told.app else ["worker", "dev"] if told.dev else ["worker"])
     say("Installed into .venv.")
+
+
+def install(extras: list[str]) -> None:
+    """Install saescope with extras; `worker` with a torch that is chosen."""
+    torch = chosen_torch() if extras else []
+    say("Installing everything else within constraints.txt ...")
+    what = f"{ROOT}[{','.join(extras)}]" if extras else str(ROOT)
+    pip("install", "--quiet", "-c", str(CONSTRAINTS), *torch, "-e", what)
+
+
+def chosen_torch() -> list[str]:
+    """The torch to install; none where a fitting one is there."""
+    kept = not os.environ.get("TORCH_INDEX") and has_torch()
+    return [] if kept else [announced(choose_torch())]
 
 
 def make_venv() -> None:

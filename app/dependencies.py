@@ -5,11 +5,13 @@ import sys
 from importlib.metadata import PackageNotFoundError, distribution, requires
 
 
-def missing() -> list[str]:
-    """Names of required packages that are not installed, by saescope's own metadata."""
+def missing(extra: str = "") -> list[str]:
+    """Names of packages that are required, with an extra, and not installed, by saescope's own
+    metadata."""
     if not _installed("saescope"):
         return ["saescope"]
-    needed = [line for line in requires("saescope") or [] if "extra ==" not in line]
+    other = re.compile(rf"extra == (?!['\"]{extra}['\"])")
+    needed = [line for line in requires("saescope") or [] if not other.search(line)]
     names = [re.split(r"[^A-Za-z0-9._-]", line)[0] for line in needed]
     return [name for name in names if not _installed(name)]
 

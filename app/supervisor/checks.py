@@ -12,8 +12,8 @@ from app.store.engine import open_shelf
 
 
 def check_dependencies() -> None:
-    """Raises Unavailable when a package is missing; imports none of them."""
-    if names := missing():
+    """Raises Unavailable when a package that workers need is missing; imports none of them."""
+    if names := missing("worker"):
         raise Unavailable(not_installed(names))
 
 
