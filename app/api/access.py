@@ -92,7 +92,8 @@ class _Noted:
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            await self._note(str(message["status"]))
+            made = Headers(raw=message["headers"]).get("location", "")
+            await self._note(f"{message['status']} {made}".rstrip())
         await self._send(message)
 
     async def _note(self, outcome: str) -> None:

@@ -40,6 +40,7 @@ def restore(
 
 def gc() -> None:
     """Free the space of what was deleted or replaced."""
+    from app.store import audit
     from app.store.engine import open_shelf
     from app.store.garbage import collect_garbage
     from app.store.migrate import migrate
@@ -48,6 +49,7 @@ def gc() -> None:
     migrate(settings.shelf_url)
     shelf = open_shelf(settings.shelf_url)
     freed = collect_garbage(shelf, settings.data_dir)
+    audit.trim(shelf)
     shelf.close()
     say(
         f"Freed the evidence of {freed.features:,} features, {freed.corpora} corpora and "

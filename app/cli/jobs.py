@@ -52,6 +52,7 @@ def cancel(job: str = _JOB) -> None:
     """Stop a job; what it has committed stays."""
     with _jobs() as jobs:
         _say(jobs.cancel(job))
+    _note(f"jobs cancel {job}")
 
 
 @app.command("retry")
@@ -59,6 +60,7 @@ def retry(job: str = _JOB) -> None:
     """Queue a failed or cancelled job again; it goes on where it stopped."""
     with _jobs() as jobs:
         _say(jobs.retry(job))
+    _note(f"jobs retry {job}")
 
 
 @app.command("delete")
@@ -66,6 +68,7 @@ def delete(job: str = _JOB) -> None:
     """Forget a job that has ended; what it made stays."""
     with _jobs() as jobs:
         jobs.delete(job)
+    _note(f"jobs delete {job}")
 
 
 def _jobs() -> "AbstractContextManager[Jobs]":
@@ -73,6 +76,13 @@ def _jobs() -> "AbstractContextManager[Jobs]":
     from app.settings import Settings
 
     return open_jobs(Settings())
+
+
+def _note(action: str) -> None:
+    from app.cli.watch import note
+    from app.settings import Settings
+
+    note(Settings(), action)
 
 
 def _state(state: str | None) -> JobState | None:

@@ -228,12 +228,13 @@ def _absolute(path: str) -> str:
 
 
 def _submit(spec: JobSpec, detach: bool, tell: "Tell | None" = None) -> None:
-    from app.cli.watch import open_jobs, print_result, watch
+    from app.cli.watch import note, open_jobs, print_result, watch
     from app.settings import Settings
 
     settings = Settings()
     with open_jobs(settings) as jobs:
         view = jobs.submit(spec)
+        note(settings, f"{spec.kind}: job {view.id}")
         if detach:
             print(view.id)
         else:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import typer
@@ -11,6 +11,7 @@ from app.console import Bar, fail, out, say
 from app.contract.jobs import FINAL, JobView
 from app.jobs import POLL_S, Jobs
 from app.settings import Settings
+from app.store import audit
 from app.store.engine import open_shelf
 from app.store.migrate import migrate
 from app.supervisor.checks import check_data_dir
@@ -32,6 +33,12 @@ def open_jobs(settings: Settings) -> Iterator[Jobs]:
     finally:
         jobs.close()
         shelf.close()
+
+
+def note(settings: Settings, action: str) -> None:
+    """Write down what a command did with jobs, as is done for requests."""
+    with closing(open_shelf(settings.shelf_url)) as shelf:
+        audit.put(shelf, audit.LOCALLY, action, "done")
 
 
 def print_result(result: dict[str, Any]) -> None:

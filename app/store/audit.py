@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from app.store import tables as t
 from app.store.engine import Shelf
 
+KEPT = 100_000
+"""Entries that stay when garbage is collected."""
 LOCALLY = "(this machine)"
 """Who does things without a key: whoever may run commands here, or ask on loopback."""
 
@@ -22,7 +24,7 @@ class Entry:
     action: str
     """Method and path, or a command."""
     outcome: str
-    """HTTP status, or `done`."""
+    """HTTP status, with where that is what was made; or `done`."""
 
 
 def put(shelf: Shelf, who: str, action: str, outcome: str) -> None:
@@ -38,3 +40,12 @@ def latest(shelf: Shelf, limit: int) -> list[Entry]:
     query = select(c.at, c.who, c.action, c.outcome).order_by(c.number.desc()).limit(limit)
     with shelf.read() as connection:
         return [Entry(*row) for row in connection.execute(query)]
+
+
+def trim(shelf: Shelf, kept: int = KEPT) -> None:
+    """Drop all entries but the last ones."""
+    number = t.audit.c.number
+    with shelf.write() as connection:
+        last = connection.execute(select(func.max(number))).scalar()
+        if last is not None:
+            connection.execute(t.audit.delete().where(number <= last - kept))

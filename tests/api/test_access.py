@@ -177,7 +177,7 @@ def test_what_changes_something_is_written_down(guarded: Guarded) -> None:
     found = [(one.who, one.action, one.outcome) for one in audit.latest(guarded.shelf, 10)]
     assert found == [
         (key.id, f"POST /v1/jobs/{job}/cancel", "200"),
-        (key.id, "POST /v1/jobs", "202"),
+        (key.id, "POST /v1/jobs", f"202 /v1/jobs/{job}"),
     ]
 
 

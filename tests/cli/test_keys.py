@@ -7,6 +7,9 @@ from pathlib import Path
 import httpx
 
 from app.keys import split
+from app.settings import Settings
+from app.store import audit
+from app.store.engine import open_shelf
 from tests.api.test_access import until
 from tests.cli.test_catalog import ROOT
 from tests.flow.service import clean_env, free_port
@@ -33,6 +36,20 @@ def test_a_key_is_made_shown_once_listed_and_revoked(tmp_path: Path) -> None:
         [f"keys revoke {id}", "done"],
         [f"keys create {id} --scope infer", "done"],
     ]
+
+
+def test_what_commands_do_with_jobs_is_written_down_and_kept_bounded(tmp_path: Path) -> None:
+    job = run(tmp_path, "verify", "m", "s", "--detach").stdout.strip()
+    assert run(tmp_path, "jobs", "cancel", job).returncode == 0
+    assert run(tmp_path, "jobs", "delete", job).returncode == 0
+    shelf = open_shelf(Settings(data_dir=tmp_path).shelf_url)
+    actions = [one.action for one in audit.latest(shelf, 9)]
+    assert actions == [f"jobs delete {job}", f"jobs cancel {job}", f"verify: job {job}"]
+    audit.trim(shelf, kept=2)
+    assert [one.action for one in audit.latest(shelf, 9)] == actions[:2]
+    assert run(tmp_path, "gc").returncode == 0
+    assert [one.action for one in audit.latest(shelf, 9)] == actions[:2]
+    shelf.close()
 
 
 def test_what_cannot_be_is_one_sentence(tmp_path: Path) -> None:
