@@ -5,8 +5,9 @@ from DBOS' tables, its progress from the shelf, where the worker reports it abou
 """
 
 import asyncio
+import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,13 +21,16 @@ from dbos import (
 )
 from dbos import error as dbos_errors
 from sqlalchemy import text
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.contract.jobs import FINAL, JobSpec, JobState, JobView
 from app.contract.queues import APPLICATION, MAX_STARTS, QUEUE_OF_KIND, VERSION
 from app.errors import Conflict, NotFound, Problem
+from app.news import News
 from app.store import pages, progress
-from app.store.engine import Shelf, autocommitting, connected
-from app.store.progress import JobProgress
+from app.store.engine import POOL, Shelf, autocommitting, connected, jobs_engine, transacting
+from app.store.progress import CHANNEL, JobProgress
 
 STATES: dict[str, JobState] = {
     "ENQUEUED": "queued",
@@ -38,7 +42,8 @@ STATES: dict[str, JobState] = {
     "CANCELLED": "cancelled",
 }
 KINDS = list(QUEUE_OF_KIND)
-POLL_S = 0.5
+log = logging.getLogger(__name__)
+_AWAY = (OperationalError, InterfaceError, PoolTimeout)
 JobPage = tuple[list[JobView], str | None]
 """Jobs, and the cursor of the next page, None at the end."""
 
@@ -48,6 +53,39 @@ def migrate_jobs(jobs_url: str) -> None:
     if jobs_url.startswith("sqlite"):
         _use_wal(jobs_url)
     DBOS.migrate(jobs_url)
+    if not jobs_url.startswith("sqlite"):
+        _tell_changes(jobs_url)
+
+
+def _tell_changes(jobs_url: str) -> None:
+    """Have Postgres tell every change of a job's state, whichever process makes it. DBOS' tables are its
+    own: where the trigger is missing, changes are seen later (`app.news`)."""
+    with connected(autocommitting(jobs_url)) as connection:
+        if connection.execute(text(_TRIGGER)).first():
+            return
+    try:
+        with connected(transacting(jobs_url)) as connection:
+            connection.execute(text(_TELL))
+    except OperationalError as error:  # others write jobs all the time; the next start tries again
+        log.warning("Changes of jobs are looked for, not told: %s", error.orig)
+
+
+_TRIGGER = """
+    SELECT FROM pg_trigger
+    WHERE tgname = 'saescope_job_changed' AND tgrelid = 'dbos.workflow_status'::regclass
+"""
+_TELL = f"""
+    SET LOCAL lock_timeout = '2s';
+    SELECT pg_advisory_xact_lock(hashtext('{CHANNEL}'));
+    CREATE OR REPLACE FUNCTION dbos.saescope_job_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM pg_notify('{CHANNEL}', coalesce(NEW.workflow_uuid, OLD.workflow_uuid));
+        RETURN NULL;
+    END $$;
+    CREATE OR REPLACE TRIGGER saescope_job_changed
+    AFTER INSERT OR DELETE OR UPDATE OF status ON dbos.workflow_status
+    FOR EACH ROW EXECUTE FUNCTION dbos.saescope_job_changed();
+"""
 
 
 def _use_wal(jobs_url: str) -> None:
@@ -59,11 +97,14 @@ def _use_wal(jobs_url: str) -> None:
 class Jobs:
     """Submits jobs and answers about them. Methods block; call them from threads in async code."""
 
-    def __init__(self, jobs_url: str, shelf: Shelf) -> None:
+    def __init__(self, jobs_url: str, shelf: Shelf, pool: int = POOL) -> None:
         migrate_jobs(jobs_url)
         self._shelf = shelf
+        self._news = News(jobs_url, shelf.name)
+        self._engine = jobs_engine(jobs_url, f"{shelf.name} jobs", pool)
         self._client = DBOSClient(
             system_database_url=jobs_url,
+            system_database_engine=self._engine,
             serializer=DBOSPortableJSONSerializer(),
             application_name=APPLICATION,
             retry_connection_errors=False,
@@ -72,6 +113,8 @@ class Jobs:
     def close(self) -> None:
         """Give the database connections back."""
         self._client.destroy()
+        if self._engine:
+            self._engine.dispose()
 
     def submit(self, spec: JobSpec, idempotency_key: str | None = None) -> JobView:
         """Queue a job. The same key answers with the job that it first made; with another
@@ -175,22 +218,25 @@ class Jobs:
         progress.delete_progress(self._shelf, job_id)
         self._client.delete_workflow(job_id)
 
-    async def events(self, job_id: str) -> AsyncIterator[JobView]:
+    async def events(self, job_id: str) -> AsyncGenerator[JobView, None]:
         """Every change of a job as it is seen, until it has ended or was deleted.
 
         Raises `NotFound` before the first view when there is no such job.
         """
-        view = await asyncio.to_thread(self.get, job_id)
-        yield view
-        while view.state not in FINAL:
-            await asyncio.sleep(POLL_S)
-            try:
-                latest = await asyncio.to_thread(self.get, job_id)
-            except NotFound:
-                return
-            if latest != view:
-                view = latest
-                yield view
+        with self._news.of(job_id) as changed:
+            view = await asyncio.to_thread(self.get, job_id)
+            yield view
+            while view.state not in FINAL:
+                await self._news.wait(changed)
+                try:
+                    latest = await asyncio.to_thread(self.get, job_id)
+                except NotFound:
+                    return
+                except _AWAY:
+                    continue
+                if latest != view:
+                    view = latest
+                    yield view
 
 
 def _views(shelf: Shelf, found: list[WorkflowStatus]) -> list[JobView]:
@@ -231,7 +277,8 @@ def _error(status: WorkflowStatus) -> dict[str, Any]:
     """The problem that ended a job; the worker puts it into the error's data."""
     if status.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
         return Problem(
-            f"The jobs worker died under this job {MAX_STARTS} times; its log says more."
+            f"A jobs worker ended under this job {MAX_STARTS} times, so it is not started again; the "
+            "workers' logs may say why. A retry starts it anew."
         ).body()
     error = status.error
     if isinstance(error, PortableWorkflowError) and isinstance(error.data, dict):

@@ -93,7 +93,8 @@ SURFACES: tuple[Surface, ...] = (OPENAI, NEURONPEDIA, INFERENCE, PAGES)
 def create_app(settings: Settings) -> FastAPI:
     """The application. The shelf must have been migrated before the first request."""
     live = Live(settings.live_url, shared_token(settings), settings.live_timeout_s)
-    services = Services(settings, open_shelf(settings.shelf_url), live)
+    shelf = open_shelf(settings.shelf_url, "saescope serve", settings.database_pool)
+    services = Services(settings, shelf, live)
     observed = Metrics()
     app = FastAPI(
         title=docs.TITLE,

@@ -1,9 +1,11 @@
 """All settings, read once from the environment. The only reader of `SAESCOPE_*`."""
 
+import re
 import tempfile
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
+from socket import gethostname
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -29,6 +31,8 @@ class Settings(BaseSettings):
     """Models, SAEs, corpora, checkpoints, spill files and, by default, the databases."""
     database_url: str | None = None
     """Postgres URL for the shelf and the jobs; SQLite files in `data_dir` when unset."""
+    database_pool: int = Field(default=5, ge=2, le=1_000)
+    """Connections in each of a process' pools on Postgres."""
     live_url: str = "http://127.0.0.1:8001"
     """Where the live worker answers; `saescope worker live` binds its host and port."""
     live_device: str = "auto"
@@ -38,6 +42,9 @@ class Settings(BaseSettings):
     are loaded by the first request for them."""
     jobs_devices: CommaList = Field(default=["auto"], min_length=1)
     """Devices of the jobs workers, one process each."""
+    worker_name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    """What tells the jobs workers of this machine from those of others on the same Postgres, the same
+    at every start; the machine's host name when unset."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format in which models run; SAEs always run in float32."""
     cors_origins: CommaList = []
@@ -154,6 +161,13 @@ class Settings(BaseSettings):
     def jobs_url(self) -> str:
         """SQLAlchemy URL of the jobs' system database (a file of its own on SQLite)."""
         return _with_driver(self.database_url) or f"sqlite:///{self.data_dir / 'jobs.db'}"
+
+    @cached_property
+    def machine(self) -> str:
+        """Name of this machine among those that share a Postgres; empty on SQLite, which none share."""
+        if self.database_url is None:
+            return ""
+        return self.worker_name or re.sub(r"[^A-Za-z0-9.-]", "-", gethostname())
 
     @cached_property
     def roots(self) -> list[Path]:

@@ -1,4 +1,4 @@
 """Alembic migrations of the shelf, applied by `app.store.migrate`."""
 
-NEWEST = "0009"
+NEWEST = "0010"
 """The last revision of `versions`."""

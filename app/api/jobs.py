@@ -1,7 +1,8 @@
 """Jobs: submit, look up, watch, cancel, retry, delete."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Header, Query, Response
@@ -183,10 +184,13 @@ async def watch_job(
     return sse.event_stream(_frames(first, views), services.streams)
 
 
-async def _frames(first: JobView, following: AsyncIterator[JobView]) -> AsyncGenerator[bytes, None]:
-    yield _frame(first)
-    async for view in following:
-        yield _frame(view)
+async def _frames(
+    first: JobView, following: AsyncGenerator[JobView, None]
+) -> AsyncGenerator[bytes, None]:
+    async with aclosing(following):
+        yield _frame(first)
+        async for view in following:
+            yield _frame(view)
 
 
 def _frame(view: JobView) -> bytes:

@@ -52,7 +52,7 @@ class Services:
     def _open_jobs(self) -> "Jobs":
         from app.jobs import Jobs
 
-        return Jobs(self.settings.jobs_url, self.shelf)
+        return Jobs(self.settings.jobs_url, self.shelf, self.settings.database_pool)
 
     async def close(self) -> None:
         """Close connections."""

@@ -64,7 +64,7 @@ def _adapt(shelf: Path, facts: dict[str, Any], data_dir: Path) -> None:
     """Bring an unpacked shelf to this version's tables and this data folder's paths."""
     url = f"sqlite:///{shelf}"
     try:
-        migrate(url)
+        migrate(url, exactly=True)
     except Conflict as error:
         raise Invalid(
             f"The backup was made by saescope {facts['saescope']}, which is newer than this "

@@ -9,7 +9,8 @@ import typer
 
 from app.console import Bar, fail, out, say
 from app.contract.jobs import FINAL, JobView
-from app.jobs import POLL_S, Jobs
+from app.jobs import Jobs
+from app.news import POLL_S
 from app.settings import Settings
 from app.store import audit
 from app.store.engine import open_shelf

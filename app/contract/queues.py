@@ -11,9 +11,10 @@ QUEUE_OF_KIND = {
 """Each queue runs one job at a time in a worker, so a load never waits behind a training."""
 
 MAX_STARTS = 20
-"""Starts after which a job whose worker always dies under it counts as failed."""
+"""Starts of a job, of which the last must not end with its worker's death: then it counts as failed."""
 
 
-def executor_id(index: int) -> str:
-    """Stable name of the `index`-th jobs worker; a restart recovers what it left running."""
-    return f"jobs-{index}"
+def executor_id(machine: str, index: int) -> str:
+    """Stable name of the `index`-th jobs worker of a machine; a restart recovers what it left
+    running. There is one machine alone, and no name for it, where the database is a file."""
+    return f"jobs-{machine}-{index}" if machine else f"jobs-{index}"

@@ -9,26 +9,28 @@ from typing import Any
 from psycopg import AsyncConnection, Error, OperationalError
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
-from sqlalchemy import Dialect, Engine
+from sqlalchemy import Dialect, QueuePool
 from sqlalchemy import exc as sqlalchemy_errors
 
-from app.store.engine import CONNECT_TIMEOUT_S
+from app.store.engine import CONNECT_TIMEOUT_S, Shelf, connecting
 
-CONNECTIONS = 8
 ANSWER_TIMEOUT_S = 10
 """Seconds after which a server that has taken a statement counts as away."""
 
 
 class AsyncReader:
-    """A pool of connections to the database of an engine; opened by the first statement."""
+    """A pool of connections to the database of a shelf, as large as the shelf's own; opened by the first
+    statement."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, shelf: Shelf) -> None:
+        engine = shelf.reader
+        assert isinstance(engine.pool, QueuePool)
         self.dialect: Dialect = engine.dialect
         _, parameters = engine.dialect.create_connect_args(engine.url)
         self._pool: AsyncConnectionPool[AsyncConnection[TupleRow]] = AsyncConnectionPool(
-            kwargs={**parameters, "autocommit": True, "connect_timeout": CONNECT_TIMEOUT_S},
+            kwargs={**parameters, **connecting(f"{shelf.name} lookups"), "autocommit": True},
             min_size=1,
-            max_size=CONNECTIONS,
+            max_size=engine.pool.size(),
             timeout=CONNECT_TIMEOUT_S,
             open=False,
         )

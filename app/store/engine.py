@@ -7,7 +7,9 @@ the fsync that FULL adds to each costs nothing that can be measured. Write trans
 IMMEDIATE: a read that turns into a write under another writer cannot wait, it fails at once.
 
 There are two pools. Reads of one statement run outside of transactions (autocommit), which saves
-Postgres two round trips; reads of several that must agree take a snapshot.
+Postgres two round trips; reads of several that must agree take a snapshot. On Postgres a pool never
+grows beyond its size; who finds no connection in it waits, and is told after a while. Each names its
+connections (`application_name`), and a transaction that a stopped or lost process left open ends.
 """
 
 from collections.abc import Iterator
@@ -34,6 +36,15 @@ CORPORA_KEPT = 4
 CONNECT_TIMEOUT_S = 3
 """Seconds in which a Postgres server must have taken a connection."""
 
+POOL = 5
+"""Connections in a pool on Postgres."""
+
+POOL_TIMEOUT_S = 5
+"""Seconds in which one of them must have become free."""
+
+IDLE_TRANSACTION_S = 60
+"""Seconds after which Postgres ends a session that holds a transaction open and says nothing."""
+
 _DAMAGED = (SQLITE_CORRUPT, SQLITE_NOTADB)
 
 
@@ -49,6 +60,8 @@ class Shelf:
     """Vocabularies by model fingerprint."""
     token_words: dict[str, list[list[str]]] = field(default_factory=dict)
     """The words of each token by model fingerprint; only writers need them."""
+    name: str = "saescope"
+    """What Postgres is told of who connects."""
 
     def corpus(self, stored: StoredCorpus) -> Corpus:
         """Windows of a corpus."""
@@ -99,26 +112,33 @@ class Shelf:
         self.writer.dispose()
 
 
-def open_shelf(url: str) -> Shelf:
+def open_shelf(url: str, name: str = "saescope", pool: int = POOL) -> Shelf:
     """Open the shelf at a SQLAlchemy URL. `app.store.migrate.migrate` makes its tables."""
-    reader, writer = autocommitting(url), transacting(url)
-    return Shelf(reader, writer)
+    reader = autocommitting(url, f"{name} read", pool)
+    return Shelf(reader, transacting(url, f"{name} write", pool), name=name)
 
 
-def autocommitting(url: str) -> Engine:
+def autocommitting(url: str, name: str = "saescope", pool: int = POOL) -> Engine:
     """An engine without transactions."""
     if url.startswith("sqlite"):
         return _sqlite(url)
-    return _postgres(url, isolation_level="AUTOCOMMIT")
+    return _postgres(url, name, pool, isolation_level="AUTOCOMMIT")
 
 
-def transacting(url: str) -> Engine:
+def transacting(url: str, name: str = "saescope", pool: int = POOL) -> Engine:
     """An engine whose transactions may write."""
     if not url.startswith("sqlite"):
-        return _postgres(url)
+        engine = _postgres(url, name, pool)
+        event.listen(engine, "connect", _bound_transactions)
+        return engine
     engine = _sqlite(url)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return engine
+
+
+def jobs_engine(url: str, name: str, pool: int) -> Engine | None:
+    """An engine for DBOS on Postgres; on SQLite it makes one of its own."""
+    return None if url.startswith("sqlite") else transacting(url, name, pool)
 
 
 @contextmanager
@@ -141,10 +161,35 @@ def connected(engine: Engine) -> Iterator[Connection]:
         engine.dispose()
 
 
-def _postgres(url: str, **options: Any) -> Engine:
-    # Without a timeout, a server that accepts and never answers would hold a thread for minutes.
-    timeout = {"connect_timeout": CONNECT_TIMEOUT_S}
-    return create_engine(url, connect_args=timeout, pool_pre_ping=True, **options)
+def connecting(name: str) -> dict[str, Any]:
+    """How to connect to Postgres: a server that accepts and never answers, or is gone without a word,
+    must not hold anybody for minutes."""
+    return {
+        "application_name": name,
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 25_000,
+    }
+
+
+def _postgres(url: str, name: str, pool: int, **options: Any) -> Engine:
+    return create_engine(
+        url,
+        connect_args=connecting(name),
+        pool_pre_ping=True,
+        pool_size=pool,
+        max_overflow=0,
+        pool_timeout=POOL_TIMEOUT_S,
+        **options,
+    )
+
+
+def _bound_transactions(connection: Any, _record: object) -> None:
+    # As a statement: poolers between us and Postgres refuse it as an option of the connection.
+    connection.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_TRANSACTION_S}s'")
+    connection.commit()  # else the pool would take it back
 
 
 def _sqlite(url: str) -> Engine:

@@ -148,7 +148,7 @@ def _async_reader(shelf: Shelf) -> "AsyncReader":
     # Imported only where there is a Postgres: psycopg takes a tenth of a second.
     from app.store.ask import AsyncReader
 
-    return AsyncReader(shelf.reader)
+    return AsyncReader(shelf)
 
 
 def feature(shelf: Shelf, model_id: str, sae_id: str, index: int) -> Feature:

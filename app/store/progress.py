@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 
 from app.store.engine import Shelf
 from app.store.tables import job_progress
@@ -31,6 +31,9 @@ class JobProgress:
     metrics: dict[str, float] = field(default_factory=dict)
     updated_at: datetime | None = None
 
+
+CHANNEL = "saescope_jobs"
+"""Where Postgres tells ids of jobs that have changed (`app.news`)."""
 
 _COLUMNS = [job_progress.c[one.name] for one in fields(JobProgress)]
 
@@ -81,6 +84,8 @@ def put_progress(
     with shelf.write() as connection:
         row = update(job_progress).where(job_progress.c.job_id == job_id)
         connection.execute(row.values(values))
+        if not shelf.is_sqlite:
+            connection.execute(select(func.pg_notify(CHANNEL, job_id)))
 
 
 def get_progress(shelf: Shelf, job_ids: Sequence[str]) -> dict[str, JobProgress]:

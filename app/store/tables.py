@@ -290,6 +290,16 @@ job_progress = Table(
     Column("updated_at", UtcTime, nullable=False),
 )
 
+# Jobs workers and their leases, in seconds since 1970 by the database's clock. Without a token: taken.
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("token", String, nullable=False),
+    Column("since", Double, nullable=False),
+    Column("until", Double, nullable=False),
+)
+
 # What SAELens knows of the SAEs that others have published; replaced as a whole.
 catalog = Table(
     "catalog",

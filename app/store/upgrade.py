@@ -14,6 +14,9 @@ from app.store.engine import autocommitting, connected, transacting
 _LOCK = 0x5AE5C0BE
 """Key of the Postgres advisory lock; any constant that nobody else uses."""
 
+_TABLE_LOCK_S = 1
+"""How long a change of a table waits for those who use it, with all who come after it behind it."""
+
 _OF_A_FILE = ("page_size=8192", "auto_vacuum=INCREMENTAL", "journal_mode=WAL")
 """What a SQLite file remembers, in this order. Not for every connection: the second one writes."""
 
@@ -42,6 +45,7 @@ def exclusive(url: str) -> Iterator[Connection]:
             with engine.connect() as connection:
                 # A session's lock: the migration itself commits.
                 connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+                connection.execute(text(f"SET lock_timeout = '{_TABLE_LOCK_S}s'"))
                 connection.commit()
                 yield connection
     finally:

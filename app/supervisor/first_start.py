@@ -14,7 +14,8 @@ from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES, BUNDLED_SOURCES, B
 from app.contract.ids import is_neuron_source
 from app.contract.jobs import FINAL, JobSpec, JobView, LoadSpec, PrecomputeSpec
 from app.errors import NotFound, Problem, from_body
-from app.jobs import POLL_S, Jobs
+from app.jobs import Jobs
+from app.news import POLL_S
 from app.store import read
 from app.store.engine import Shelf
 from app.store.records import SaeRecord

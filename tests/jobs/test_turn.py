@@ -35,7 +35,7 @@ def take(place: Place, index: int, at: int) -> None:
                 f"UPDATE {'' if sqlite else 'dbos.'}workflow_status "
                 "SET status = 'PENDING', executor_id = :executor, started_at_epoch_ms = :at"
             ),
-            {"executor": executor_id(index), "at": at},
+            {"executor": executor_id("", index), "at": at},
         )
     engine.dispose()
 

@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 import migrations
-from app.errors import Conflict
+from app.errors import Conflict, Unavailable
 from app.jobs import migrate_jobs
 from app.store import lists, read, upgrade
 from app.store.engine import connected, open_shelf, transacting
@@ -35,12 +35,41 @@ def test_the_newest_revision_is_the_last(shelf_url: str) -> None:
     assert scripts.get_current_head() == migrations.NEWEST
 
 
-def test_a_newer_database_is_refused(shelf_url: str) -> None:
-    migrate(shelf_url)
-    with connected(transacting(shelf_url)) as connection:
+def _written_by_a_later_version(url: str, usable_from: str) -> None:
+    migrate(url)
+    with connected(transacting(url)) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.execute(text(f"UPDATE usable_from SET revision = '{usable_from}'"))
+
+
+def test_a_newer_database_is_used_where_it_says_that_it_can_be(shelf_url: str) -> None:
+    _written_by_a_later_version(shelf_url, migrations.NEWEST)
+    migrate(shelf_url)
+    with pytest.raises(Conflict, match="revision 9999"):
+        migrate(shelf_url, exactly=True)
+    with connected(transacting(shelf_url)) as connection:
+        assert connection.execute(text("SELECT * FROM alembic_version")).scalar() == "9999"
+
+
+def test_a_newer_database_that_this_version_would_spoil_is_refused(shelf_url: str) -> None:
+    _written_by_a_later_version(shelf_url, "9998")
     with pytest.raises(Conflict, match="revision 9999"):
         migrate(shelf_url)
+
+
+def test_tables_that_stay_in_use_are_told(
+    postgres: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres()
+    migrate(url)
+    with upgrade.exclusive(url) as connection:
+        command.downgrade(upgrade.configuration(connection), "0005")
+    monkeypatch.setattr("app.store.migrate.PATIENCE_S", 0.0)
+    with connected(transacting(url)) as connection:
+        connection.execute(text("SELECT 1 FROM corpora"))
+        with pytest.raises(Unavailable, match="transactions on them stay open"):
+            migrate(url)
+    migrate(url)
 
 
 @pytest.mark.parametrize("prepare", [migrate, migrate_jobs])

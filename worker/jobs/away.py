@@ -20,14 +20,16 @@ log = logging.getLogger("saescope.jobs")
 PATIENCE_S = 60.0
 """Seconds that a database may be away."""
 AGAIN_S = 1.0
+RUNS = 3
+"""Of a step that a database cuts off in the middle."""
 
 _AWAY = (OperationalError, InterfaceError)
 _RETRY = "then `saescope jobs retry` goes on with this job from its last completed unit"
 
 
-def waiting_out(write: Callable[[], T]) -> T:
+def waiting_out(write: Callable[[], T], patience_s: float | None = None) -> T:
     """Do what may be repeated, again and again while the database is away."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + (PATIENCE_S if patience_s is None else patience_s)
     while True:
         try:
             return write()
@@ -36,6 +38,19 @@ def waiting_out(write: Callable[[], T]) -> T:
                 raise
             log.warning("The database does not answer (%s); trying again", _first_line(error))
         time.sleep(AGAIN_S)
+
+
+def outliving(step: Callable[[], T]) -> T:
+    """Run a step that goes on from what it has committed, anew when the database cut it off. It is
+    the step that waits, before it does anything, until the database is back."""
+    for _ in range(RUNS - 1):
+        try:
+            return step()
+        except _AWAY as error:
+            if _disk_is_full(error):
+                raise
+            log.warning("The database cut a job off (%s); it goes on", _first_line(error))
+    return step()
 
 
 def told(error: Exception) -> Problem | None:

@@ -22,15 +22,19 @@ from dbos import (
     DBOSPortableJSONSerializer,
     PortableWorkflowError,
 )
+from sqlalchemy import Engine
 from transformers.utils.logging import disable_progress_bar
 
 from app.contract.queues import APPLICATION, QUEUE_OF_KIND, VERSION, executor_id
 from app.errors import Problem, Unavailable
 from app.settings import Settings, writable
-from app.store.engine import open_shelf
+from app.store import leases
+from app.store.engine import jobs_engine, open_shelf
+from app.store.leases import LEASE_S
 from app.store.migrate import migrate
 from worker.jobs.catalog import keep_catalog
 from worker.jobs.job import Bench, device_of
+from worker.jobs.keeper import Keeper
 from worker.jobs.workflows import register
 from worker.train.run import CHECKPOINT_SECONDS
 
@@ -52,12 +56,18 @@ def main() -> None:
         default=CHECKPOINT_SECONDS,
         help="seconds of training that a crash may cost",
     )
+    parser.add_argument(
+        "--lease-seconds",
+        type=float,
+        default=LEASE_S,
+        help="seconds of silence after which workers of other machines run this one's jobs",
+    )
     told = parser.parse_args()
     _quiet()
     try:
         settings = Settings()
         lock = claim(settings, told.index)
-        start(settings, told.index, told.checkpoint_seconds)
+        start(settings, told.index, told.checkpoint_seconds, told.lease_seconds)
     except Problem as problem:
         sys.exit(f"saescope: {problem.detail}")
     _wait_for_signal()
@@ -82,7 +92,7 @@ def claim(settings: Settings, index: int) -> IO[str]:
     """Be the only jobs worker of this number on this data folder, for as long as it is open."""
     if not writable(settings.data_dir):
         raise Unavailable(f"The data folder {settings.data_dir} cannot be written to.")
-    lock = (settings.data_dir / f"{executor_id(index)}.lock").open("w")
+    lock = (settings.data_dir / f"{executor_id(settings.machine, index)}.lock").open("w")
     deadline = time.monotonic() + LOCK_PATIENCE_S
     while True:
         try:
@@ -106,23 +116,30 @@ def give_way() -> None:
         autogroup.write_text(str(NICE))
 
 
-def start(settings: Settings, index: int, checkpoint_seconds: float) -> None:
-    """Register the workflows, launch DBOS and listen to the queues."""
+def start(settings: Settings, index: int, checkpoint_seconds: float, lease_seconds: float) -> None:
+    """Take the lease, register the workflows, launch DBOS and listen to the queues."""
     migrate(settings.shelf_url)
     device = device_of(settings, index)
     if device.type == "cpu":
         give_way()
-    DBOS(config=_config(settings, index))
+    worker, pool = executor_id(settings.machine, index), settings.database_pool
+    engine = jobs_engine(settings.jobs_url, f"saescope {worker} dbos", pool)
+    DBOS(config=_config(settings, worker, engine))
     client = DBOSClient(
         system_database_url=settings.jobs_url,
+        system_database_engine=jobs_engine(settings.jobs_url, f"saescope {worker} turns", pool),
         serializer=DBOSPortableJSONSerializer(),
-        system_database_pool_size=2,
         application_name=APPLICATION,
         lazy=True,
+        retry_connection_errors=False,
     )
-    shelf = open_shelf(settings.shelf_url)
-    register(Bench(settings, shelf, device, checkpoint_seconds), client)
+    shelf = open_shelf(settings.shelf_url, f"saescope {worker}", pool)
+    # First: DBOS begins with what this worker left running.
+    lease = leases.acquire(shelf, worker, lease_seconds)
+    keeper = Keeper(shelf, client, lease)
+    register(Bench(settings, shelf, device, checkpoint_seconds), client, keeper)
     DBOS.launch()
+    keeper.start()
     for queue in sorted(set(QUEUE_OF_KIND.values())):
         DBOS.register_queue(
             queue,
@@ -135,11 +152,12 @@ def start(settings: Settings, index: int, checkpoint_seconds: float) -> None:
     log.info("Waiting for jobs on %s", device)
 
 
-def _config(settings: Settings, index: int) -> DBOSConfig:
+def _config(settings: Settings, worker: str, engine: Engine | None) -> DBOSConfig:
     return {
         "name": APPLICATION,
         "system_database_url": settings.jobs_url,
-        "executor_id": executor_id(index),
+        "system_database_engine": engine,
+        "executor_id": worker,
         "application_version": VERSION,
         "serializer": DBOSPortableJSONSerializer(),
         "log_level": "ERROR",

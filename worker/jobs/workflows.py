@@ -8,8 +8,10 @@ the traceback in the worker's log.
 """
 
 import logging
+import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from dbos import DBOS, DBOSClient, PortableWorkflowError
@@ -19,11 +21,13 @@ from pydantic import TypeAdapter
 from app.contract.jobs import JobSpec
 from app.contract.queues import MAX_STARTS
 from app.errors import Problem
-from worker.jobs.away import told
+from app.store.leases import Lost, fenced
+from worker.jobs.away import outliving, told, waiting_out
 from worker.jobs.evaluate import check_evaluate, evaluate_sae
 from worker.jobs.export_job import check_export, export_evidence
 from worker.jobs.import_job import check_import, import_evidence
 from worker.jobs.job import Bench, Job
+from worker.jobs.keeper import Keeper
 from worker.jobs.load import check_load, load
 from worker.jobs.precompute import check_precompute, precompute_features
 from worker.jobs.report import Report
@@ -47,25 +51,27 @@ KINDS: dict[str, tuple[Check, Work]] = {
 }
 
 
-def register(bench: Bench, client: DBOSClient) -> None:
+def register(bench: Bench, client: DBOSClient, keeper: Keeper) -> None:
     """Make the workflows known to DBOS; before it is launched."""
     for kind, (check, work) in KINDS.items():
-        workflow = _workflow(bench, client, kind, check, work)
-        DBOS.workflow(name=kind, max_recovery_attempts=MAX_STARTS)(workflow)
+        workflow = _workflow(bench, client, keeper, kind, check, work)
+        # The first start is no recovery.
+        DBOS.workflow(name=kind, max_recovery_attempts=MAX_STARTS - 1)(workflow)
 
 
 def _workflow(
-    bench: Bench, client: DBOSClient, kind: str, check: Check, work: Work
+    bench: Bench, client: DBOSClient, keeper: Keeper, kind: str, check: Check, work: Work
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
     def run(body: dict[str, Any]) -> dict[str, Any]:
         job_id = DBOS.workflow_id
         assert job_id is not None
+        lease = keeper.lease
+        shelf = fenced(bench.shelf, lease)
         ours = turn(client, job_id)
-        report = Report(
-            bench.shelf, job_id, kind, lambda: ours is not None and turn(client, job_id) == ours
-        )
+        is_ours = ours is not None and ours[0] == lease.worker
+        report = Report(shelf, job_id, kind, lambda: is_ours and turn(client, job_id) == ours)
         spec: Any = TypeAdapter(JobSpec).validate_python(body)
-        job = Job(job_id, spec, bench, report)
+        job = Job(job_id, spec, replace(bench, shelf=shelf), report)
         DBOS.run_step({"name": "check"}, _guarded, check, job)
         result = DBOS.run_step({"name": kind}, _guarded, work, job)
         DBOS.run_step({"name": "clean"}, _guarded, clean, job)
@@ -83,9 +89,13 @@ def turn(client: DBOSClient, job_id: str) -> tuple[str | None, int | None] | Non
     """Which worker took the job from its queue, and when; None when nobody works on it.
 
     It changes when the job is cancelled or deleted, also when it was queued again meanwhile and
-    another worker has it.
+    another worker has it. While the database is away there is no answer, and the work waits: by the
+    time that it is back, another worker may have the job.
     """
-    found = client.list_workflows(workflow_ids=[job_id], load_input=False, load_output=False)
+    found = waiting_out(
+        lambda: client.list_workflows(workflow_ids=[job_id], load_input=False, load_output=False),
+        patience_s=math.inf,
+    )
     if not found or found[0].status != "PENDING":
         return None
     return found[0].executor_id, found[0].dequeued_at
@@ -94,9 +104,9 @@ def turn(client: DBOSClient, job_id: str) -> tuple[str | None, int | None] | Non
 def _guarded(step: Callable[[Job[Any]], Any], job: Job[Any]) -> Any:
     """Run a step; what goes wrong leaves it in the form in which DBOS stores errors."""
     try:
-        job.report(step.__name__.split("_")[0], 0, 0)
-        return step(job)
-    except Cancelled:
+        return outliving(lambda: _run(step, job))
+    except (Cancelled, Lost) as error:
+        log.info("Job %s is let go: it was cancelled, or another worker has it. %s", job.id, error)
         raise dbos_errors.DBOSWorkflowCancelledError(f"Job {job.id} was cancelled.") from None
     except Problem as problem:
         log.warning("Job %s failed: %s", job.id, problem.detail)
@@ -104,6 +114,11 @@ def _guarded(step: Callable[[Job[Any]], Any], job: Job[Any]) -> Any:
     except Exception as error:
         log.exception("Job %s ended with an error", job.id)
         raise _stored(told(error) or _unexpected(error)) from error
+
+
+def _run(step: Callable[[Job[Any]], Any], job: Job[Any]) -> Any:
+    job.report(step.__name__.split("_")[0], 0, 0)
+    return step(job)
 
 
 def _unexpected(error: Exception) -> Problem:

@@ -14,7 +14,7 @@ from worker.models import resolve_device
 def assemble(settings: Settings, token: str) -> Starlette:
     """The server over the shelf, on the device and in the number format of the settings."""
     library = Library(
-        open_shelf(settings.shelf_url),
+        open_shelf(settings.shelf_url, "saescope live", settings.database_pool),
         resolve_device(settings.live_device),
         getattr(torch, settings.dtype),
     )
