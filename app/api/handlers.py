@@ -67,7 +67,14 @@ async def _on_http(request: Request, error: Exception) -> Response:
     return render_body(error.status_code, body, headers)
 
 
-async def _on_database(_request: Request, _error: Exception) -> Response:
+async def _on_database(_request: Request, error: Exception) -> Response:
+    if isinstance(error, PoolTimeout):
+        return render(
+            Unavailable(
+                "All connections of this process to the database are in use; try again. If that "
+                "happens often, raise SAESCOPE_DATABASE_POOL (docs/postgres.md)."
+            )
+        )
     return render(
         Unavailable("The database does not answer; try again, and look at /readyz for its state.")
     )

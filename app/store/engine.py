@@ -45,6 +45,9 @@ POOL_TIMEOUT_S = 5
 IDLE_TRANSACTION_S = 60
 """Seconds after which Postgres ends a session that holds a transaction open and says nothing."""
 
+LOCK_TIMEOUT_S = 10
+"""Seconds that a statement on Postgres waits for somebody's lock."""
+
 _DAMAGED = (SQLITE_CORRUPT, SQLITE_NOTADB)
 
 
@@ -115,7 +118,11 @@ class Shelf:
 def open_shelf(url: str, name: str = "saescope", pool: int = POOL) -> Shelf:
     """Open the shelf at a SQLAlchemy URL. `app.store.migrate.migrate` makes its tables."""
     reader = autocommitting(url, f"{name} read", pool)
-    return Shelf(reader, transacting(url, f"{name} write", pool), name=name)
+    writer = transacting(url, f"{name} write", pool)
+    if not url.startswith("sqlite"):
+        for engine in (reader, writer):
+            event.listen(engine, "connect", _bound_waits)
+    return Shelf(reader, writer, name=name)
 
 
 def autocommitting(url: str, name: str = "saescope", pool: int = POOL) -> Engine:
@@ -187,8 +194,16 @@ def _postgres(url: str, name: str, pool: int, **options: Any) -> Engine:
 
 
 def _bound_transactions(connection: Any, _record: object) -> None:
+    _set(connection, "idle_in_transaction_session_timeout", IDLE_TRANSACTION_S)
+
+
+def _bound_waits(connection: Any, _record: object) -> None:
+    _set(connection, "lock_timeout", LOCK_TIMEOUT_S)
+
+
+def _set(connection: Any, name: str, seconds: int) -> None:
     # As a statement: poolers between us and Postgres refuse it as an option of the connection.
-    connection.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_TRANSACTION_S}s'")
+    connection.execute(f"SET {name} = '{seconds}s'")
     connection.commit()  # else the pool would take it back
 
 

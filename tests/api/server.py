@@ -35,10 +35,10 @@ class ServerProcess:
         self.process: subprocess.Popen[bytes] | None = None
         self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
 
-    def start(self) -> "ServerProcess":
+    def start(self, program: str = SERVE) -> "ServerProcess":
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", SERVE],
+                [sys.executable, "-P", "-c", program],
                 env=os.environ | self.environment,
                 stdout=log,
                 stderr=log,

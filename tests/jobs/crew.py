@@ -18,7 +18,7 @@ from app.store.tables import features, runs
 from tests.jobs.place import Place
 
 LEASE_S = 6.0
-PATIENCE_S = 120.0
+PATIENCE_S = 400.0
 
 
 def until(happened: Callable[[], Any], why: Callable[[], str] = str) -> Any:

@@ -1,0 +1,107 @@
+"""An upgrade on Postgres under load: a later version changes a table that lookups read and that somebody
+holds, and no request fails; the version before it works on, and starts again."""
+
+import re
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+
+import migrations
+from app.settings import Settings
+from tests.api.server import ServerProcess
+from tests.conftest import migrated
+from tests.jobs.crew import until
+from tests.store import builders
+
+ROOT = Path(migrations.__file__).parents[1]
+LATER = f"{int(migrations.NEWEST) + 1:04d}"
+REVISION = f'''
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision, branch_labels, depends_on = "{LATER}", "{migrations.NEWEST}", None, None
+
+
+def upgrade() -> None:
+    op.add_column("features", sa.Column("later", sa.Text(), nullable=True))
+'''
+SERVE = "from app.cli.service import serve; serve()"
+PATH = "/v1/models/tiny/saes/0-res/features"
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def later_version(folder: Path) -> Path:
+    """A copy of the program with one revision more."""
+    for part in ("app", "migrations"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "migrations" / "versions" / f"{LATER}_later.py").write_text(REVISION)
+    init = folder / "migrations" / "__init__.py"
+    init.write_text(re.sub(r'NEWEST = "\d+"', f'NEWEST = "{LATER}"', init.read_text()))
+    return folder
+
+
+class Load:
+    """Requests without a pause, from threads of their own."""
+
+    def __init__(self, url: str) -> None:
+        self.answers: Counter[int] = Counter()
+        self._stop = threading.Event()
+        paths = (f"{url}{PATH}/3", f"{url}{PATH}?limit=5")
+        self._threads = [threading.Thread(target=self._ask, args=[path]) for path in paths]
+        for thread in self._threads:
+            thread.start()
+
+    def _ask(self, url: str) -> None:
+        with httpx.Client(timeout=60, trust_env=False) as client:
+            while not self._stop.wait(0.01):
+                self.answers[client.get(url).status_code] += 1
+
+    def goes_on(self) -> None:
+        """Until many more requests were answered."""
+        before = self.answers.total()
+        until(lambda: self.answers.total() > before + 50)
+
+    def stop(self) -> Counter[int]:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+        return self.answers
+
+
+def test_no_request_fails_while_a_later_version_changes_a_table_in_use(
+    postgres: Callable[[], str], tmp_path: Path
+) -> None:
+    url = postgres()
+    with migrated(url) as shelf:
+        builders.fill(shelf)
+    settings = Settings(data_dir=tmp_path, database_url=url)
+    old = ServerProcess(settings, PYTHONPATH=str(ROOT)).start()
+    new = ServerProcess(settings, PYTHONPATH=str(later_version(tmp_path / "later")))
+    starting = threading.Thread(target=new.start, args=[SERVE])
+    load = Load(old.url)
+    try:
+        with psycopg.connect(url.replace("+psycopg", "")) as holder:
+            holder.execute("SELECT 1 FROM features LIMIT 1")
+            starting.start()
+            until(lambda: new.log.exists() and "The tables are in use" in new.log.read_text())
+            load.goes_on()
+            with pytest.raises(httpx.TransportError):
+                new.client.get("/healthz")
+        starting.join(120)
+        load.goes_on()
+        both = [server.client.get(f"{PATH}/3").json() for server in (old, new)]
+        assert both[0] == both[1] and both[0]["index"] == 3
+        assert load.stop().keys() == {200}
+        old.stop()
+        assert old.start(SERVE).client.get(f"{PATH}/3").json() == both[0]
+    finally:
+        load.stop()
+        for server in (old, new):
+            server.stop()
