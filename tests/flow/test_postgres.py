@@ -21,7 +21,11 @@ from tests.jobs.crew import Crew, evidence, shards, until
 from tests.jobs.place import Place
 from tests.worker.tiny import save_model, save_sae
 
-pytestmark = [pytest.mark.xdist_group("jobs-crew"), pytest.mark.timeout(1200)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("jobs-crew"),
+    pytest.mark.timeout(1200),
+]
 
 FEATURE = "/v1/models/m/saes/1-whole/features/3"
 TEXT = CorpusBundled(documents=800)

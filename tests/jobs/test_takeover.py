@@ -107,6 +107,19 @@ def test_a_job_under_which_every_worker_dies_is_parked_and_others_go_on(crew: Cr
     assert crew.wait(poison).state == "done"
 
 
+def test_of_two_processes_of_one_name_the_older_ends(crew: Crew) -> None:
+    [machine] = crew.workers
+    older = crew.workers[machine]
+    # As on a file system that does not lock between machines.
+    (crew.place.settings.data_dir / f"{of(machine)}.lock").unlink()
+    crew.start(machine)
+    assert older.wait(120) == 1
+    assert "Another jobs worker has started as" in crew.place.log.read_text()
+    job = crew.place.jobs.submit(LoadSpec(model="m", sae="1-e", path="sae")).id
+    assert crew.wait(job).state == "done"
+
+
+@pytest.mark.slow
 def test_a_worker_that_starts_again_goes_on_before_its_lease_has_run_out(crew: Crew) -> None:
     for machine in list(crew.workers):
         crew.signal(machine, signal.SIGKILL)

@@ -92,7 +92,8 @@ def claim(settings: Settings, index: int) -> IO[str]:
     """Be the only jobs worker of this number on this data folder, for as long as it is open."""
     if not writable(settings.data_dir):
         raise Unavailable(f"The data folder {settings.data_dir} cannot be written to.")
-    lock = (settings.data_dir / f"{executor_id(settings.machine, index)}.lock").open("w")
+    worker = executor_id(settings.machine, index)
+    lock = (settings.data_dir / f"{worker}.lock").open("w")
     deadline = time.monotonic() + LOCK_PATIENCE_S
     while True:
         try:
@@ -101,7 +102,8 @@ def claim(settings: Settings, index: int) -> IO[str]:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise Unavailable(
-                    f"A jobs worker already serves the data folder {settings.data_dir}."
+                    f"A jobs worker {worker} already serves the data folder {settings.data_dir}. "
+                    + "On another machine, set SAESCOPE_WORKER_NAME." * bool(settings.machine)
                 ) from None
         time.sleep(0.1)
 
