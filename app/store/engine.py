@@ -122,6 +122,7 @@ def open_shelf(url: str, name: str = "saescope", pool: int = POOL) -> Shelf:
     if not url.startswith("sqlite"):
         for engine in (reader, writer):
             event.listen(engine, "connect", _bound_waits)
+        event.listen(writer, "connect", _bound_transactions)
     return Shelf(reader, writer, name=name)
 
 
@@ -135,9 +136,7 @@ def autocommitting(url: str, name: str = "saescope", pool: int = POOL) -> Engine
 def transacting(url: str, name: str = "saescope", pool: int = POOL) -> Engine:
     """An engine whose transactions may write."""
     if not url.startswith("sqlite"):
-        engine = _postgres(url, name, pool)
-        event.listen(engine, "connect", _bound_transactions)
-        return engine
+        return _postgres(url, name, pool)
     engine = _sqlite(url)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return engine
@@ -145,7 +144,11 @@ def transacting(url: str, name: str = "saescope", pool: int = POOL) -> Engine:
 
 def jobs_engine(url: str, name: str, pool: int) -> Engine | None:
     """An engine for DBOS on Postgres; on SQLite it makes one of its own."""
-    return None if url.startswith("sqlite") else transacting(url, name, pool)
+    if url.startswith("sqlite"):
+        return None
+    engine = transacting(url, name, pool)
+    event.listen(engine, "connect", _bound_transactions)
+    return engine
 
 
 @contextmanager

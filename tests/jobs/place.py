@@ -48,9 +48,16 @@ class Place:
         self.log = folder / "worker.log"
         self._worker: subprocess.Popen[bytes] | None = None
 
-    def start_worker(self) -> None:
+    def start_worker(self, *options: str) -> None:
         """Start `python -m worker.jobs.main` in `folder`; a checkpoint every half second."""
-        command = [sys.executable, "-m", "worker.jobs.main", "--checkpoint-seconds", "0.5"]
+        command = [
+            sys.executable,
+            "-m",
+            "worker.jobs.main",
+            "--checkpoint-seconds",
+            "0.5",
+            *options,
+        ]
         env = self.env | {"PYTHONPATH": str(Path(__file__).parents[2])}
         with self.log.open("ab") as log:
             self._worker = subprocess.Popen(

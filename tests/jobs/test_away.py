@@ -9,7 +9,7 @@ from dbos import PortableWorkflowError
 from sqlalchemy import create_engine, text
 
 from app.contract.jobs import PrecomputeSpec
-from app.store import read
+from app.store import engine, read
 from app.store import write as shelf_writer
 from tests.jobs.place import Place
 from tests.jobs.test_precompute import evidence, go, loaded
@@ -57,6 +57,30 @@ def test_connections_that_are_cut_cost_a_job_nothing(
     assert evidence(idle) == found
 
 
+@pytest.mark.parametrize("idle", ["postgres"], indirect=True)
+def test_a_process_that_stood_still_inside_a_transaction_goes_on(
+    idle: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "IDLE_TRANSACTION_S", 1)
+    idle.shelf.writer.dispose()
+    stood = []
+
+    def stand_still(*arguments: object) -> None:
+        if not stood:
+            with idle.shelf.write() as connection:
+                stood.append(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
+                gone = text("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = :pid)")
+                with idle.shelf.read() as other:
+                    while not other.execute(gone, {"pid": stood[0]}).scalar_one():
+                        time.sleep(0.1)
+                connection.execute(text("SELECT 1"))
+        shelf_writer.put_features(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(precompute, "put_features", stand_still)
+    go(idle, loaded(idle, prepend_bos=True))
+    assert stood and read.sae(idle.shelf, "m", "1-a").status == "ready"
+
+
 def failing(place: Place, spec: PrecomputeSpec) -> str:
     """What is stored of a job that fails."""
     job = Job("job", spec, Bench(place.settings, place.shelf, precompute_device(), 1.0), silent)
@@ -98,6 +122,7 @@ def test_a_database_that_stays_away_is_told(idle: Place, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(precompute, "put_features", away_for_good)
     monkeypatch.setattr(away, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(away, "RUNS", 1)
     assert "The database does not answer" in failing(idle, spec)
     monkeypatch.undo()
     go(idle, spec)

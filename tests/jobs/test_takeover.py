@@ -14,7 +14,8 @@ from app.contract.jobs import CorpusBundled, LoadSpec, PrecomputeSpec
 from app.contract.queues import MAX_STARTS
 from app.store import leases
 from tests.jobs.crew import Crew, evidence, of, shards, until
-from tests.jobs.place import Place
+from tests.jobs.place import Place, idle_on_sqlite
+from tests.jobs.test_turn import take
 from tests.worker.tiny import save_model, save_sae
 
 pytestmark = [pytest.mark.xdist_group("jobs-crew"), pytest.mark.timeout(900)]
@@ -128,6 +129,15 @@ def test_a_worker_that_starts_again_goes_on_before_its_lease_has_run_out(crew: C
     crew.signal("alone", signal.SIGKILL)
     crew.start("alone", lease_s=3_600)
     assert crew.wait(job).state == "done"
+
+
+@idle_on_sqlite
+def test_on_sqlite_jobs_of_a_device_that_is_no_more_go_on_in_another(idle: Place) -> None:
+    job = idle.jobs.submit(LoadSpec(model="nobody", path="no folder")).id
+    take(idle, 1, 1_000)
+    assert idle.jobs.get(job).state == "running"
+    idle.start_worker("--lease-seconds", "2")
+    assert idle.wait(job).state == "failed"
 
 
 def in_dbos(place: Place, change: str, job_id: str) -> None:

@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import func, select, update
+from sqlalchemy.exc import DBAPIError
 
-from app.store import leases
+from app.store import engine, leases
 from app.store.engine import Shelf
 from app.store.leases import Standing
 from app.store.tables import job_progress, workers
+from tests.jobs.crew import until
 
 JOB = {"job_id": "a", "done": 0.0, "metrics": {}, "updated_at": datetime.now(UTC)}
 
@@ -112,3 +114,18 @@ def test_a_worker_that_is_being_taken_over_gets_its_next_lease_afterwards(
         assert back.is_alive()
     back.join(60)
     assert [worker.holds for worker in leases.all_workers(shelf)] == [True]
+
+
+def test_a_worker_that_stands_still_in_a_transaction_is_cut_off(
+    postgres_shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "IDLE_TRANSACTION_S", 1)
+    shelf = postgres_shelf
+    ours = leases.fenced(shelf, leases.acquire(shelf, "jobs-a-0"))
+    shelf.writer.dispose()
+    with pytest.raises(DBAPIError), ours.write() as connection:
+        connection.execute(job_progress.insert(), JOB)
+        run_out(shelf, "jobs-a-0")
+        until(lambda: take(shelf, "jobs-a-0"))
+        connection.execute(job_progress.insert(), {**JOB, "job_id": "b"})
+    assert jobs(shelf) == 0

@@ -24,6 +24,8 @@ RUNS = 3
 """Of a step that a database cuts off in the middle."""
 
 _AWAY = (OperationalError, InterfaceError)
+_STOOD_STILL = "25P03"
+"""Postgres has ended the session of a process that stood still inside a transaction."""
 _RETRY = "then `saescope jobs retry` goes on with this job from its last completed unit"
 
 
@@ -33,8 +35,8 @@ def waiting_out(write: Callable[[], T], patience_s: float | None = None) -> T:
     while True:
         try:
             return write()
-        except _AWAY as error:
-            if _disk_is_full(error) or time.monotonic() > deadline:
+        except DBAPIError as error:
+            if not _is_away(error) or time.monotonic() > deadline:
                 raise
             log.warning("The database does not answer (%s); trying again", _first_line(error))
         time.sleep(AGAIN_S)
@@ -46,8 +48,8 @@ def outliving(step: Callable[[], T]) -> T:
     for _ in range(RUNS - 1):
         try:
             return step()
-        except _AWAY as error:
-            if _disk_is_full(error):
+        except DBAPIError as error:
+            if not _is_away(error):
                 raise
             log.warning("The database cut a job off (%s); it goes on", _first_line(error))
     return step()
@@ -57,11 +59,16 @@ def told(error: Exception) -> Problem | None:
     """The problem behind an error of database or disk, None for any other."""
     if _disk_is_full(error):
         return Unavailable(f"The disk is full; free some, {_RETRY}.")
-    if isinstance(error, _AWAY):
+    if isinstance(error, DBAPIError) and _is_away(error):
         return Unavailable(
             f"The database does not answer ({_first_line(error)}); bring it back, {_RETRY}."
         )
     return None
+
+
+def _is_away(error: DBAPIError) -> bool:
+    stood_still = getattr(error.orig, "sqlstate", None) == _STOOD_STILL
+    return (isinstance(error, _AWAY) or stood_still) and not _disk_is_full(error)
 
 
 def _disk_is_full(error: Exception) -> bool:
