@@ -60,9 +60,7 @@ def test_changes_by_any_process_are_told_and_nothing_is_asked_between(
 ) -> None:
     job, asked = others.submit(LOAD).id, []
     assert idle.jobs._engine
-    event.listen(
-        idle.jobs._engine, "before_cursor_execute", lambda *_: asked.append(1), named=False
-    )
+    event.listen(idle.jobs._engine, "before_cursor_execute", lambda *_: asked.append(1))
 
     async def watch() -> list[JobView]:
         views = idle.jobs.events(job)
