@@ -17,7 +17,7 @@ from app.store import leases, read
 from app.store.tables import features, runs
 from tests.jobs.place import Place
 
-LEASE_S = 6.0
+LEASE_S = 8.0
 PATIENCE_S = 400.0
 
 

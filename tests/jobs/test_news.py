@@ -42,11 +42,10 @@ def ask(place: Place, sql: str) -> int:
         return connection.execute(text(sql)).scalar_one()
 
 
-async def listening(place: Place) -> None:
-    """Until one connection listens, for all streams."""
-    while not (count := await asyncio.to_thread(ask, place, f"SELECT count(*) {LISTENING}")):
-        await asyncio.sleep(0.05)
-    assert count == 1
+async def listening(place: Place, does: bool = True) -> None:
+    """Until the process listens, or does not."""
+    while place.jobs._news._told is not does:
+        await asyncio.sleep(0.01)
 
 
 async def first(views: AsyncGenerator[JobView, None]) -> "asyncio.Task[JobView]":
@@ -63,10 +62,9 @@ def test_changes_by_any_process_are_told_and_nothing_is_asked_between(
     event.listen(idle.jobs._engine, "before_cursor_execute", lambda *_: asked.append(1))
 
     async def watch() -> list[JobView]:
+        await open_the_connection(idle, job)
         views = idle.jobs.events(job)
         following = await first(views)
-        await listening(idle)
-        await asyncio.sleep(2 * news.POLL_S)  # the look that began before
         asked.clear()
         running = "UPDATE dbos.workflow_status SET status = 'PENDING'"
         await asyncio.to_thread(execute, idle, running)
@@ -86,6 +84,16 @@ def test_changes_by_any_process_are_told_and_nothing_is_asked_between(
     assert [view.progress for view in seen[:3]] == [0, 0.25, 0.5]
 
 
+async def open_the_connection(place: Place, job: str) -> None:
+    """As the first stream of a process does."""
+    views = place.jobs.events(job)
+    following = await first(views)
+    await listening(place)
+    following.cancel()
+    await asyncio.wait([following])
+    await views.aclose()
+
+
 def execute(place: Place, sql: str) -> None:
     engine = create_engine(place.settings.jobs_url)
     with engine.begin() as connection:
@@ -102,7 +110,9 @@ def test_one_connection_listens_for_all_streams_and_comes_back_when_it_was_cut(
         streams = [idle.jobs.events(job) for job in jobs]
         following = [await first(views) for views in streams]
         await listening(idle)
+        assert await asyncio.to_thread(ask, idle, f"SELECT count(*) {LISTENING}") == 1
         await asyncio.to_thread(execute, idle, f"SELECT pg_terminate_backend(pid) {LISTENING}")
+        await listening(idle, False)
         # One change while nobody listens, the others when one does again.
         await asyncio.to_thread(others.cancel, jobs[0])
         await listening(idle)

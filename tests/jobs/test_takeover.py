@@ -60,9 +60,9 @@ def test_a_job_whose_worker_is_killed_is_completed_by_another(crew: Crew) -> Non
     [other] = crew.workers
     assert crew.wait(job).state == "done"
     status = crew.status(job)
-    assert (status.executor_id, status.recovery_attempts) == (of(other), 2)
-    holds = {worker.name: worker.holds for worker in leases.all_workers(crew.place.shelf)}
-    assert holds == {of(first): False, of(other): True}
+    assert status.executor_id == of(other)
+    assert (status.recovery_attempts or 0) > 1, "a takeover counts for no start"
+    until(lambda: holds(crew) == {of(first): False, of(other): True})
     whole = evidence(crew.place, "1-whole")
     assert len(whole) == 3_000 and evidence(crew.place, "1-b") == whole
     crew.start(first)
@@ -75,11 +75,10 @@ def test_a_worker_that_was_stopped_lets_go_of_its_job_and_does_no_harm(crew: Cre
     until(lambda: crew.status(job).executor_id == of(other), crew.place.log.read_text)
     crew.signal(first, signal.SIGCONT)
     assert crew.wait(job).state == "done"
-    assert crew.status(job).executor_id == of(other)
     assert evidence(crew.place, "1-c") == evidence(crew.place, "1-whole")
     log = crew.place.log.read_text
     until(lambda: f"Job {job} is let go" in log(), log)
-    until(lambda: all(one.holds for one in leases.all_workers(crew.place.shelf)), log)
+    until(lambda: all(holds(crew).values()), log)
     crew.signal(other, signal.SIGKILL)
     again = crew.place.jobs.submit(LoadSpec(model="m", sae="1-d", path="sae")).id
     assert crew.wait(again).state == "done", "the one that was stopped works no more"
@@ -138,6 +137,11 @@ def test_on_sqlite_jobs_of_a_device_that_is_no_more_go_on_in_another(idle: Place
     assert idle.jobs.get(job).state == "running"
     idle.start_worker("--lease-seconds", "2")
     assert idle.wait(job).state == "failed"
+
+
+def holds(crew: Crew) -> dict[str, bool]:
+    """Whether the lease of each worker holds."""
+    return {worker.name: worker.holds for worker in leases.all_workers(crew.place.shelf)}
 
 
 def in_dbos(place: Place, change: str, job_id: str) -> None:
