@@ -22,21 +22,12 @@ from dbos import error as dbos_errors
 from sqlalchemy import text
 
 from app.contract.jobs import FINAL, JobSpec, JobState, JobView
-from app.contract.queues import APPLICATION, MAX_STARTS, QUEUE_OF_KIND, VERSION
+from app.contract.queues import APPLICATION, MAX_STARTS, QUEUE_OF_KIND, STATES, VERSION
 from app.errors import Conflict, NotFound, Problem
 from app.store import pages, progress
 from app.store.engine import Shelf, autocommitting, connected
 from app.store.progress import JobProgress
 
-STATES: dict[str, JobState] = {
-    "ENQUEUED": "queued",
-    "DELAYED": "queued",
-    "PENDING": "running",
-    "SUCCESS": "done",
-    "ERROR": "failed",
-    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "failed",
-    "CANCELLED": "cancelled",
-}
 KINDS = list(QUEUE_OF_KIND)
 POLL_S = 0.5
 JobPage = tuple[list[JobView], str | None]

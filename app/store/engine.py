@@ -144,13 +144,18 @@ def connected(engine: Engine) -> Iterator[Connection]:
 def _postgres(url: str, **options: Any) -> Engine:
     # Without a timeout, a server that accepts and never answers would hold a thread for minutes.
     timeout = {"connect_timeout": CONNECT_TIMEOUT_S}
-    return create_engine(url, connect_args=timeout, pool_pre_ping=True, **options)
+    return _engine(url, timeout, pool_pre_ping=True, **options)
 
 
 def _sqlite(url: str) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+    engine = _engine(url, {"timeout": BUSY_TIMEOUT_S})
     event.listen(engine, "connect", _prepare_sqlite)
     return engine
+
+
+def _engine(url: str, connect_args: dict[str, Any], **options: Any) -> Engine:
+    # Errors are logged, and what is asked for is not to be.
+    return create_engine(url, connect_args=connect_args, hide_parameters=True, **options)
 
 
 def _prepare_sqlite(connection: SqliteConnection, _record: object) -> None:
