@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
+from typing import get_args
 
 from sqlalchemy import Engine, case, column, func, select, table
 from sqlalchemy.exc import SQLAlchemyError
@@ -58,8 +59,8 @@ class JobCounts:
             self._engine.dispose()
 
     def _count(self) -> Counted:
-        states = {state for state in STATES.values()}
-        jobs: dict[tuple[str, JobState], int] = dict.fromkeys(product(QUEUE_OF_KIND, states), 0)
+        kinds_and_states = product(QUEUE_OF_KIND, get_args(JobState))
+        jobs: dict[tuple[str, JobState], int] = dict.fromkeys(kinds_and_states, 0)
         oldest: list[int] = []
         for kind, status, n, since in self._rows():
             jobs[kind, STATES[status]] += n

@@ -39,8 +39,9 @@ def set_up(process: str, settings: Settings) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for name in OURS:
         logging.getLogger(name).setLevel(settings.log_level.upper())
-    # Without one of its own, DBOS would write to a handler and in a form that it brings.
-    logging.getLogger("dbos").addHandler(logging.NullHandler())
+    # With a handler there, DBOS brings none of its own.
+    dbos = logging.getLogger("dbos")
+    dbos.handlers, dbos.propagate = [logging.NullHandler()], True
     warnings.showwarning = _Warnings(debugging)
     # What no line shows costs time in each.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False

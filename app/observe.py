@@ -20,6 +20,8 @@ HEADER = "X-Request-Id"
 _NAME = HEADER.lower().encode()
 _WELL_FORMED = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+PROBES = frozenset({"/healthz", "/readyz", "/metrics", "/health"})
+"""Asked every few seconds, they have a line only when something is wrong."""
 KEY = "saescope.key"
 """In a scope: the id of the key that was sent."""
 _log = logging.getLogger("saescope.requests")
@@ -69,7 +71,7 @@ class Observe:
                 self._count(seen)
                 if span is not None:
                     traces.answered(span, seen.method, seen.route, status)
-                if self._logs:
+                if self._logs and not (seen.route in PROBES and status == 200):
                     self._line(seen, ended - began, scope.get(KEY))
 
     def _line(self, seen: Seen, seconds: float, key: str | None) -> None:
