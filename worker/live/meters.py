@@ -1,6 +1,7 @@
 """What the live worker counts and times of its own work, where it is done, each by a line."""
 
 import time
+from typing import Literal, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -11,10 +12,11 @@ from prometheus_client import (
 )
 
 from app import traces
-from app.errors import Problem
+from app.errors import PROBLEMS, Problem
 from app.observe import Seen
 from worker.live.answer import Generation
 
+Where = Literal["prefill", "forward", "capture", "encode", "edit", "turn", "request"]
 disable_created_metrics()
 REGISTRY = CollectorRegistry()
 PREFIX = "saescope_live_"
@@ -58,6 +60,13 @@ CAPTURE_TOKENS = _histogram(
 PROMPT, GENERATED, CAPTURED = (_tokens.labels(kind) for kind in ("prompt", "generated", "captured"))
 
 
+# From 0 on: the first of them would otherwise be no increase.
+for _kind in PROBLEMS:
+    _problems.labels(_kind)
+for _where in get_args(Where):
+    _failures.labels(_where)
+
+
 def answered(seen: Seen) -> None:
     """Count a request."""
     _requests.labels(seen.route, seen.status).inc()
@@ -68,7 +77,7 @@ def refused(problem: Problem) -> None:
     _problems.labels(problem.slug).inc()
 
 
-def failed(where: str) -> None:
+def failed(where: Where) -> None:
     """Count an error that nobody expected."""
     _failures.labels(where).inc()
 
