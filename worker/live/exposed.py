@@ -9,24 +9,29 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
-from worker.live.library import Library
+from worker.live.desk import Desk
 from worker.live.meters import PREFIX, REGISTRY
 from worker.live.resident import Resident
 
 
-def exposed(library: Library) -> bytes:
+def exposed(desk: Desk) -> bytes:
     """All of it, as text."""
     now = CollectorRegistry()
-    now.register(_Now(library))
+    now.register(_Now(desk))
     return generate_latest(REGISTRY) + generate_latest(now)
 
 
 class _Now(Collector):
     """What waits, runs and is in memory at this moment."""
 
-    def __init__(self, library: Library) -> None:
-        self._device = library.device
-        self._residents = list(library.residents.values())
+    def __init__(self, desk: Desk) -> None:
+        self._device = desk.library.device
+        self._residents = list(desk.library.residents.values())
+        self._budgets = {
+            "request": desk.requests,
+            "token": desk.tokens,
+            "value": desk.values,
+        }
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         engines = [one.engine for one in self._residents if one.engine is not None]
@@ -45,6 +50,10 @@ class _Now(Collector):
                 "text": sum(c.waiting_tokens for c in captures),
             },
         )
+        taken = {kind: budget.taken for kind, budget in self._budgets.items()}
+        limits = {kind: budget.limit for kind, budget in self._budgets.items()}
+        yield _family("taken", "What it has taken on, waiting or not.", taken)
+        yield _family("taken_limit", "What it takes on at a time.", limits)
         yield _family("loaded", "Models and SAEs in memory.", _loaded(self._residents))
         yield _family("loaded_bytes", "Memory that they take.", _loaded_bytes(self._residents))
         if self._device.type == "cuda":

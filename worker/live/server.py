@@ -57,11 +57,11 @@ def create_server(service: LiveService, token: str) -> Starlette:
             Route("/metrics", guarded(routes.metrics, token), methods=["GET"]),
             *(Route(path, guarded(one, token), methods=["POST"]) for path, one in posts.items()),
         ],
-        middleware=[Middleware(Bounded, budget=service.desk.requests)],
-        lifespan=lifespan,
         middleware=[
-            Middleware(Observe, count=meters.answered, logs=service.desk.settings.log_requests)
+            Middleware(Observe, count=meters.answered, logs=service.desk.settings.log_requests),
+            Middleware(Bounded, budget=service.desk.requests),
         ],
+        lifespan=lifespan,
     )
 
 
@@ -89,7 +89,7 @@ class Routes:
 
     async def metrics(self, _request: Request) -> Response:
         """For Prometheus, at any load."""
-        text = exposed(self._service.desk.library)
+        text = exposed(self._service.desk)
         return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def steer(self, request: Request) -> Response:
