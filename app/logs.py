@@ -45,7 +45,6 @@ def set_up(process: str, settings: Settings) -> None:
     warnings.showwarning = _Warnings(debugging)
     # What no line shows costs time in each.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging.logAsyncioTasks = False
 
 
 class _Text(logging.Formatter):
