@@ -25,22 +25,13 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.contract.jobs import FINAL, JobSpec, JobState, JobView
-from app.contract.queues import APPLICATION, MAX_STARTS, QUEUE_OF_KIND, VERSION
+from app.contract.queues import APPLICATION, MAX_STARTS, QUEUE_OF_KIND, STATES, VERSION
 from app.errors import Conflict, NotFound, Problem
 from app.news import News
 from app.store import pages, progress
 from app.store.engine import POOL, Shelf, autocommitting, connected, jobs_engine, transacting
 from app.store.progress import CHANNEL, JobProgress
 
-STATES: dict[str, JobState] = {
-    "ENQUEUED": "queued",
-    "DELAYED": "queued",
-    "PENDING": "running",
-    "SUCCESS": "done",
-    "ERROR": "failed",
-    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "failed",
-    "CANCELLED": "cancelled",
-}
 KINDS = list(QUEUE_OF_KIND)
 log = logging.getLogger(__name__)
 _AWAY = (OperationalError, InterfaceError, PoolTimeout)

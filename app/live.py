@@ -13,6 +13,7 @@ import aiohttp
 import orjson
 from pydantic import BaseModel, ValidationError
 
+from app import traces
 from app.contract import reading
 from app.contract.complete import CompleteRequest
 from app.contract.live import (
@@ -24,6 +25,8 @@ from app.contract.live import (
 )
 from app.contract.search import SearchRequest
 from app.errors import Problem, Unavailable, from_body
+from app.logs import REQUEST_ID
+from app.observe import HEADER
 
 HEALTH_TIMEOUT_S = 2.0
 CONNECT_TIMEOUT_S = 5.0
@@ -149,22 +152,25 @@ class Live:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         self.in_flight += 1
         try:
-            async with self._session.request(
-                method,
-                f"{self.url.rstrip('/')}{path}",
-                data=None if body is None else orjson.dumps(body.model_dump()),
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(
-                    total=timeout,
-                    sock_connect=CONNECT_TIMEOUT_S,
-                    sock_read=self._timeout_s + LATE_S,
-                ),
-            ) as response:
-                if response.status != 200:
-                    raise self._problem(response.status, await response.read())
-                if response.content_type != media_type or "Content-Encoding" in response.headers:
-                    raise self._stranger(200)
-                yield response
+            with traces.calling(f"live {path}") as traced:
+                async with self._session.request(
+                    method,
+                    f"{self.url.rstrip('/')}{path}",
+                    headers={HEADER: REQUEST_ID.get(), **traced},
+                    data=None if body is None else orjson.dumps(body.model_dump()),
+                    allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(
+                        total=timeout,
+                        sock_connect=CONNECT_TIMEOUT_S,
+                        sock_read=self._timeout_s + LATE_S,
+                    ),
+                ) as response:
+                    if response.status != 200:
+                        raise self._problem(response.status, await response.read())
+                    packed = "Content-Encoding" in response.headers
+                    if response.content_type != media_type or packed:
+                        raise self._stranger(200)
+                    yield response
         except (ValidationError, orjson.JSONDecodeError):
             raise self._stranger(200) from None
         except TimeoutError:

@@ -1,10 +1,11 @@
 """The API process: routes, guards and services put together.
 
-A request passes HEAD -> slashes of other services -> gzip -> metrics -> CORS -> errors in the caller's
-shape -> the inference server's secret -> guards -> keys -> limits of bodies -> its route. All of it is
-plain ASGI.
+A request passes HEAD -> slashes of other services -> gzip -> ids, counts, logs and traces -> CORS ->
+errors in the caller's shape -> the inference server's secret -> guards -> keys -> limits of bodies ->
+its route. All of it is plain ASGI.
 """
 
+import asyncio
 import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,9 +13,11 @@ from functools import partial
 
 import uvicorn
 from fastapi import APIRouter, FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from app import logs, traces
 from app.api import (
     activations,
     calibrate,
@@ -39,7 +42,7 @@ from app.api.conditional import VERSION
 from app.api.guards import Guards
 from app.api.gzip import FROM_BYTES, Gzip
 from app.api.head import HeadAsGet
-from app.api.metrics import Metrics, Observe
+from app.api.metrics import Metrics
 from app.api.state import Services
 from app.api.translate import Surface, Translate
 from app.compat.inference import routes as inference
@@ -52,6 +55,7 @@ from app.compat.openai.errors import SURFACE as OPENAI
 from app.compat.slash import Slash
 from app.impatient import Impatient
 from app.live import Live
+from app.observe import HEADER, Observe
 from app.secret import shared_token
 from app.settings import Settings
 from app.store.engine import open_shelf
@@ -86,6 +90,13 @@ ROUTERS: tuple[APIRouter, ...] = (
     docs.router,
     *web.ROUTERS,
 )
+UNTOLD: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "auto_configure": False,
+}
+"""FastAPI's own OpenTelemetry would send queries and messages of exceptions, in which texts are."""
 SURFACES: tuple[Surface, ...] = (OPENAI, NEURONPEDIA, INFERENCE, PAGES)
 """Requests whose errors have another shape."""
 
@@ -103,6 +114,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
         generate_unique_id_function=docs.operation_id,
+        telemetry=UNTOLD,
         lifespan=_lifespan,
         middleware=_middleware(services, observed),
     )
@@ -119,6 +131,7 @@ def create_app(settings: Settings) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     await app.state.services.close()
+    await asyncio.to_thread(traces.close)
 
 
 def _middleware(services: Services, observed: Metrics) -> list[Middleware]:
@@ -129,7 +142,7 @@ def _middleware(services: Services, observed: Metrics) -> list[Middleware]:
         allow_origins=settings.cors_origins,
         allow_methods=["GET", "POST", "DELETE"],
         allow_headers=["*"],
-        expose_headers=["ETag", "Location", "Retry-After"],
+        expose_headers=["ETag", "Location", "Retry-After", HEADER],
         max_age=600,
     )
     secret = settings.inference_secret
@@ -137,7 +150,7 @@ def _middleware(services: Services, observed: Metrics) -> list[Middleware]:
         Middleware(HeadAsGet),
         Middleware(Slash),
         Middleware(Gzip, minimum_size=FROM_BYTES),
-        Middleware(Observe, metrics=observed),
+        Middleware(Observe, count=observed.count, logs=settings.log_requests),
         *([cors] if settings.cors_origins else []),
         Middleware(Translate, surfaces=SURFACES),
         *([Middleware(Secret, secret=secret.get_secret_value())] if secret else []),
@@ -149,6 +162,8 @@ def _middleware(services: Services, observed: Metrics) -> list[Middleware]:
 
 def serve(settings: Settings) -> None:
     """Answer HTTP until a signal comes. Open event streams end when the server stops."""
+    logs.set_up("api", settings)
+    traces.set_up("api")
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     app = create_app(settings)
@@ -157,6 +172,7 @@ def serve(settings: Settings) -> None:
             app,
             host=settings.host,
             port=settings.port,
+            log_config=None,
             access_log=False,
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_S,

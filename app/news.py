@@ -78,7 +78,7 @@ class News:
 
         dialect = self._url.get_dialect()()
         _, parameters = dialect.create_connect_args(self._url)
-        parameters |= connecting(f"{self._name} listen")
+        parameters = {**parameters, **connecting(f"{self._name} listen")}
         async with await AsyncConnection.connect(**parameters, autocommit=True) as connection:
             await connection.execute(f"LISTEN {CHANNEL}".encode())
             self._told = True

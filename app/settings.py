@@ -87,6 +87,12 @@ class Settings(BaseSettings):
     """Seconds in which the head of a request must have come, and in which its body must."""
     live_timeout_s: float = 300.0
     """Seconds that the API waits for the live worker."""
+    log_format: Literal["text", "json"] = "text"
+    """What a line of the log is."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is logged; at `debug` messages of exceptions too, which may hold texts of requests."""
+    log_requests: bool = True
+    """Whether every request has a line in the log."""
     spill_kept_mb: int = Field(default=2_000, ge=0)
     """Megabytes of spilled activations that are kept between runs of precompute, so that a run over
     more text only runs what is new. About 8 bytes for each active feature of each token."""

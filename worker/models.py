@@ -196,6 +196,9 @@ def _load_tokenizer(path: Path) -> PreTrainedTokenizerFast:
 @one_at_a_time
 def _load_weights(path: Path, device: torch.device | str, dtype: torch.dtype) -> PreTrainedModel:
     logging.disable_progress_bar()
+    # What it warns of goes where all lines go.
+    logging.disable_default_handler()
+    logging.enable_propagation()
     loader: Any = AutoModelForCausalLM
     try:
         model, report = loader.from_pretrained(

@@ -22,6 +22,7 @@ from app.api.scopes import needed
 from app.errors import Forbidden, Problem, Unauthorized
 from app.keys import Key, csrf_token
 from app.keys import Scope as KeyScope
+from app.observe import KEY
 from app.store import audit
 
 COOKIE, CSRF = "saescope_key", "x-csrf-token"
@@ -48,6 +49,8 @@ class Access:
             headers = {"WWW-Authenticate": "Bearer"} if problem.status == 401 else None
             await render(problem, headers)(scope, receive, send)
             return
+        if who != audit.LOCALLY:
+            scope[KEY] = who
         changes = need == "admin"
         await self.app(scope, receive, _Noted(self._keyring, scope, who, send) if changes else send)
 
@@ -101,7 +104,7 @@ class _Noted:
         try:
             await asyncio.to_thread(audit.put, self._shelf, self._who, self._action, outcome)
         except SQLAlchemyError:
-            _log.exception("%s by %s could not be written down.", self._action, self._who)
+            _log.exception("What %s changed could not be written down.", self._who)
 
 
 def _sent(headers: Headers) -> str | None:

@@ -1,5 +1,6 @@
 """Answers every exception with a problem."""
 
+import logging
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -17,6 +18,10 @@ from app.api.disconnect import ClientGone
 from app.api.problems import render, render_body
 from app.api.validation import explain
 from app.errors import NotFound, Problem, Unavailable
+from app.logs import REQUEST_ID
+from app.observe import HEADER
+
+_log = logging.getLogger(__name__)
 
 
 def install(app: FastAPI, routers: Sequence[APIRouter]) -> None:
@@ -75,6 +80,7 @@ async def _on_database(_request: Request, error: Exception) -> Response:
                 "happens often, raise SAESCOPE_DATABASE_POOL (docs/postgres.md)."
             )
         )
+    _log.warning("The database does not answer: %s", getattr(error, "orig", None) or error)
     return render(
         Unavailable("The database does not answer; try again, and look at /readyz for its state.")
     )
@@ -86,7 +92,9 @@ async def _on_client_gone(_request: Request, _error: Exception) -> Response:
 
 async def _on_anything(_request: Request, _error: Exception) -> Response:
     # Starlette raises the exception again afterwards, and the server logs it.
-    return render(Problem("Something went wrong in the server; its log says what."))
+    # The id comes with all other answers by themselves; this one is made outside of what adds it.
+    problem = Problem("Something went wrong in the server; its log says what.")
+    return render(problem, {HEADER: REQUEST_ID.get()})
 
 
 def _annotations(route: object) -> dict[str, object]:

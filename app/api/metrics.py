@@ -1,21 +1,30 @@
-"""Prometheus metrics: requests by route and status, time to the first byte, live work in flight."""
+"""Prometheus metrics: requests by route and status, time to the first byte, jobs, live work in flight."""
 
-from time import perf_counter
+import asyncio
+import math
 
 from fastapi import APIRouter, Request
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import PlainTextResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import documented
-from app.api.state import Use
+from app.api.state import Services, Use
 from app.errors import Problem
+from app.job_counts import JobCounts
 from app.live import Live
+from app.observe import Seen
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
+disable_created_metrics()
 router = APIRouter(tags=["service"])
 
 
@@ -45,12 +54,37 @@ class Metrics:
         self.live_requests = self._gauge(
             "live_requests", "Requests of this process that the live worker has not answered yet."
         )
+        self.jobs = Gauge(
+            "saescope_jobs", "Jobs by kind and state.", ("kind", "state"), registry=self.registry
+        )
+        self.oldest = self._gauge(
+            "jobs_oldest_queued_seconds",
+            "How long the job that was queued first waits; 0 when none does.",
+        )
+        self.streams = self._gauge("event_streams", "Event streams that are open.")
 
     def _gauge(self, name: str, about: str) -> Gauge:
         return Gauge(f"saescope_{name}", about, registry=self.registry)
 
-    async def ask(self, live: Live) -> None:
-        """Take the live worker's numbers of this moment."""
+    def count(self, seen: Seen) -> None:
+        """Take note of a request."""
+        self.requests.labels(seen.method, seen.route, seen.status).inc()
+        self.seconds.labels(seen.method, seen.route).observe(seen.first_byte_s)
+
+    async def ask(self, services: Services) -> None:
+        """Take the numbers of this moment."""
+        self.streams.set(services.streams.n_open)
+        await asyncio.gather(self._ask_live(services.live), self._ask_jobs(services.job_counts))
+
+    async def _ask_jobs(self, counts: JobCounts) -> None:
+        """Where they cannot be counted, there are none of these metrics, and no age."""
+        told = await counts.now()
+        self.jobs.clear()
+        self.oldest.set(math.nan if told is None else told.oldest_queued_s)
+        for (kind, state), n in told.jobs.items() if told else ():
+            self.jobs.labels(kind, state).set(n)
+
+    async def _ask_live(self, live: Live) -> None:
         self.live_requests.set(live.in_flight)
         try:
             health = await live.health()
@@ -59,35 +93,6 @@ class Metrics:
         self.live_up.set(health is not None)
         self.live_running.set(health.running if health else 0)
         self.live_waiting.set(health.waiting if health else 0)
-
-
-class Observe:
-    """Counts and times every request of the application below it."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self.app = app
-        self.metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        began, status, first_byte = perf_counter(), 500, None
-
-        async def observed(message: Message) -> None:
-            nonlocal status, first_byte
-            if message["type"] == "http.response.start":
-                status, first_byte = message["status"], perf_counter()
-            await send(message)
-
-        try:
-            await self.app(scope, receive, observed)
-        finally:
-            method = scope["method"] if scope["method"] in METHODS else "other"
-            route = getattr(scope.get("route"), "path_format", "unknown")
-            self.metrics.requests.labels(method, route, status).inc()
-            seconds = (first_byte or perf_counter()) - began
-            self.metrics.seconds.labels(method, route).observe(seconds)
 
 
 @router.get(
@@ -100,9 +105,10 @@ class Observe:
     },
 )
 async def get_metrics(request: Request, services: Use) -> Response:
-    """Requests by route and status, seconds until the first byte, how busy the live worker is, and
-    the memory and CPU of this process, in Prometheus' text format."""
+    """Requests by route and status, seconds until the first byte, open event streams, jobs by kind and
+    state, how busy the live worker is, and the memory and CPU of this process, in Prometheus' text
+    format."""
     metrics: Metrics = request.app.state.metrics
-    await metrics.ask(services.live)
+    await metrics.ask(services)
     text = generate_latest(metrics.registry)
     return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from app.errors import Invalid, Problem
+from app.logs import REQUEST_ID
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = "5"
@@ -41,6 +42,9 @@ class ProblemBody(BaseModel):
     title: str
     status: int
     detail: str
+    request_id: str | None = Field(
+        default=None, description="On 500 and above: the request in the server's log."
+    )
     errors: list[FieldProblem] | None = Field(
         default=None, description="All that is wrong with the request, on a 422."
     )
@@ -95,6 +99,8 @@ def render_body(
 ) -> Response:
     """The response that shows a problem object."""
     headers = {"Cache-Control": "no-store", **(headers or {})}
+    if status >= 500 and (request_id := REQUEST_ID.get()):
+        body = {**body, "request_id": request_id}
     if status == 503:
         headers["Retry-After"] = RETRY_AFTER_S
     if status == 429:

@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 
 from app.api.keyring import Keyring
 from app.api.sse import Streams
+from app.job_counts import JobCounts
 from app.live import Live
 from app.rows.found import Finder
 from app.rows.releases import Releases
@@ -31,6 +32,7 @@ class Services:
     finder: Finder = field(init=False)
     releases: Releases = field(init=False)
     keyring: Keyring = field(init=False)
+    job_counts: JobCounts = field(init=False)
     _jobs: "Jobs | None" = None
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -40,6 +42,7 @@ class Services:
         self.finder = Finder(self.shelf, self.lookups)
         self.releases = Releases(self.shelf)
         self.keyring = Keyring(self.shelf)
+        self.job_counts = JobCounts(self.settings.jobs_url)
 
     async def jobs(self) -> "Jobs":
         """The jobs client, opened by the first call: importing DBOS takes longer than all the
@@ -60,6 +63,7 @@ class Services:
         if self._jobs:
             await asyncio.to_thread(self._jobs.close)
         await self.keyring.close()
+        self.job_counts.close()
         await self.lookups.close()
         self.shelf.close()
 

@@ -185,9 +185,9 @@ def connecting(name: str) -> dict[str, Any]:
 
 
 def _postgres(url: str, name: str, pool: int, **options: Any) -> Engine:
-    return create_engine(
+    return _engine(
         url,
-        connect_args=connecting(name),
+        connecting(name),
         pool_pre_ping=True,
         pool_size=pool,
         max_overflow=0,
@@ -211,9 +211,14 @@ def _set(connection: Any, name: str, seconds: int) -> None:
 
 
 def _sqlite(url: str) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+    engine = _engine(url, {"timeout": BUSY_TIMEOUT_S})
     event.listen(engine, "connect", _prepare_sqlite)
     return engine
+
+
+def _engine(url: str, connect_args: dict[str, Any], **options: Any) -> Engine:
+    # Errors are logged, and what is asked for is not to be.
+    return create_engine(url, connect_args=connect_args, hide_parameters=True, **options)
 
 
 def _prepare_sqlite(connection: SqliteConnection, _record: object) -> None:

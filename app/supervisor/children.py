@@ -18,6 +18,8 @@ from typing import TextIO
 
 LEASH = Path(__file__).with_name("leash.py")
 IMPORTANT = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b|^saescope: ")
+LOG_BYTES = 50 * 2**20
+"""A log that is longer takes the place of the one before it, `.1`."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 POLL_S = 0.05
 SETTLED_S = 60.0
@@ -105,11 +107,20 @@ class Child:
         self._pump.start()
 
     def _copy(self, output: TextIO) -> None:
-        with self._log.open("a", buffering=1) as log, output:
+        with output:
+            while self._copy_some(output):
+                self._log.replace(f"{self._log}.1")
+
+    def _copy_some(self, output: TextIO) -> bool:
+        """Copy until the log is long; whether there may be more."""
+        with self._log.open("a", buffering=1) as log:
             for line in output:
                 log.write(line)
                 if IMPORTANT.search(line):
                     self._say(f"{self.name}: {line.strip()}")
+                if os.fstat(log.fileno()).st_size > LOG_BYTES:
+                    return True
+        return False
 
 
 def _how(code: int) -> str:

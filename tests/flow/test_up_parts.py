@@ -24,7 +24,7 @@ from app.settings import Settings
 from app.store import keys
 from app.store.engine import open_shelf
 from app.store.migrate import migrate
-from app.supervisor import checks
+from app.supervisor import checks, children
 from app.supervisor.children import LEASH, Child
 from app.supervisor.leash import watch
 from app.supervisor.lock import jobs_worker_runs, only_one
@@ -245,6 +245,18 @@ def test_a_child_is_started_again_and_ended(tmp_path: Path) -> None:
     assert pauses[:3] == ["0.5", "1", "2"]
     assert any(line == f"test: WARNING {os.getpid()}" for line in said)
     assert (tmp_path / "log").read_text().count("WARNING") >= 3
+
+
+def test_a_log_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "LOG_BYTES", 1_000)
+    log = tmp_path / "log"
+    code = "print(*range(1000), 'WARNING last', sep='\\n')"
+    said: list[str] = []
+    child = Child("test", ["-c", code], dict(os.environ), log, said.append)
+    _until(child, lambda: any("last" in line for line in said) and child.pid is None)
+    kept = Path(f"{log}.1").read_text() + log.read_text()
+    assert "998\n999\n" in kept and "\n5\n" not in kept
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 2_100
 
 
 @pytest.mark.parametrize("stubborn", [False, True])

@@ -25,6 +25,7 @@ from dbos import (
 from sqlalchemy import Engine
 from transformers.utils.logging import disable_progress_bar
 
+from app import logs
 from app.contract.queues import APPLICATION, QUEUE_OF_KIND, VERSION, executor_id
 from app.errors import Problem, Unavailable
 from app.settings import Settings, writable
@@ -63,9 +64,10 @@ def main() -> None:
         help="seconds of silence after which workers of other machines run this one's jobs",
     )
     told = parser.parse_args()
+    settings = Settings()
+    logs.set_up("jobs", settings)
     _quiet()
     try:
-        settings = Settings()
         lock = claim(settings, told.index)
         start(settings, told.index, told.checkpoint_seconds, told.lease_seconds)
     except Problem as problem:
@@ -76,9 +78,7 @@ def main() -> None:
 
 
 def _quiet() -> None:
-    """Log what this worker does, and of what it uses only what goes wrong."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    log.setLevel(logging.INFO)
+    """Nothing is said twice, and no bars are drawn."""
     # A job's failure is told by `workflows`; DBOS would add sixty lines of its own insides.
     logging.getLogger("dbos").addFilter(lambda record: not _is_failed_job(record))
     disable_progress_bar()

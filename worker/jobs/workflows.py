@@ -109,7 +109,8 @@ def _guarded(step: Callable[[Job[Any]], Any], job: Job[Any]) -> Any:
         log.info("Job %s is let go: it was cancelled, or another worker has it. %s", job.id, error)
         raise dbos_errors.DBOSWorkflowCancelledError(f"Job {job.id} was cancelled.") from None
     except Problem as problem:
-        log.warning("Job %s failed: %s", job.id, problem.detail)
+        # The sentence may repeat what was read; who may see the job gets it.
+        log.warning("Job %s failed (%s); /v1/jobs/%s says why", job.id, problem.slug, job.id)
         raise _stored(problem) from problem
     except Exception as error:
         log.exception("Job %s ended with an error", job.id)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from app.contract.live import FinishReason
 from app.errors import Problem, Unavailable
+from app.logs import REQUEST_ID
 from app.store.records import Vocabulary
 from worker.live.detokenize import Detokenizer
 from worker.live.logprobs import Logprob
@@ -82,6 +83,7 @@ class Generation:
     streamed: bool = False
     """Whether its caller wants to know of every token."""
     cancelled: bool = False
+    request_id: str = field(default_factory=REQUEST_ID.get)
     problem: Problem | None = None
     submitted: float = field(default_factory=time.monotonic)
     """Monotonic seconds, as the three below."""

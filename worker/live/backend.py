@@ -31,6 +31,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def waiting_tokens(self) -> int:
+        """Tokens of their prompts."""
+        ...
+
+    @property
     def generated(self) -> int:
         """Tokens sampled so far, of all answers."""
         ...

@@ -12,6 +12,7 @@ Nothing is left out: values at BOS and other special tokens are reported as they
 """
 
 import logging
+import time
 from collections import deque
 from collections.abc import Hashable, Sequence
 from concurrent.futures import Future, InvalidStateError
@@ -24,7 +25,9 @@ from jaxtyping import Float
 from torch.nn.utils.rnn import pad_sequence
 
 from app.errors import Problem, TooLarge
+from app.logs import REQUEST_ID
 from worker.activations import capture, not_finite
+from worker.live import meters
 from worker.live.budget import Tab
 from worker.live.kinds import Reading, Values
 from worker.live.residuals import ResidualCache, State, Text
@@ -55,6 +58,9 @@ class CaptureJob:
     todo: list[int] = field(init=False)
     """Texts not yet done, longest first."""
     answer: "Future[list[dict[str, Values]]]" = field(default_factory=Future)
+    request_id: str = field(default_factory=REQUEST_ID.get)
+    began: float | None = None
+    """When its first text was in a batch, in monotonic seconds."""
 
     def __post_init__(self) -> None:
         self.values = [{} for _ in self.texts]
@@ -102,7 +108,13 @@ class CaptureQueue:
     @property
     def waiting(self) -> int:
         """Texts not yet done."""
-        return sum(len(job.todo) for job in self._jobs)
+        return sum(len(job.todo) for job in list(self._jobs))
+
+    @property
+    def waiting_tokens(self) -> int:
+        """Tokens of these texts."""
+        jobs = list(self._jobs)
+        return sum(len(job.texts[text]) for job in jobs for text in list(job.todo))
 
     @property
     def n_bytes(self) -> int:
@@ -126,6 +138,13 @@ class CaptureQueue:
         if not self._jobs:
             return
         pieces = self._next_batch()
+        now = time.monotonic()
+        for job, _ in pieces:
+            job.began = job.began or now
+        lengths = list(map(_length, pieces))
+        meters.CAPTURE_TEXTS.observe(len(lengths))
+        meters.CAPTURE_TOKENS.observe(sum(lengths))
+        meters.CAPTURED.inc(sum(lengths))
         self._attempt(pieces)
         for job, text in pieces:
             job.todo.remove(text)
@@ -144,7 +163,8 @@ class CaptureQueue:
         try:
             self._run(pieces)
         except Exception as error:  # whatever a model raises, the other jobs go on
-            log.exception("A capture batch of %d texts failed", len(pieces))
+            meters.failed("capture")
+            log.exception("A capture of %d texts failed: %s", len(pieces), _requests(pieces))
             forget(error)
             if len(pieces) == 1:
                 _fail(pieces[0][0], error)
@@ -194,7 +214,8 @@ class CaptureQueue:
         return found
 
     def _run(self, pieces: list[Piece]) -> None:
-        states = self._states(pieces)
+        with meters.CAPTURE.time():
+            states = self._states(pieces)
         groups: dict[Hashable, list[Member]] = {}
         for row, (job, _) in enumerate(pieces):
             for reading in job.readings:
@@ -210,12 +231,19 @@ class CaptureQueue:
             ]
             try:
                 if there:
-                    _read(states, pieces, there)
+                    with meters.ENCODE.time():
+                        _read(states, pieces, there)
             except Exception as error:  # whatever it is, only who reads this caused it
-                log.exception("Reading at %s failed", hook)
+                meters.failed("encode")
+                log.exception("Reading at %s failed: %s", hook, _requests(pieces))
                 forget(error)
                 for row, _ in members:
                     _fail(pieces[row][0], error)
+
+
+def _requests(pieces: list[Piece]) -> str:
+    """For the log."""
+    return " ".join(sorted({job.request_id for job, _ in pieces}))
 
 
 def _hooks(piece: Piece) -> set[str]:

@@ -10,9 +10,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from typing import TypeVar
 
+from app import traces
 from app.settings import Settings
+from worker.live import meters
 from worker.live.answer import Generation
 from worker.live.budget import Budget
 from worker.live.capture import CaptureJob
@@ -91,18 +94,39 @@ class Desk:
         found = await self.at_desk(find)
         if isinstance(found, Held):
             return found
-        return await self.on_model(lambda: self.library.load(found))
+        began = time.monotonic()
+        try:
+            return await self.on_model(lambda: self._load(found))
+        finally:
+            traces.past("load", began, time.monotonic())
+
+    def _load(self, wanted: Wanted) -> Held:
+        with meters.LOAD.time():
+            return self.library.load(wanted)
 
     @asynccontextmanager
     async def captured(self, held: Held, job: CaptureJob) -> AsyncIterator[list[dict[str, Values]]]:
         """The values of a job, by text and name of the reading, while this is open."""
         with self.tokens.holding(sum(map(len, job.texts))), self.values.open_tab() as job.tab:
-            self.thread.capture(held, job)
-            yield await asyncio.wrap_future(job.answer)
+            yield await self._captured(held, job)
+
+    async def _captured(self, held: Held, job: CaptureJob) -> list[dict[str, Values]]:
+        submitted = time.monotonic()
+        self.thread.capture(held, job)
+        try:
+            return await asyncio.wrap_future(job.answer)
+        finally:
+            meters.captured(submitted, job.began)
 
     async def at_desk(self, work: Callable[[], T]) -> T:
         """Something short."""
-        return await self.loop.run_in_executor(self._desk, work)
+
+        def timed() -> T:
+            with meters.DESK.time():
+                return work()
+
+        # In the request's context, so that what is logged or made here has its id.
+        return await self.loop.run_in_executor(self._desk, copy_context().run, timed)
 
     async def aside(self, work: Callable[[], T]) -> T:
         """Something long that needs no model."""

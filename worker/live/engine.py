@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Float
 
 from app.errors import Invalid, Problem
+from worker.live import meters
 from worker.live.answer import Answer, Generation
 from worker.live.forward import BatchForward
 from worker.live.logprobs import logprobs_of
@@ -86,6 +87,11 @@ class BatchEngine:
     def waiting(self) -> int:
         """Answers that have not joined."""
         return len(self._queue)
+
+    @property
+    def waiting_tokens(self) -> int:
+        """Tokens of their prompts."""
+        return sum(len(answer.prompt) for _, answer in list(self._queue))
 
     @property
     def generated(self) -> int:
@@ -172,7 +178,9 @@ class BatchEngine:
         room = self._forward.long_room
         if begin == 0:
             self._forward.prepare(room, [answer.edits])
-        logits = self._forward.piece(room, answer.prompt[begin:end], begin, PREFILL)
+        with meters.PREFILL.time():
+            logits = self._forward.piece(room, answer.prompt[begin:end], begin, PREFILL)
+        meters.PROMPT.inc(end - begin)
         for error in self._forward.failed.values():
             raise error
         return logits[:, -1]
@@ -181,9 +189,13 @@ class BatchEngine:
         """Prefill answers that wait and sample the first token of each."""
         joining = self._next_to_join()
         now = time.monotonic()
-        for generation, _ in joining:
+        for generation, answer in joining:
             generation.joined = generation.joined or now
-        return self._enter(joining) if joining else set()
+            meters.PROMPT.inc(len(answer.prompt))
+        if not joining:
+            return set()
+        with meters.PREFILL.time():
+            return self._enter(joining)
 
     def _enter(self, joining: list[Row]) -> set[Generation]:
         """Prefill rows together; when that fails, one at a time, so that only those fail that fail
@@ -198,6 +210,7 @@ class BatchEngine:
         try:
             logits = prefill()
         except Exception as error:  # whatever a model raises
+            meters.failed("prefill")
             log.exception("A prefill of %d rows failed; now one at a time", len(joining))
             forget(error)
             for row in range(first, len(self._rows)):
@@ -238,7 +251,9 @@ class BatchEngine:
         if not self._rows:
             return set()
         span = max(answer.length for _, answer in self._rows)
-        return self._advance(0, partial(self._decoded, span))
+        meters.DECODE_ROWS.observe(len(self._rows))
+        with meters.DECODE.time():
+            return self._advance(0, partial(self._decoded, span))
 
     def _decoded(self, span: int) -> Float[torch.Tensor, "n v"]:
         """Logits of every row. Where memory lacks, the step is done again before all of them fail."""
@@ -270,7 +285,9 @@ class BatchEngine:
             work()
         except Exception as error:  # whatever a model raises, the others go on
             if not isinstance(error, Problem):
-                log.exception("A forward for %d requests failed", len(generations))
+                meters.failed("forward")
+                ids = " ".join(sorted(one.request_id for one in generations))
+                log.exception("A forward for %d requests failed: %s", len(generations), ids)
                 forget(error)
             for generation in generations:
                 generation.fail(_problem(error))
@@ -283,6 +300,7 @@ class BatchEngine:
         self._forward.append(first, tokens)
         logprobs = logprobs_of(logits, tokens, [answer.top_logprobs for answer in answers])
         finite = logits.amax(-1).isfinite().tolist()
+        meters.GENERATED.inc(len(answers))
         now = time.monotonic()
         taken = zip(tokens.tolist(), logprobs, finite, strict=True)
         for row, (token, logprob, usable) in enumerate(taken, first):

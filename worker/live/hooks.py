@@ -17,6 +17,7 @@ from contextlib import contextmanager
 import torch
 from jaxtyping import Bool, Float, Int
 
+from worker.live import meters
 from worker.live.plan import RECORDED_RANKS, Plan, grown
 from worker.live.rank import Gates, Rank, Use
 from worker.live.reader import Reader
@@ -149,6 +150,7 @@ class SteeredSite:
         try:
             yield
         except Exception as error:  # whatever it is, only these rows caused it
+            meters.failed("edit")
             log.exception("Reading %s failed", reader.dictionary.id)
             self._steering.failed.update({first + i: error for i in reader.members})
 

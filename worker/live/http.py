@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import BadRequest, Invalid, Problem, TooMany
+from worker.live import meters
 from worker.live.budget import Budget
 from worker.memory import lacked_memory, no_memory
 
@@ -109,6 +110,7 @@ def guarded(handler: Handler, token: str) -> Handler:
         except Problem as problem:
             return _problem(problem)
         except Exception as error:
+            meters.failed("request")
             log.exception("%s failed", request.url.path)
             if lacked_memory(error):
                 return _problem(no_memory())
@@ -151,6 +153,7 @@ def raw(content: bytes) -> Response:
 
 
 def _problem(problem: Problem) -> Response:
+    meters.refused(problem)
     return Response(
         orjson.dumps(problem.body()), problem.status, media_type="application/problem+json"
     )

@@ -4,7 +4,6 @@ It listens on the host and port of `SAESCOPE_LIVE_URL`. SIGTERM and SIGINT end i
 get a few seconds to complete.
 """
 
-import logging
 import os
 import signal
 import socket
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 
 import uvicorn
 
+from app import logs, traces
 from app.errors import Problem
 from app.secret import shared_token
 from app.settings import Settings
@@ -32,8 +32,9 @@ def main() -> int:
     # load under way is not waited for: nothing is written here.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     settings = Settings()
+    logs.set_up("live", settings)
+    traces.set_up("live")
     used = ExitStack()
     try:
         used.enter_context(using(settings.data_dir))
@@ -47,6 +48,7 @@ def main() -> int:
         return 1
     config = uvicorn.Config(
         server,
+        log_config=None,
         log_level="warning",
         access_log=False,
         timeout_keep_alive=KEEP_ALIVE_S,

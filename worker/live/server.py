@@ -5,15 +5,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from app import traces
 from app.contract.complete import CompleteRequest
 from app.contract.live import ActivationsRequest, SteerRequest, SweepRequest, TokenizeRequest
 from app.contract.search import SearchRequest
+from app.observe import Observe
+from worker.live import meters
+from worker.live.exposed import exposed
 from worker.live.http import (
     Bounded,
     EventStream,
@@ -39,6 +44,7 @@ def create_server(service: LiveService, token: str) -> Starlette:
         await service.warm_up()
         yield
         await asyncio.to_thread(service.stop)
+        await asyncio.to_thread(traces.close)
 
     routes = Routes(service)
     posts = routes.posts() | {
@@ -48,9 +54,13 @@ def create_server(service: LiveService, token: str) -> Starlette:
     return Starlette(
         routes=[
             Route("/health", guarded(routes.health, token), methods=["GET"]),
+            Route("/metrics", guarded(routes.metrics, token), methods=["GET"]),
             *(Route(path, guarded(one, token), methods=["POST"]) for path, one in posts.items()),
         ],
-        middleware=[Middleware(Bounded, budget=service.desk.requests)],
+        middleware=[
+            Middleware(Observe, count=meters.answered, logs=service.desk.settings.log_requests),
+            Middleware(Bounded, budget=service.desk.requests),
+        ],
         lifespan=lifespan,
     )
 
@@ -76,6 +86,11 @@ class Routes:
     async def health(self, _request: Request) -> Response:
         """Answers at any load: it asks nothing of the model thread."""
         return as_json(self._service.health().model_dump())
+
+    async def metrics(self, _request: Request) -> Response:
+        """For Prometheus, at any load."""
+        text = exposed(self._service.desk)
+        return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def steer(self, request: Request) -> Response:
         """Steered text, whole or as a stream."""

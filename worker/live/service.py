@@ -22,7 +22,7 @@ from app.contract.live import (
 from app.contract.steering import Intervention
 from app.errors import NotFound, Problem
 from app.settings import Settings
-from worker.live import render
+from worker.live import meters, render
 from worker.live.answer import Answer, Generation
 from worker.live.choices import ChoiceCursor, complete_answer, last_event
 from worker.live.complete import prepare_complete
@@ -53,6 +53,8 @@ class LiveService:
                 await self.desk.hold(model_id, [], engine=True)
             except NotFound:
                 log.info("%s is not registered yet; the first request for it loads it", model_id)
+            except Problem as problem:
+                log.warning("%s could not be loaded: %s", model_id, problem.detail)
             except Exception:
                 log.exception("%s could not be loaded", model_id)
 
@@ -155,6 +157,8 @@ class LiveService:
                             yield delta
         except Problem as problem:  # the worker is full
             generation.fail(problem)
+        if generation.problem is not None:
+            meters.refused(generation.problem)
         yield last()
 
     async def _run(self, held: Held, generation: Generation) -> None:
@@ -175,6 +179,7 @@ class LiveService:
             finally:
                 generation.cancelled = generation.ended is None
                 del self._news[generation]
+                meters.ended(generation)
 
     def _on_change(self, changed: set[Generation]) -> None:
         """Called on the model thread. Who gets the answer whole is told once."""

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from app.errors import Problem, Unavailable
+from worker.live import meters
 from worker.live.answer import Generation
 from worker.live.capture import CaptureJob
 from worker.live.resident import Held, Resident
@@ -113,6 +114,7 @@ class ModelThread:
                 self._on_change(engine.step())
             captures.step()
         except Exception as error:  # the thread serves everybody and must go on
+            meters.failed("turn")
             log.exception("A turn of %s failed", resident.model.id)
             self._abort(resident, Problem(f"The live worker failed ({error}); try again."))
         if not captures.waiting and not (engine and (engine.running or engine.waiting)):

@@ -1,0 +1,1 @@
+"""Ids, logs, metrics and traces of the real processes together."""
