@@ -63,6 +63,12 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         ) from error
 
 
+def shown(value: object) -> str:
+    """What a stranger's file has, for a sentence: as Python writes it, and not at length."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def one_line(error: Exception) -> str:
     """What an error says, in one line of at most 300 characters."""
     text = " ".join(str(error).split()) or type(error).__name__

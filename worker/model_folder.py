@@ -10,7 +10,14 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from app.errors import Invalid
-from worker.folders import check_folder, one_line, read_config, refuse_pickles, tensor_shapes
+from worker.folders import (
+    check_folder,
+    one_line,
+    read_config,
+    refuse_pickles,
+    shown,
+    tensor_shapes,
+)
 from worker.sites import Anatomy, count_numbers, learn_anatomy
 
 Shape = tuple[int, ...]
@@ -72,7 +79,7 @@ def _check_architecture(path: Path, config: dict[str, Any]) -> str:
     architecture = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(str(model_type))
     if architecture is None:
         raise Invalid(
-            f"The model type {model_type!r} in {path / 'config.json'} is not a language model that "
+            f"The model type {shown(model_type)} in {path / 'config.json'} is not a language model that "
             "the transformers library has; give a causal language model such as gpt2, llama, "
             "gemma2, qwen2 or gpt_neox."
         )

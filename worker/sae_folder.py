@@ -11,7 +11,14 @@ from sae_lens.loading.pretrained_sae_loaders import handle_config_defaulting
 
 from app.errors import Invalid
 from worker.building import one_at_a_time
-from worker.folders import check_folder, one_line, read_config, refuse_pickles, tensor_shapes
+from worker.folders import (
+    check_folder,
+    one_line,
+    read_config,
+    refuse_pickles,
+    shown,
+    tensor_shapes,
+)
 
 ARCHITECTURES = (
     "standard",
@@ -95,7 +102,7 @@ def _read_sae_config(file: Path) -> dict[str, Any]:
     architecture = config.get("architecture", "standard")
     if architecture not in ARCHITECTURES:
         raise Invalid(
-            f"The architecture {architecture!r} in {file} cannot be used; it can be one of "
+            f"The architecture {shown(architecture)} in {file} cannot be used; it can be one of "
             f"{', '.join(ARCHITECTURES)}."
         )
     for name in ("d_in", "d_sae"):
@@ -111,7 +118,7 @@ def _read_sae_config(file: Path) -> dict[str, Any]:
     for name, kind in _METADATA.items():
         if not isinstance(metadata.get(name), kind | None):
             raise Invalid(
-                f"metadata.{name} in {file} is {metadata[name]!r}; it must be {kind.__name__}."
+                f"metadata.{name} in {file} is {shown(metadata[name])}; it must be {kind.__name__}."
             )
     return {**config, "metadata": metadata}
 
@@ -121,7 +128,7 @@ def _hook_name(path: Path, metadata: dict[str, Any]) -> str:
     if not isinstance(hook_name, str) or not re.match(r"blocks\.\d+\.", hook_name):
         raise Invalid(
             f"{path / 'cfg.json'} names no hook point of a block (metadata.hook_name is "
-            f"{hook_name!r}); write one such as blocks.2.hook_resid_post."
+            f"{shown(hook_name)}); write one such as blocks.2.hook_resid_post."
         )
     if metadata.get("hook_head_index") is not None:
         raise Invalid(
@@ -135,7 +142,7 @@ def _check_normalisation(path: Path, config: dict[str, Any]) -> None:
     normalisation = config.get("normalize_activations", "none")
     if normalisation not in NORMALISATIONS:
         raise Invalid(
-            f"The SAE in {path} expects inputs under {normalisation!r}, whose factors its folder "
+            f"The SAE in {path} expects inputs under {shown(normalisation)}, whose factors its folder "
             "does not hold; fold them into the weights with SAELens "
             "(`sae.fold_activation_norm_scaling_factor`, `sae.fold_activation_whitening`), save "
             "it and give the new folder."
@@ -151,7 +158,7 @@ def _check_shapes(path: Path, config: dict[str, Any]) -> None:
         if name not in found:
             raise Invalid(
                 f"{file} has no tensor {name}, which the architecture {config['architecture']!r} "
-                f"needs; it has {', '.join(sorted(found))}."
+                f"needs; it has {', '.join(sorted(found))[:300] or 'none'}."
             )
         if found[name] != shape:
             raise Invalid(

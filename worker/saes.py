@@ -48,7 +48,9 @@ def load_sae(
         check_fit(facts, model)
     sae = _load(path, torch.device(device))
     _check_finite(path, sae)
-    return _dictionary(sae_id, fingerprint_sae(path), facts, sae, centred)
+    dictionary = _dictionary(sae_id, fingerprint_sae(path), facts, sae, centred)
+    _try_out(path, dictionary)
+    return dictionary
 
 
 def common_bos(told: Iterable[bool | None]) -> bool | None:
@@ -126,6 +128,16 @@ def _check_finite(path: Path, sae: SAE[Any]) -> None:
                 f"The SAE in {path} has numbers in {name} that are infinite or no numbers, so its "
                 "training has diverged; take an earlier checkpoint of it."
             )
+
+
+def _try_out(path: Path, dictionary: Dictionary) -> None:
+    """Encode one vector: what SAELens takes for a setting, such as a `k`, need not be one."""
+    try:
+        dictionary.encode(torch.zeros(1, dictionary.d_in))
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise Invalid(
+            f"The SAE in {path} cannot be run ({one_line(error)}); look at its cfg.json."
+        ) from error
 
 
 def _dictionary(

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from app.errors import Invalid
-from worker.folders import read_config
+from worker.folders import read_config, shown
 from worker.foreign.parts import Foreign, Told
 from worker.foreign.tensors import Tensors, read_npz, read_safetensors
 
@@ -42,7 +42,7 @@ def read(folder: Path, told: Told) -> Foreign:
     config = read_config(file, _WHAT)
     if config.get("architecture") != "jump_relu":
         raise Invalid(
-            f"The architecture in {file} is {config.get('architecture')!r}; it can be jump_relu."
+            f"The architecture in {file} is {shown(config.get('architecture'))}; it can be jump_relu."
         )
     reads, writes = (config.get(f"hf_hook_point_{side}") for side in ("in", "out"))
     out = None
