@@ -17,6 +17,7 @@ from app import traces
 from app.contract import reading
 from app.contract.complete import CompleteRequest
 from app.contract.live import (
+    MODEL_HEADER,
     ActivationsRequest,
     LiveHealth,
     SteerRequest,
@@ -156,7 +157,11 @@ class Live:
                 async with self._session.request(
                     method,
                     f"{self.url.rstrip('/')}{path}",
-                    headers={HEADER: REQUEST_ID.get(), **traced},
+                    headers={
+                        HEADER: REQUEST_ID.get(),
+                        MODEL_HEADER: getattr(body, "model", ""),
+                        **traced,
+                    },
                     data=None if body is None else orjson.dumps(body.model_dump()),
                     allow_redirects=False,
                     timeout=aiohttp.ClientTimeout(

@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     worker_name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     """What tells the jobs workers of this machine from those of others on the same Postgres, the same
     at every start; the machine's host name when unset."""
+    ray_address: str | None = None
+    """A Ray cluster that does the shards of precompute and evaluate, and runs live workers under
+    `saescope worker live --ray`: host:port of its head, ray://host:port, or auto."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format in which models run; SAEs always run in float32."""
     cors_origins: CommaList = []

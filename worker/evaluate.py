@@ -21,13 +21,21 @@ decade a bin from 1e-6 to 1.
 """
 
 import math
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial, reduce
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from app.contract.evaluation import DensityHistogram, Evaluation, MeasuredOn
+from worker.cluster.crew import Crew
+from worker.materials import Opened
 from worker.models import LanguageModel
+from worker.precompute.plan import Shard, plan_shards
+from worker.precompute.report import Meter
 from worker.predict import Counted, Visit, counted, cross_entropy, divergence, predict
 from worker.progress import Progress, silent
 from worker.resid_mid import is_replaceable
@@ -35,13 +43,14 @@ from worker.saes import Dictionary
 from worker.sites import Site
 from worker.tokens import Sequences, batches
 
+SHARD_TOKENS = 2**14
+"""Tokens whose sums are added up apart: what a process of a crew measures at a time."""
 _BLOCK_ELEMENTS = 2**24
 """Numbers in one block of dense activations."""
 
 _EDGES = [float(f"{edge:.4g}") for edge in np.geomspace(1e-6, 1, 25)]
 
 
-@torch.inference_mode()
 def evaluate(
     model: LanguageModel,
     dictionary: Dictionary,
@@ -50,28 +59,41 @@ def evaluate(
     *,
     batch_tokens: int = 2048,
     progress: Progress = silent,
+    crew: Crew | None = None,
 ) -> Evaluation:
     """The numbers of the module's formulas; None where one is undefined (no variance, zeros
     cost nothing, or a resid_mid at which the stream cannot be replaced). `source` says what text
-    the sequences are. Three forwards a batch; reports phase `evaluate` in tokens."""
+    the sequences are, which are the first of a `crew`'s materials. Three forwards a batch; reports
+    phase `evaluate` in tokens."""
+    offsets = sequences.offsets
+    meter = Meter(progress, "evaluate", int(offsets[-1]), int(offsets[-1]))
+    shards = plan_shards(offsets, SHARD_TOKENS, 0)
+    if crew is None:
+        opened = Opened(model, [dictionary], sequences)
+        sums = [_measure(opened, batch_tokens, shard, meter.add) for shard in shards]
+    else:
+        units, found = ((shard,) for shard in shards), {}
+        measuring = partial(_measuring, batch_tokens)
+        with closing(crew.run(measuring, units, len(shards), partial(meter.add, 0))) as done:
+            for (shard,), of_shard in done:
+                meter.add(int(offsets[shard.stop] - offsets[shard.first]))
+                found[shard.index] = of_shard
+        sums = [found[shard.index] for shard in shards]
+    return _numbers(model, dictionary, reduce(Sums.plus, sums), source)
+
+
+def _numbers(model: LanguageModel, dictionary: Dictionary, sums: "Sums", source: str) -> Evaluation:
     replaceable = is_replaceable(model, dictionary.hook_out)
-    reconstruction = _Reconstruction(dictionary, model.site(dictionary.hook_out).width)
-    losses = torch.zeros(5, dtype=torch.float64)
-    done = 0
-    for batch in batches(sequences, batch_tokens):
-        losses += _losses(model, reconstruction, counted(model, batch))
-        done += int(batch.mask.sum())
-        progress("evaluate", float(done), float(len(sequences.flat)))
-    original, replaced, zeroed, divergence, most = losses.tolist()
+    original, replaced, zeroed, divergence, most = sums.losses.tolist()
     gain = zeroed - original
     return Evaluation(
-        l0=reconstruction.l0,
-        explained_variance=reconstruction.explained_variance,
+        l0=sums.l0,
+        explained_variance=sums.explained_variance,
         ce_loss_score=_share(zeroed - replaced, gain) if replaceable else None,
         kl_div_score=_share(most - divergence, most) if replaceable else None,
-        dead_features=reconstruction.dead_features,
-        measured_on=MeasuredOn(source=source, tokens=reconstruction.tokens),
-        density_histogram=reconstruction.density_histogram,
+        dead_features=sums.dead_features,
+        measured_on=MeasuredOn(source=source, tokens=sums.tokens),
+        density_histogram=sums.density_histogram,
     )
 
 
@@ -80,12 +102,76 @@ def _share(part: float, whole: float) -> float | None:
     return share if math.isfinite(share) else None
 
 
+class Sums(NamedTuple):
+    """What the metrics need of some tokens."""
+
+    tokens: int
+    active: Int[torch.Tensor, " d_sae"]
+    """Tokens at which each feature is not zero."""
+    total: Float[torch.Tensor, " d_out"]
+    squares: Float[torch.Tensor, ""]
+    error: Float[torch.Tensor, ""]
+    losses: Float[torch.Tensor, "5"]
+
+    def plus(self, other: "Sums") -> "Sums":
+        """Of both."""
+        return Sums(
+            self.tokens + other.tokens,
+            self.active + other.active,
+            self.total + other.total,
+            self.squares + other.squares,
+            self.error + other.error,
+            self.losses + other.losses,
+        )
+
+    @property
+    def l0(self) -> float:
+        return float(self.active.sum()) / max(self.tokens, 1)
+
+    @property
+    def dead_features(self) -> float:
+        return float((self.active == 0).sum())
+
+    @property
+    def explained_variance(self) -> float | None:
+        variance = float(self.squares - self.total.square().sum() / max(self.tokens, 1))
+        return 1 - float(self.error) / variance if variance > 0 else None
+
+    @property
+    def density_histogram(self) -> DensityHistogram:
+        alive = self.active[self.active > 0].double() / max(self.tokens, 1)
+        counts, _ = np.histogram(alive.clamp(min=_EDGES[0]).numpy(), _EDGES)
+        return DensityHistogram(edges=_EDGES, counts=counts.tolist())
+
+
+def _measuring(batch_tokens: int, opened: Opened) -> Callable[[Shard], Sums]:
+    """What a crew's processes do a shard with."""
+    return partial(_measure, opened, batch_tokens)
+
+
+@torch.inference_mode()
+def _measure(
+    opened: Opened,
+    batch_tokens: int,
+    shard: Shard,
+    on_batch: Callable[[int], None] = lambda _: None,
+) -> Sums:
+    """The sums over one shard."""
+    model, [dictionary], sequences = opened
+    reconstruction = _Reconstruction(dictionary, model.site(dictionary.hook_out).width)
+    losses = torch.zeros(5, dtype=torch.float64)
+    for batch in batches(sequences, batch_tokens, shard.first, shard.stop):
+        losses += _losses(model, reconstruction, counted(model, batch))
+        on_batch(int(batch.mask.sum()))
+    return reconstruction.sums(losses)
+
+
 class _Reconstruction:
     """Reconstructs tokens, and sums up in float64 what the metrics need."""
 
     def __init__(self, dictionary: Dictionary, width: int) -> None:
         self.dictionary = dictionary
-        self.tokens = 0
+        self._tokens = 0
         self._active = torch.zeros(dictionary.d_sae, dtype=torch.long)
         self._sum = torch.zeros(width, dtype=torch.float64)
         self._squares = torch.zeros((), dtype=torch.float64)
@@ -104,31 +190,16 @@ class _Reconstruction:
         encoded = self.dictionary.encode(x)
         decoded = self.dictionary.decode(encoded, x)
         wide = target.cpu().double()
-        self.tokens += len(x)
+        self._tokens += len(x)
         self._active += encoded.count_nonzero(dim=0).cpu()
         self._sum += wide.sum(dim=0)
         self._squares += wide.square().sum()
         self._error += (wide - decoded.cpu()).square().sum()
         return decoded.to(target.dtype)
 
-    @property
-    def l0(self) -> float:
-        return float(self._active.sum()) / max(self.tokens, 1)
-
-    @property
-    def dead_features(self) -> float:
-        return float((self._active == 0).sum())
-
-    @property
-    def explained_variance(self) -> float | None:
-        variance = float(self._squares - self._sum.square().sum() / max(self.tokens, 1))
-        return 1 - float(self._error) / variance if variance > 0 else None
-
-    @property
-    def density_histogram(self) -> DensityHistogram:
-        alive = self._active[self._active > 0].double() / max(self.tokens, 1)
-        counts, _ = np.histogram(alive.clamp(min=_EDGES[0]).numpy(), _EDGES)
-        return DensityHistogram(edges=_EDGES, counts=counts.tolist())
+    def sums(self, losses: Float[torch.Tensor, "5"]) -> Sums:
+        """Of all that was reconstructed."""
+        return Sums(self._tokens, self._active, self._sum, self._squares, self._error, losses)
 
 
 def _losses(

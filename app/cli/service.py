@@ -32,8 +32,19 @@ def serve() -> None:
 
 
 @worker.command("live")
-def worker_live() -> None:
+def worker_live(
+    ray: bool = typer.Option(
+        False, "--ray", help="As replicas on the cluster of SAESCOPE_RAY_ADDRESS."
+    ),
+    replicas: int | None = typer.Option(
+        None,
+        min=1,
+        help="How many, with --ray; as many as the cluster has room for when not given.",
+    ),
+) -> None:
     """Answer activation and steering requests, at the address in SAESCOPE_LIVE_URL."""
+    if ray:
+        _become("worker.cluster.serve", *(["--replicas", str(replicas)] if replicas else []))
     _become("worker.live.main")
 
 

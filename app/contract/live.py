@@ -26,6 +26,8 @@ class Wire(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
+MODEL_HEADER = "serve-multiplexed-model-id"
+"""Header with the model that a request is for: by it Ray Serve finds a replica that has the model."""
 MAX_LEN = 8192
 """Tokens of prompt and answer together that a row may have, where the model reads as many."""
 

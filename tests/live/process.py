@@ -28,6 +28,8 @@ from worker.models import vocabulary
 class LiveProcess:
     """`python -m worker.live.main` and a client for it."""
 
+    module = "worker.live.main"
+
     def __init__(self, data_dir: Path, worlds: list[World], **environment: str) -> None:
         self.settings = Settings(data_dir=data_dir, live_url=f"http://127.0.0.1:{_free_port()}")
         prepare(self.settings.shelf_url)
@@ -59,7 +61,7 @@ class LiveProcess:
         """Start the process without waiting for it."""
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "worker.live.main"],
+                [sys.executable, "-m", self.module],
                 env=os.environ | self.environment,
                 stdout=log,
                 stderr=log,

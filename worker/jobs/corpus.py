@@ -37,6 +37,7 @@ class StoredCorpus(NamedTuple):
     prepend_bos: bool
     """Whether each sequence begins with BOS."""
     sequences: Sequences
+    folder: Path
 
 
 class _Bundled:
@@ -76,8 +77,8 @@ def open_corpus(
         corpus_id = corpus_fingerprint(made, context, bos)
         _write(note, {"id": corpus_id, "prepend_bos": bos})  # first: gc keeps what is noted
         save_corpus(corpora, corpus_id, made)
-    sequences = load_corpus(corpora / corpus_id[:16])
-    return StoredCorpus(corpus_id, source_of(corpus), context, bos, sequences)
+    folder = corpora / corpus_id[:16]
+    return StoredCorpus(corpus_id, source_of(corpus), context, bos, load_corpus(folder), folder)
 
 
 def source_of(corpus: Corpus) -> str:

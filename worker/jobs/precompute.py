@@ -10,7 +10,10 @@ of live requests do.
 
 import hashlib
 import json
+from functools import partial
 from typing import Any
+
+import torch
 
 from app.contract.ids import is_neuron_source
 from app.contract.jobs import PrecomputeSpec
@@ -19,11 +22,14 @@ from app.store import read
 from app.store.records import CorpusRecord, FeatureBatch
 from app.store.splits import Source
 from app.store.write import begin_run, committed_ranges, finish_runs, put_corpus, put_features
+from worker.cluster.crew import Crew, crew
+from worker.cluster.look import find_cluster
 from worker.evidence_only import folder_of
 from worker.jobs.away import waiting_out
 from worker.jobs.corpus import StoredCorpus, check_corpus, open_corpus
 from worker.jobs.job import Job
 from worker.jobs.load import register_sae
+from worker.jobs.materials import materials
 from worker.jobs.split import split_neurons
 from worker.models import LanguageModel, kind_of, load_model
 from worker.precompute.kept import trim
@@ -49,19 +55,24 @@ def check_precompute(job: Job[PrecomputeSpec]) -> None:
             raise Invalid(f"The model {model.id} has no neurons in layer {_layer(sae_id)}.")
     check_context(spec.context_size, model.context_size, model.id)
     check_corpus(bench.settings, spec.corpus)
+    find_cluster(bench.settings)
 
 
 def precompute_features(job: Job[PrecomputeSpec]) -> dict[str, Any]:
     """Run the pass from the last committed unit on, then switch all SAEs to the new evidence."""
+    cluster = find_cluster(job.bench.settings)
     model = _open_model(job)
     opened = [_open(job, model, sae_id) for sae_id in job.spec.saes]
     prepend_bos = common_bos(one.prepend_bos for one in opened)
     corpus = open_corpus(job, job.spec.corpus, model, prepend_bos)
-    settings = Settings.on(model.device)
-    record = _record(settings, model)
+    settings = Settings.on(torch.device(cluster.device) if cluster else model.device)
+    record = _record(settings, model, cluster.kind if cluster else kind_of(model.device))
     served = _served(job, opened, corpus, record)
     missing = [one for one in opened if one.id not in served]
-    new = _compute(job, model, missing, corpus, settings, record) if missing else {}
+    new = {}
+    if missing:
+        with crew(cluster, partial(materials, job, model, missing, corpus)) as hands:
+            new = _compute(job, model, missing, corpus, settings, record, hands)
     split_neurons(job, model, opened, corpus, new)
     statistics = {one.run_id: one.statistics for one in new.values()}
     waiting_out(lambda: finish_runs(job.bench.shelf, statistics))
@@ -79,6 +90,7 @@ def _compute(
     corpus: StoredCorpus,
     settings: Settings,
     record: dict[str, Any],
+    hands: Crew | None,
 ) -> dict[str, Source]:
     """Commit all evidence of some dictionaries to runs of their own, by dictionary."""
     shelf = job.bench.shelf
@@ -97,6 +109,7 @@ def _compute(
         on_progress=job.report,
         on_range=on_range,
         done_ranges={sae_id: committed_ranges(shelf, run) for sae_id, run in runs.items()},
+        crew=hands,
     )
     return {
         one.id: Source(
@@ -170,13 +183,13 @@ def _put_corpus(job: Job[PrecomputeSpec], corpus: StoredCorpus) -> None:
     put_corpus(job.bench.shelf, record, sequences.flat, sequences.offsets)
 
 
-def _record(settings: Settings, model: LanguageModel) -> dict[str, Any]:
+def _record(settings: Settings, model: LanguageModel, kind: str) -> dict[str, Any]:
     """Everything that decides the evidence besides dictionary and corpus."""
     return {
         **settings.record(),
         "model": model.fingerprint,
         "dtype": str(model.dtype).removeprefix("torch."),
-        "device": kind_of(model.device),
+        "device": kind,
     }
 
 

@@ -1,12 +1,17 @@
 """The phase over features: every range that is not committed yet, from its entries to its evidence."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import closing
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 
 from app.store.records import FeatureBatch
+from worker.cluster.crew import Crew
+from worker.materials import Opened
 from worker.models import vocabulary
 from worker.precompute.coactive import (
     Sample,
@@ -23,9 +28,9 @@ from worker.precompute.logits import Unembedding
 from worker.precompute.plan import plan_ranges
 from worker.precompute.report import Meter
 from worker.precompute.scores import Context
-from worker.precompute.spill import Slice
+from worker.precompute.spill import Slice, Spill
 from worker.precompute.weights import weight_evidence
-from worker.precompute.work import Work
+from worker.precompute.work import Recipe, Work
 from worker.saes import Dictionary
 
 Ranges = Mapping[str, Collection[tuple[int, int]]]
@@ -35,8 +40,19 @@ _PARTS = 4
 """A range's entries over those of a part of a feature that has more."""
 
 
+class Basis(NamedTuple):
+    """What is known of a dictionary's entries in all shards."""
+
+    counts: Int[np.ndarray, " d_sae"]
+    """Entries of each feature."""
+    minimum: Float[np.ndarray, " d_sae"]
+    """Most negative value of each feature."""
+    sample: Sample | None
+    """The sampled tokens' entries; None where they are not counted."""
+
+
 def finish_features(
-    work: Work, done: Ranges, on_range: Callable[[str, FeatureBatch], None]
+    work: Work, done: Ranges, on_range: Callable[[str, FeatureBatch], None], crew: Crew | None
 ) -> None:
     """Hand over the evidence of the ranges that are not in `done`, out of complete spills."""
     counts = {one.id: _counts(work, one) for one in work.dictionaries}
@@ -48,14 +64,32 @@ def finish_features(
         sum(stop - first for ranges in left.values() for first, stop in ranges),
     )
     with work.report.timed("corpus"):
-        corpus, unembedding = _corpus(work), Unembedding(work.model)
-    for one in work.dictionaries:
-        ranges = _Ranges(work, one, counts[one.id], corpus, unembedding)
-        for first, stop in left[one.id]:
-            batch = ranges.evidence(first, stop)
+        corpus = _corpus(work)
+
+    shares = {one.id: _sampled_share(work, one) for one in work.dictionaries}
+
+    def units(share: Callable[[Basis], Basis]) -> Iterator[tuple[str, int, int, Basis]]:
+        for one in work.dictionaries:
+            basis = share(_basis(work, one, counts[one.id], shares[one.id]))
+            yield from ((one.id, first, stop, basis) for first, stop in left[one.id])
+
+    if crew is None:
+        do = _Ranges(work, corpus).evidence
+        finished = ((unit, do(*unit)) for unit in units(lambda basis: basis))
+    else:
+        n, tick = sum(map(len, left.values())), partial(meter.add, 0)
+        finished = crew.run(partial(_ranges, work.recipe), units(crew.share), n, tick)
+    with closing(finished):
+        for (name, first, stop, _), batch in finished:
             with work.report.timed("commit"):
-                on_range(one.id, batch)
+                on_range(name, batch)
             meter.add(stop - first)
+
+
+def _ranges(recipe: Recipe, opened: Opened) -> Callable[[str, int, int, Basis], FeatureBatch]:
+    """What a crew's processes do a range with."""
+    work = recipe.work(opened)
+    return _Ranges(work, _corpus(work)).evidence
 
 
 def _counts(work: Work, dictionary: Dictionary) -> Int[np.ndarray, " d_sae"]:
@@ -89,71 +123,69 @@ def _corpus(work: Work) -> Corpus:
     )
 
 
+def _sampled_share(work: Work, dictionary: Dictionary) -> float | None:
+    """Of tokens on which co-activity is counted; None of neurons, which are not counted."""
+    report, name = work.report, dictionary.id
+    report.sampled[name] = 0
+    if dictionary.decoder.rows is None:
+        return None
+    share, seed = share_of(report.tokens, report.entries[name]), work.settings.seed
+    with report.timed("sample"):
+        report.sampled[name] = sampled_tokens(work.sequences, work.model.is_special, share, seed)
+    return share
+
+
+def _basis(
+    work: Work, dictionary: Dictionary, counts: Int[np.ndarray, " d_sae"], share: float | None
+) -> Basis:
+    spill, sample = work.spills[dictionary.id], None
+    lowest = np.zeros(dictionary.d_sae, dtype=np.float32)
+    for shard in work.shards:
+        np.minimum(lowest, spill.minimum(shard), out=lowest)
+    if share is not None:
+        with work.report.timed("sample"):
+            seed = work.settings.seed
+            sample = draw_sample(spill, work.shards, work.sequences, work.bits, share, seed)
+    return Basis(counts, lowest, sample)
+
+
 class _Ranges:
-    """Evidence of the ranges of one dictionary."""
+    """Evidence of ranges."""
 
-    def __init__(
-        self,
-        work: Work,
-        dictionary: Dictionary,
-        counts: Int[np.ndarray, " d_sae"],
-        corpus: Corpus,
-        unembedding: Unembedding,
-    ) -> None:
-        self._work, self._dictionary, self._counts = work, dictionary, counts
-        self._corpus, self._unembedding = corpus, unembedding
-        self._spill = work.spills[dictionary.id]
-        self._minimum, self._sample = self._find_minimum(), self._draw_sample()
+    def __init__(self, work: Work, corpus: Corpus) -> None:
+        self._work, self._corpus = work, corpus
+        self._unembedding = Unembedding(work.model)
+        self._dictionaries = {one.id: one for one in work.dictionaries}
 
-    def evidence(self, first: int, stop: int) -> FeatureBatch:
-        """All evidence of features `first` to `stop`."""
+    def evidence(self, name: str, first: int, stop: int, basis: Basis) -> FeatureBatch:
+        """All evidence of features `first` to `stop` of a dictionary."""
         work, timed = self._work, self._work.report.timed
+        dictionary, sample = self._dictionaries[name], basis.sample
         with timed("weights"):
-            weights = weight_evidence(work.model, self._unembedding, self._dictionary, first, stop)
+            weights = weight_evidence(work.model, self._unembedding, dictionary, first, stop)
         with timed("coactive"):
-            coactive = (
-                together(self._sample, first, stop)
-                if self._sample
-                else nothing_together(stop - first)
-            )
+            coactive = together(sample, first, stop) if sample else nothing_together(stop - first)
         with timed("evidence"):
             return evidence(
                 self._corpus,
-                self._parts(first, stop),
+                self._parts(work.spills[name], first, stop, basis.counts),
                 first,
-                self._minimum[first:stop],
+                basis.minimum[first:stop],
                 weights,
                 coactive,
                 work.settings.seed,
             )
 
-    def _parts(self, first: int, stop: int) -> Parts:
+    def _parts(
+        self, spill: Spill, first: int, stop: int, counts: Int[np.ndarray, " d_sae"]
+    ) -> Parts:
         """The entries of a range; those of one feature with very many are never all in memory."""
         shards, bits = self._work.shards, self._work.bits
         most = self._work.settings.range_entries
 
         def slices() -> Iterator[Slice]:
-            return (one for shard in shards for one in self._spill.slices(shard, first, stop))
+            return (one for shard in shards for one in spill.slices(shard, first, stop))
 
-        if stop - first == 1 and self._counts[first] > most:
+        if stop - first == 1 and counts[first] > most:
             return Streamed(slices, bits, most // _PARTS)
         return [merge(list(slices()), stop - first, bits)]
-
-    def _find_minimum(self) -> Float[np.ndarray, " d_sae"]:
-        lowest = np.zeros(self._dictionary.d_sae, dtype=np.float32)
-        for shard in self._work.shards:
-            np.minimum(lowest, self._spill.minimum(shard), out=lowest)
-        return lowest
-
-    def _draw_sample(self) -> Sample | None:
-        """The sampled tokens' entries; None of neurons, which are not counted."""
-        work, report, name = self._work, self._work.report, self._dictionary.id
-        report.sampled[name] = 0
-        if self._dictionary.decoder.rows is None:
-            return None
-        share, seed = share_of(report.tokens, report.entries[name]), work.settings.seed
-        with report.timed("sample"):
-            report.sampled[name] = sampled_tokens(
-                work.sequences, work.model.is_special, share, seed
-            )
-            return draw_sample(self._spill, work.shards, work.sequences, work.bits, share, seed)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from app.errors import Invalid
 from app.store.records import FeatureBatch
+from worker.cluster.crew import Crew
 from worker.models import LanguageModel
 from worker.precompute.feature_phase import Ranges, finish_features
 from worker.precompute.kept import in_use
@@ -32,13 +33,15 @@ def precompute(
     on_progress: Progress = silent,
     done_ranges: Ranges | None = None,
     settings: Settings | None = None,
+    crew: Crew | None = None,
 ) -> Report:
     """Compute the evidence of every feature of `dictionaries` (ids all different) on a corpus.
 
     `on_range(id, batch)` commits a range of features of a dictionary; ranges in `done_ranges` are
     left out. `spill_dir` holds intermediate files, which later calls go on from, also over other
     corpora that begin alike: the caller bounds what is kept there (`worker.precompute.kept`).
-    `settings` are by default those that suit the model's device. Reports phase `tokens` in tokens
+    `settings` are by default those that suit the model's device. With a `crew`, which works from the
+    same materials, its processes do the shards and the ranges. Reports phase `tokens` in tokens
     (metrics: mean active features a token, `l0/<id>`), then `features` in features.
 
     Raises:
@@ -48,10 +51,11 @@ def precompute(
     """
     _check_ids(dictionaries)
     settings = settings or Settings.on(model.device)
-    work = Work(model, dictionaries, sequences, spill_dir, settings, on_progress)
+    kind = crew.kind if crew else ""
+    work = Work(model, dictionaries, sequences, spill_dir, settings, on_progress, kind)
     with in_use(spill.folder for spill in work.spills.values()):
-        spill_tokens(work)
-        finish_features(work, done_ranges or {}, on_range)
+        spill_tokens(work, crew)
+        finish_features(work, done_ranges or {}, on_range, crew)
     return work.report
 
 

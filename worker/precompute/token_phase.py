@@ -4,22 +4,25 @@ On CUDA the model and the encoders have a stream of their own, which does not wa
 give to be copied to the host and written.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 
+from worker.cluster.crew import Crew
+from worker.materials import Opened
 from worker.precompute.appender import Appender
 from worker.precompute.forecast import check_room, spill_bytes
 from worker.precompute.forward import Forward
 from worker.precompute.plan import Shard
 from worker.precompute.report import Meter
 from worker.precompute.spill import ShardWriter
-from worker.precompute.work import Work
+from worker.precompute.work import Recipe, Work
 from worker.streams import own_stream
 from worker.tokens import batches
 
 
-def spill_tokens(work: Work) -> None:
-    """Spill the shards that are not there yet.
+def spill_tokens(work: Work, crew: Crew | None) -> None:
+    """Spill the shards that are not there yet, here or by a crew.
 
     Raises:
         Unavailable: the disk has no room for them.
@@ -33,12 +36,28 @@ def spill_tokens(work: Work) -> None:
     if missing:
         with work.report.timed("forecast"):
             _check_room(work, missing)
+    left = sum(_tokens(work, shard) for shard in missing)
+    meter = Meter(work.progress, "tokens", int(work.sequences.offsets[-1]), left)
+    with work.report.timed("tokens"):
+        if crew is None:
+            for unit in missing.items():
+                _fill(work, *unit, meter.add)
+        else:
+            tick = partial(meter.add, 0)
+            units = crew.run(partial(_shards, work.recipe), missing.items(), len(missing), tick)
+            with closing(units):
+                for (shard, _), l0 in units:
+                    meter.add(_tokens(work, shard), l0)
+
+
+def _shards(recipe: Recipe, opened: Opened) -> Callable[[Shard, Sequence[str]], dict[str, float]]:
+    """What a crew's processes do a shard with."""
+    return partial(_fill, recipe.work(opened))
+
+
+def _tokens(work: Work, shard: Shard) -> int:
     offsets = work.sequences.offsets
-    left = sum(int(offsets[shard.stop] - offsets[shard.first]) for shard in missing)
-    meter = Meter(work.progress, "tokens", int(offsets[-1]), left)
-    with work.report.timed("tokens"), own_stream(work.model.device):
-        for shard, names in missing.items():
-            _fill(work, shard, names, meter)
+    return int(offsets[shard.stop] - offsets[shard.first])
 
 
 def _check_room(work: Work, missing: Mapping[Shard, Sequence[str]]) -> None:
@@ -47,11 +66,16 @@ def _check_room(work: Work, missing: Mapping[Shard, Sequence[str]]) -> None:
     check_room(work.folder, needed // len(work.shards))
 
 
-def _fill(work: Work, shard: Shard, names: Sequence[str], meter: Meter) -> None:
-    """Run a shard through the dictionaries that do not have it."""
+def _fill(
+    work: Work,
+    shard: Shard,
+    names: Sequence[str],
+    on_batch: Callable[[int, dict[str, float]], None] = lambda *_: None,
+) -> dict[str, float]:
+    """Run a shard through the dictionaries that do not have it; mean active features a token."""
     forward = Forward(work.model, [work.spills[name].dictionary for name in names])
-    tokens, active = 0, dict.fromkeys(names, 0)
-    with ExitStack() as stack:
+    tokens, active, l0 = 0, dict.fromkeys(names, 0), {}
+    with own_stream(work.model.device), ExitStack() as stack:
         writers = _writers(work, shard, names, stack)
         for batch in batches(work.sequences, work.settings.batch_tokens, shard.first, shard.stop):
             for encoded in forward.encode(batch, shard.first, work.bits):
@@ -59,9 +83,10 @@ def _fill(work: Work, shard: Shard, names: Sequence[str], meter: Meter) -> None:
                 active[name] += writers[name].add(encoded)
             tokens += int(forward.counted(batch).sum())
             l0 = {f"l0/{name}": entries / max(tokens, 1) for name, entries in active.items()}
-            meter.add(int(batch.mask.sum()), l0)
+            on_batch(int(batch.mask.sum()), l0)
         for writer in writers.values():
             writer.close(tokens)
+    return l0
 
 
 def _writers(
