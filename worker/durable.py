@@ -1,7 +1,7 @@
 """Folders that are either there whole or not at all, also after a power cut.
 
 While a folder is being filled it has a name of its own and is locked, so `sweep` can tell it from one
-that a crash left.
+that a crash left. The lock is on a file beside it: on NFS those on folders are seen by one machine alone.
 """
 
 import fcntl
@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 _SCRATCH = re.compile(r"\..+\.[0-9a-f]{16}")
 
@@ -41,42 +42,51 @@ def new_folder(final: Path) -> Iterator[Path]:
         _rename(scratch, final)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-        os.close(lock)
+        _lock_of(scratch).unlink(missing_ok=True)
+        lock.close()
     sync(final.parent)
 
 
 def sweep(parent: Path) -> None:
     """Remove the folders that were being filled in `parent` when something crashed."""
-    for path in parent.glob(".*"):
-        if _SCRATCH.fullmatch(path.name) and (lock := _lock(path, fcntl.LOCK_EX)) is not None:
+    folders = {
+        path for path in parent.glob(".*") if _SCRATCH.fullmatch(path.name) and path.is_dir()
+    }
+    # A lock without a folder is left where a crash came between the two.
+    locked = {path.with_suffix("") for path in parent.glob(".*.lock")}
+    for path in folders | {path for path in locked if _SCRATCH.fullmatch(path.name)}:
+        if (lock := _lock(path)) is not None:
             shutil.rmtree(path, ignore_errors=True)
-            os.close(lock)
+            _lock_of(path).unlink(missing_ok=True)
+            lock.close()
 
 
-def _make_scratch(final: Path) -> tuple[Path, int]:
+def _make_scratch(final: Path) -> tuple[Path, IO[str]]:
     """A new folder and the lock on it."""
+    final.parent.mkdir(parents=True, exist_ok=True)
     while True:
         scratch = scratch_name(final)
-        scratch.mkdir(parents=True)
-        lock = _lock(scratch, fcntl.LOCK_SH)
-        if lock is not None and scratch.exists():
+        if (lock := _lock(scratch)) is not None:
+            scratch.mkdir()
             return scratch, lock
-        if lock is not None:  # swept away before it was locked
-            os.close(lock)
 
 
-def _lock(folder: Path, how: int) -> int | None:
-    """A lock on a folder, None when it is not to be had or the folder is gone."""
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")
+
+
+def _lock(folder: Path) -> IO[str] | None:
+    """The lock of a folder, which one can have; None when another has it, or has removed it just now."""
+    path = _lock_of(folder)
+    file = path.open("a+")
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    try:
-        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+            return file
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    file.close()
+    return None
 
 
 def remove_folder(folder: Path) -> bool:

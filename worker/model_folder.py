@@ -1,5 +1,6 @@
 """What a Hugging Face model folder is, and whether it can be loaded: read in seconds."""
 
+import os
 import re
 from dataclasses import dataclass
 from math import prod
@@ -71,7 +72,7 @@ def _load_config(path: Path) -> PreTrainedConfig:
 
 def _check_architecture(path: Path, config: dict[str, Any]) -> str:
     model_type = config.get("model_type")
-    if "auto_map" in config and model_type not in CONFIG_MAPPING:
+    if "auto_map" in config and str(model_type) not in CONFIG_MAPPING:
         raise Invalid(
             f"The model in {path} brings code of its own (auto_map in config.json), which is never "
             "run here; give a model whose architecture the transformers library has."
@@ -103,6 +104,8 @@ def _check_weights(path: Path) -> list[Shape]:
         )
         raise Invalid(f"{path} has no *.safetensors file; give the folder that holds {_WHAT}.")
     found = {name: shape for file in files for name, shape in tensor_shapes(file).items()}
+    if not found:
+        raise Invalid(f"{path} has no tensors in its *.safetensors; copy the folder again.")
     missing = sorted(listed.keys() - found.keys())
     if missing:
         raise Invalid(
@@ -115,7 +118,7 @@ def _check_weights(path: Path) -> list[Shape]:
 def _check_modules(path: Path, config: PreTrainedConfig, shapes: list[Shape]) -> None:
     """Refuse more layers or experts than the weights can be of, before a module is made for each: a
     tensor is of one of them, or counts them in a dimension."""
-    most = max(len(shapes), *(max(shape, default=0) for shape in shapes))
+    most = max([len(shapes), *(size for shape in shapes for size in shape)])
     for name, value in config.get_text_config().to_dict().items():
         if _COUNTED.search(name) and isinstance(value, int) and value > most:
             raise Invalid(
@@ -140,12 +143,16 @@ def _listed_weights(path: Path) -> dict[str, str]:
     if not (path / _INDEX).is_file():
         return {}
     listed = read_config(path / _INDEX, _WHAT).get("weight_map", {})
+    if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
+        raise Invalid(f"weight_map in {path / _INDEX} names no files; copy the folder again.")
     for name in sorted(set(listed.values())):
         if Path(name).name != name:
-            raise Invalid(f"{path / _INDEX} lists {name}, outside of the folder; copy it again.")
-        if not (path / name).is_file():
             raise Invalid(
-                f"{path} lacks {name}, one of {len(set(listed.values()))} files that {_INDEX} "
+                f"{path / _INDEX} lists {shown(name)}, outside of the folder; copy it again."
+            )
+        if not os.path.isfile(path / name):
+            raise Invalid(
+                f"{path} lacks {shown(name)}, one of {len(set(listed.values()))} files that {_INDEX} "
                 "lists; copy the missing files."
             )
     return listed

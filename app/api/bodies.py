@@ -10,15 +10,22 @@ from contextlib import contextmanager
 import orjson
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.guards import SAFE_METHODS
 from app.api.problems import render
+from app.api.scopes import needed
 from app.errors import BadRequest, Problem, TooLarge, TooMany, TooSlow, Unsupported
 from app.settings import Settings
 
 HELD = 16
 """Bodies of the largest size that are in memory at a time."""
+STRANGERS_BYTES = 4_096
+"""Of a body that comes to a path which needs no key."""
+MOST_PARTS = 2**17
+"""Commas and brackets of a body: each may be a value of its own, which takes far more than its bytes, and
+as many sentences when it is wrong."""
 AGAIN_S = 1
 
 
@@ -35,13 +42,16 @@ class Bodies:
         if scope["type"] != "http" or scope["method"] in SAFE_METHODS:
             await self.app(scope, receive, send)
             return
+        most = self._most_bytes
+        if needed(scope["method"], scope["path"]) is None:  # no key was asked for
+            most = min(most, STRANGERS_BYTES)
         with self._held() as body:
             try:
-                receive = await self._whole(Headers(scope=scope), receive, body)
+                receive = await self._whole(Headers(scope=scope), receive, body, most)
             except Problem as problem:
                 await render(problem)(scope, receive, send)
-            except ClientDisconnect:
-                pass  # half a body came, and nobody waits for an answer
+            except ClientDisconnect:  # half a body came, and nobody waits for an answer
+                await Response(status_code=499)(scope, receive, send)
             else:
                 await self.app(scope, receive, send)
 
@@ -54,16 +64,18 @@ class Bodies:
         finally:
             self._held_bytes -= len(body)
 
-    async def _whole(self, headers: Headers, receive: Receive, body: bytearray) -> Receive:
+    async def _whole(
+        self, headers: Headers, receive: Receive, body: bytearray, most: int
+    ) -> Receive:
         """A `receive` that gives the whole body at once."""
         length = headers.get("content-length", "")
         if not length.isdecimal() and "transfer-encoding" not in headers:
             return receive
-        if length.isdecimal() and int(length) > self._most_bytes:
-            raise self._too_large()
+        if length.isdecimal() and int(length) > most:
+            raise _too_large(most)
         try:
             async with asyncio.timeout(self._patience_s):
-                await self._read(receive, body)
+                await self._read(receive, body, most)
         except TimeoutError:
             raise TooSlow(
                 f"The body did not come whole within {self._patience_s:g} s "
@@ -74,18 +86,18 @@ class Bodies:
             _check_json(body)
         return _replay(bytes(body), receive)
 
-    async def _read(self, receive: Receive, body: bytearray) -> None:
+    async def _read(self, receive: Receive, body: bytearray, most: int) -> None:
         more = True
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
-            self._take(message.get("body", b""), body)
+            self._take(message.get("body", b""), body, most)
             more = message.get("more_body", False)
 
-    def _take(self, data: bytes, body: bytearray) -> None:
-        if len(body) + len(data) > self._most_bytes:
-            raise self._too_large()
+    def _take(self, data: bytes, body: bytearray, most: int) -> None:
+        if len(body) + len(data) > most:
+            raise _too_large(most)
         if self._held_bytes + len(data) > HELD * self._most_bytes:
             raise TooMany(
                 "The bodies of all requests of this moment are as large as they may be together "
@@ -95,10 +107,9 @@ class Bodies:
         self._held_bytes += len(data)
         body += data
 
-    def _too_large(self) -> TooLarge:
-        return TooLarge(
-            f"The body is larger than {self._most_bytes:,} bytes (SAESCOPE_MAX_BODY_BYTES)."
-        )
+
+def _too_large(most: int) -> TooLarge:
+    return TooLarge(f"The body is larger than {most:,} bytes (SAESCOPE_MAX_BODY_BYTES).")
 
 
 def _check_type(headers: Headers) -> None:
@@ -114,6 +125,10 @@ def _check_type(headers: Headers) -> None:
 
 
 def _check_json(body: bytearray) -> None:
+    if sum(map(body.count, (b",", b"[", b"{"))) > MOST_PARTS:
+        raise TooLarge(
+            f"The body has more than {MOST_PARTS:,} commas and brackets; send less at once."
+        )
     # Python's own parser takes NaN and half surrogates, which nothing behind it can write again.
     try:
         orjson.loads(body)

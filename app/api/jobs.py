@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Header, Query, Response
+from fastapi import APIRouter, Body, Header, Query, Request, Response
 from fastapi.openapi.models import Example
 from pydantic import BaseModel, Field
 
@@ -15,6 +15,7 @@ from app.api.problems import documented
 from app.api.state import Use
 from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES, BUNDLED_SPLIT
 from app.contract.jobs import FINAL, JobKind, JobSpec, JobState, JobView
+from app.observe import KEY
 
 router = APIRouter(tags=["jobs"])
 _ENDED = "ended"
@@ -169,6 +170,7 @@ async def get_job(services: Use, job: JobId) -> JobView:
     },
 )
 async def watch_job(
+    request: Request,
     services: Use,
     job: JobId,
     last_event_id: Annotated[str | None, Header(description="Sent by browsers.")] = None,
@@ -177,11 +179,12 @@ async def watch_job(
     when it has ended in any way (`state` says how), which closes the stream."""
     if last_event_id == _ENDED:
         return Response(status_code=204)
-    services.streams.check()
+    key = request.scope.get(KEY)
+    services.streams.check(key)
     jobs = await services.jobs()
     views = jobs.events(job)
     first = await anext(views)
-    return sse.event_stream(_frames(first, views), services.streams)
+    return sse.event_stream(_frames(first, views), services.streams, key)
 
 
 async def _frames(

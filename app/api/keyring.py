@@ -33,6 +33,9 @@ class _Known:
     """What was read last."""
 
     keys: dict[str, Key]
+    """Those that are valid."""
+    is_empty: bool
+    """Whether there was never one: when the last is revoked, the service is nobody's, not everybody's."""
     counted: dict[str, int]
     """Requests of the day."""
 
@@ -56,8 +59,13 @@ class Keyring:
     """Requests that a key may make at once, and when that was so."""
 
     async def is_empty(self) -> bool:
-        """Whether there is no key at all."""
-        return not (await self._current()).keys
+        """Whether there was never a key."""
+        return (await self._current()).is_empty
+
+    def knows(self, id: str) -> bool:
+        """Whether a key is valid, as far as was read last; never waits."""
+        self._read_again(time.monotonic())
+        return self._known is None or id in self._known.keys
 
     async def find(self, text: str) -> Key | None:
         """The key that somebody sent, if it is one."""
@@ -103,8 +111,7 @@ class Keyring:
     async def _current(self) -> _Known:
         """What is known, not much older than `REFRESH_S` where the database answers soon."""
         now = time.monotonic()
-        if now - self._asked_at >= REFRESH_S and (self._reading is None or self._reading.done()):
-            self._asked_at, self._reading = now, self._thread.submit(self._refresh)
+        self._read_again(now)
         if self._reading and not self._reading.done():
             patience = PATIENCE_S if self._known else FIRST_S
             left = max(0.0, self._asked_at + patience - now)
@@ -112,6 +119,11 @@ class Keyring:
         if self._known is None:
             raise Unavailable("The database does not answer, so keys cannot be looked up.")
         return self._known
+
+    def _read_again(self, now: float) -> None:
+        """Begin to, where that was long ago."""
+        if now - self._asked_at >= REFRESH_S and (self._reading is None or self._reading.done()):
+            self._asked_at, self._reading = now, self._thread.submit(self._refresh)
 
     def _refresh(self) -> None:
         """Keys that were read before are good for as long as the database is away."""
@@ -123,8 +135,9 @@ class Keyring:
     def _exchange(self) -> _Known:
         self._write()
         day = self.now().date()
-        valid = {key.id: key for key in keys.all_of_them(self.shelf) if key.revoked_at is None}
-        return _Known(valid, keys.counted(self.shelf, day))
+        every = keys.all_of_them(self.shelf)
+        valid = {key.id: key for key in every if key.revoked_at is None}
+        return _Known(valid, not every, keys.counted(self.shelf, day))
 
     def _write(self) -> None:
         used, self._used = self._used, {}

@@ -8,6 +8,7 @@ from fastapi import Request
 from app.api.disconnect import unless_disconnected
 from app.api.sse import Streams
 from app.errors import from_body
+from app.observe import KEY
 
 
 async def first_event(
@@ -15,7 +16,7 @@ async def first_event(
 ) -> dict[str, Any] | None:
     """The first event, None when there is none. An error is raised as the problem that it tells; TooMany
     where too many streams are open."""
-    streams.check()
+    streams.check(request.scope.get(KEY))
     first = await unless_disconnected(request, anext(events, None))
     if first and first["event"] == "error":
         raise from_body(first.get("problem") or {})

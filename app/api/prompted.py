@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from app.api.limits import at_most, check_text
 from app.contract.body import JsonBody
 from app.contract.ids import Id
-from app.contract.live import Message
+from app.contract.live import MOST_MESSAGES, Message
 from app.contract.steering import SteeringEntry
 from app.settings import Settings
 
@@ -20,6 +20,7 @@ class Prompted(JsonBody):
     messages: list[Message] | None = Field(
         default=None,
         min_length=1,
+        max_length=MOST_MESSAGES,
         description="A conversation instead of `prompt`, for models with a chat template.",
     )
     steering: list[SteeringEntry] = Field(

@@ -1,8 +1,9 @@
 """Server-sent events: frames, and streams that stay alive, end with the server, and never buffer."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import orjson
 from anyio import CancelScope
@@ -32,12 +33,28 @@ class Streams:
     """The streams that a process has open. A few more than the limit may begin at the same time."""
 
     limit: int
+    is_valid: Callable[[str], bool] = lambda _: True
+    """Whether a key may still ask: streams of one that was revoked end."""
     stopping: Callable[[], bool] = never
     """Whether the server has begun to stop; streams end then."""
     n_open: int = 0
+    by_key: Counter[str] = field(default_factory=Counter)
 
-    def check(self) -> None:
-        """Raise TooMany where there are as many as may be."""
+    def count(self, key: str | None, more: int) -> None:
+        """Note one that begins or ends."""
+        self.n_open += more
+        if key:
+            self.by_key.update({key: more})
+
+    def check(self, key: str | None) -> None:
+        """Raise TooMany where there are as many as may be, of all or of a key."""
+        most = max(1, self.limit // 4)
+        if key and self.by_key[key] >= most:
+            raise TooMany(
+                f"This key has {self.by_key[key]:,} event streams open, a quarter of what may be "
+                "(SAESCOPE_MAX_STREAMS). Close some, or ask without a stream.",
+                AGAIN_S,
+            )
         if self.n_open >= self.limit:
             raise TooMany(
                 f"There are {self.n_open:,} event streams open, as many as may be "
@@ -58,25 +75,28 @@ def data_frame(data: object) -> bytes:
     return b"data: %b\n\n" % orjson.dumps(data)
 
 
-def event_stream(source: AsyncGenerator[bytes, None], streams: Streams) -> StreamingResponse:
-    """The response that sends `source`, frame by frame. `source` is closed when the client goes."""
+def event_stream(
+    source: AsyncGenerator[bytes, None], streams: Streams, key: str | None
+) -> StreamingResponse:
+    """The response that sends `source`, frame by frame, to who has a key. `source` is closed when the
+    client goes."""
     return StreamingResponse(
-        _lively(source, streams),
+        _lively(source, streams, key),
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         media_type=MEDIA_TYPE,
     )
 
 
 async def _lively(
-    source: AsyncGenerator[bytes, None], streams: Streams
+    source: AsyncGenerator[bytes, None], streams: Streams, key: str | None
 ) -> AsyncGenerator[bytes, None]:
     # A queue, since waiting for each frame by a task of its own takes longer than all the rest.
     frames: asyncio.Queue[bytes | None] = asyncio.Queue(_AHEAD)
     pumping = asyncio.ensure_future(_pump(source, frames))
     silent_s = 0.0
-    streams.n_open += 1
+    streams.count(key, 1)
     try:
-        while not streams.stopping():
+        while not streams.stopping() and (key is None or streams.is_valid(key)):
             try:
                 async with asyncio.timeout(_TICK_S):
                     data = await frames.get()
@@ -91,7 +111,7 @@ async def _lively(
             silent_s = 0.0
             yield data
     finally:
-        streams.n_open -= 1
+        streams.count(key, -1)
         await end(pumping)
         with CancelScope(shield=True):
             await source.aclose()

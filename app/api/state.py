@@ -37,11 +37,11 @@ class Services:
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
-        self.streams = Streams(self.settings.max_streams)
         self.lookups = Lookups(self.shelf)
         self.finder = Finder(self.shelf, self.lookups)
         self.releases = Releases(self.shelf)
         self.keyring = Keyring(self.shelf)
+        self.streams = Streams(self.settings.max_streams, self.keyring.knows)
         self.job_counts = JobCounts(self.settings.jobs_url)
 
     async def jobs(self) -> "Jobs":

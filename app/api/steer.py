@@ -18,6 +18,7 @@ from app.api.state import Services, Use
 from app.contract import live as wire
 from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
 from app.errors import Problem, Unavailable
+from app.observe import KEY
 
 router = APIRouter(tags=["live"])
 
@@ -133,7 +134,7 @@ async def steer(
 async def _stream(request: Request, services: Services, wanted: wire.SteerRequest) -> Response:
     events = services.live.steer_events(wanted)
     first = await first_event(request, services.streams, events)
-    return sse.event_stream(_frames(first, events), services.streams)
+    return sse.event_stream(_frames(first, events), services.streams, request.scope.get(KEY))
 
 
 async def _frames(

@@ -18,6 +18,8 @@ _ALLOWED = (
     ("expected_tags", "{}"),
     ("expected", "{}"),
 )
+MOST_TOLD = 20
+"""Errors of a request that are told; the others are counted."""
 _SHOWN = 60
 """Characters of a refused value that are repeated to the caller."""
 
@@ -25,13 +27,13 @@ _SHOWN = 60
 def explain(errors: Sequence[dict[str, Any]], annotations: Mapping[str, object]) -> Invalid:
     """The problem for pydantic's `errors`. `annotations` by part of the request (`body`, `query`)
     are where the names of known fields come from."""
-    found = [_explain(error, annotations) for error in errors]
+    found = [_explain(error, annotations) for error in errors[:MOST_TOLD]]
     first = found[0]
     sentence = f"{first['where']}: {first['what']}"
     if first.get("allowed"):
         sentence += f"; allowed: {first['allowed']}"
-    if len(found) > 1:
-        sentence += f" (and {len(found) - 1} more, see `errors`)"
+    if len(errors) > 1:
+        sentence += f" (and {len(errors) - 1} more, see `errors`)"
     return Invalid(sentence + ".", errors=found)
 
 

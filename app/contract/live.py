@@ -31,6 +31,9 @@ MODEL_HEADER = "serve-multiplexed-model-id"
 MAX_LEN = 8192
 """Tokens of prompt and answer together that a row may have, where the model reads as many."""
 
+MOST_MESSAGES = 256
+"""Of a conversation: the template writes something around each, also where it is empty."""
+
 FinishReason = Literal["stop", "length", "cancelled"]
 
 

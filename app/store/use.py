@@ -32,7 +32,8 @@ def alone(data_dir: Path) -> Iterator[None]:
 
 @contextmanager
 def _locked(data_dir: Path, kind: int, otherwise: str) -> Iterator[None]:
-    with (data_dir / _FILE).open("w") as file:
+    # Opened for both: NFS refuses a shared lock on what cannot be read.
+    with (data_dir / _FILE).open("a+") as file:
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:

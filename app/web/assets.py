@@ -35,11 +35,16 @@ def digest_of(folder: Path) -> str:
     return digest.hexdigest()
 
 
+@cache
+def _names(folder: Path) -> frozenset[str]:
+    return frozenset(path.name for path in folder.iterdir() if path.suffix in _TYPES)
+
+
 @router.get("/static/{digest}/{name}")
 async def asset(digest: str, name: str) -> Response:
     """A file. A page of an older version may name an older digest: it gets what there is."""
+    if name not in _names(FOLDER):
+        raise NotFound("There is no such file here.")
     path = FOLDER / name
-    if path.suffix not in _TYPES or not path.is_file():
-        raise NotFound(f"There is no file {name} here.")
     kept = _FOR_EVER if digest == digest_of(FOLDER) else "no-cache"
     return FileResponse(path, headers={"Cache-Control": kept}, media_type=_TYPES[path.suffix])

@@ -131,8 +131,9 @@ def test_a_revoked_key_is_none_within_seconds(guarded: Guarded) -> None:
     until(401, lambda: guarded.ask("GET", "/v1/models", text))
     for one, _ in guarded.keys.values():
         keys.revoke(guarded.shelf, one.id)
-    # On loopback a service without keys is everyone's on this machine.
-    until(200, lambda: guarded.ask("GET", "/v1/models"))
+    # When the last is revoked, it is nobody's, and not everyone's again.
+    until(401, lambda: guarded.ask("GET", "/v1/models", guarded.keys["admin"][1]))
+    assert guarded.ask("GET", "/v1/models").status_code == 401
 
 
 def test_requests_of_a_minute_and_of_a_day_are_bounded(guarded: Guarded) -> None:

@@ -84,6 +84,33 @@ def test_an_endless_head_is_431(server: ServerProcess) -> None:
         assert rest_of(connection).startswith(b"HTTP/1.1 431")
 
 
+def test_bytes_behind_an_answer_keep_no_connection_open(server: ServerProcess) -> None:
+    """Neither empty lines nor the rest of a body that was refused are another request."""
+    with connect(server, "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n") as connection:
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+        connection.sendall(b"\r\n")
+        assert rest_of(connection) in (b"", b'{"status":"ok"}')  # the answer's end
+    with connect(server, HEAD + "Content-Length: 9999999\r\n\r\n") as connection:
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 413")
+        connection.sendall(b"x")
+        assert b"HTTP/1.1" not in rest_of(connection)
+
+
+def test_who_does_not_read_is_left(server: ServerProcess) -> None:
+    asked = "GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    size = len(server.client.get("/openapi.json").content)
+    many = 20_000_000 // size
+    with connect(server, asked * many) as connection:
+        time.sleep(6)  # four times the patience
+        assert len(rest_of(connection)) < many * size / 2
+
+
+def test_bodies_of_strangers_are_small(server: ServerProcess) -> None:
+    """Where no key is asked for."""
+    told = server.client.post("/login", json={"key": "x" * 5_000})
+    assert told.status_code == 413
+
+
 def test_a_body_that_does_not_come_is_408(server: ServerProcess) -> None:
     with connect(server, HEAD + "Content-Length: 100\r\nConnection: close\r\n\r\n{") as connection:
         told = rest_of(connection)
@@ -127,6 +154,51 @@ def test_streams_past_the_limit_are_429(server: ServerProcess) -> None:
                 return
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_what_is_wrong_many_times_is_told_a_few(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, live_url=NOBODY)
+    prepare(settings.shelf_url)
+    server = ServerProcess(settings).start()
+    try:
+        body = {"model": "x", "saes": ["a"], "texts": [1] * 100_000}
+        told = server.client.post("/v1/activations", json=body)
+        assert told.status_code == 422 and len(told.content) < 20_000
+        assert len(told.json()["errors"]) == 20 and "99999 more" in told.json()["detail"]
+        body["texts"] = [1] * 200_000
+        assert server.client.post("/v1/activations", json=body).status_code == 413
+    finally:
+        server.stop()
+
+
+def test_a_key_has_a_quarter_of_the_streams_and_none_when_it_is_revoked(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, live_url=NOBODY)
+    prepare(settings.shelf_url)
+    shelf = open_shelf(settings.shelf_url)
+    made = {name: keys.create(shelf, name, "admin") for name in ("one", "other")}
+    one, other = ({"x-api-key": text} for _, text in made.values())
+    server = ServerProcess(settings, SAESCOPE_MAX_STREAMS="8").start()
+    spec = {"kind": "verify", "model": "m", "sae": "s"}
+    job = server.client.post("/v1/jobs", json=spec, headers=one).raise_for_status().json()["id"]
+    path = f"/v1/jobs/{job}/events"
+    try:
+        with ExitStack() as stack:
+            opened = [
+                stack.enter_context(server.client.stream("GET", path, headers=one))
+                for _ in range(2)
+            ]
+            frames = [stream.iter_raw() for stream in opened]
+            assert all(next(frame) for frame in frames)
+            refused = server.client.get(path, headers=one)
+            assert refused.status_code == 429 and "This key has 2" in refused.json()["detail"]
+            third = stack.enter_context(server.client.stream("GET", path, headers=other))
+            assert third.status_code == 200
+            keys.revoke(shelf, made["one"][0].id)
+            for frame in frames:
+                assert list(frame) is not None  # it ends
+    finally:
+        server.stop()
+        shelf.close()
 
 
 def test_bodies_of_strangers_are_not_read(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ class Source:
 async def read(source: Source, stopping_after: int = 10**9) -> list[bytes]:
     seen: list[bytes] = []
     streams = sse.Streams(1, stopping=lambda: len(seen) >= stopping_after)
-    stream = sse.event_stream(source.frames(), streams)
+    stream = sse.event_stream(source.frames(), streams, None)
     async for chunk in stream.body_iterator:
         assert isinstance(chunk, bytes)
         seen.append(chunk)
@@ -63,7 +63,7 @@ def test_a_reader_that_leaves_closes_the_source() -> None:
     source = Source(0, 3_600)
 
     async def leave() -> None:
-        stream = sse.event_stream(source.frames(), sse.Streams(1))
+        stream = sse.event_stream(source.frames(), sse.Streams(1), None)
         iterator = aiter(stream.body_iterator)
         await anext(iterator)
         waiting = asyncio.ensure_future(anext(iterator))
@@ -80,7 +80,7 @@ def test_a_slow_reader_that_leaves_closes_the_source() -> None:
     source = Source(*[0] * 200)
 
     async def leave() -> None:
-        stream = sse.event_stream(source.frames(), sse.Streams(1))
+        stream = sse.event_stream(source.frames(), sse.Streams(1), None)
         iterator: Any = aiter(stream.body_iterator)
         await anext(iterator)
         await asyncio.sleep(0.05)
@@ -100,7 +100,7 @@ def test_what_the_source_raises_comes_behind_its_frames() -> None:
     async def read_all() -> list[object]:
         seen: list[object] = []
         with pytest.raises(RuntimeError, match="gone"):
-            async for chunk in sse.event_stream(failing(), sse.Streams(1)).body_iterator:
+            async for chunk in sse.event_stream(failing(), sse.Streams(1), None).body_iterator:
                 seen.append(chunk)
         return seen
 

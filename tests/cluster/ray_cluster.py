@@ -13,6 +13,9 @@ from tempfile import mkdtemp
 
 import psutil
 
+AUTH = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+"""Of this process as well: Ray reads it once, when it is first used, whoever does that."""
+os.environ.update(AUTH)
 PATIENCE_S = 240.0
 PORTS = range(21_000, 29_000, 100)
 """Of nodes; below those that the system gives to connections."""
@@ -25,8 +28,7 @@ class RayCluster:
         # Sockets lie in it, whose paths may have 107 characters.
         self.folder = Path(mkdtemp(prefix="ray", dir="/tmp"))
         self.env = {
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": secrets.token_hex(32),
+            **AUTH,
             "RAY_USAGE_STATS_ENABLED": "0",
             "OMP_NUM_THREADS": "1",
             "HF_HUB_OFFLINE": "1",

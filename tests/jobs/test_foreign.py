@@ -362,6 +362,20 @@ def test_a_view_that_claims_to_be_large_is_refused(load: Load, tmp_path: Path) -
         load(case.folder)
 
 
+def test_yaml_that_stands_for_more_than_it_says_is_refused(load: Load, tmp_path: Path) -> None:
+    """Merge keys ten times ten times ten: what a few hundred bytes would take is minutes and gigabytes."""
+    case = CASES["transcoder"](tmp_path / "transcoder")
+    levels = ["a0: &a0 {x: 1}"]
+    levels += [f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}" for i in range(1, 10)]
+    (case.folder / "config.yaml").write_text("\n".join(levels))
+    with pytest.raises(Invalid, match="aliases"):
+        load(case.folder, **case.told)
+    with (case.folder / "config.yaml").open("w") as file:
+        file.truncate(2**21)
+    with pytest.raises(Invalid, match="larger than"):
+        load(case.folder, **case.told)
+
+
 def test_damaged_files_are_refused(load: Load, tmp_path: Path) -> None:
     for name, file in (("AutoEncoder", "ae.pt"), ("sparsify", "sae.safetensors"),
                        ("npz", "params.npz"), ("transcoder", "layer_1.safetensors")):  # fmt: skip

@@ -329,6 +329,19 @@ def test_options_are_variables_of_the_template(
         assert refused.status_code == 422 and f"options holds {name}" in refused.text
 
 
+def test_a_template_without_end_is_ended_and_others_are_answered(
+    live: LiveProcess, talker: Callable[[str], World]
+) -> None:
+    """Each loop may have many rounds; three in each other take years."""
+    loops = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
+    one = talker(loops)
+    asked = {"model": one.id, "messages": [{"role": "user", "content": "x"}], "generate": False}
+    told = live.client.post("/render", json=asked)
+    assert told.status_code == 422 and "takes longer than" in told.text
+    steered = {"model": one.id, "messages": asked["messages"], "interventions": []}
+    assert live.client.post("/steer", json=steered).status_code == 422
+
+
 def test_what_a_template_refuses_is_told(live: LiveProcess, llama: World) -> None:
     asked = {"model": llama.id, "messages": [{"role": "system", "content": "x"}]}
     refused = live.client.post("/render", json=asked)

@@ -1,19 +1,21 @@
 """Jobs that were stopped go on where they were, and end as if they had not been."""
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.contract.jobs import ExportSpec, ImportSpec
-from app.errors import Conflict, NotFound
+from app.errors import Conflict, NotFound, Unavailable
 from app.store import read
 from app.store.engine import Shelf
 from tests.neuronpedia import made
 from tests.neuronpedia.conftest import Run
 from tests.store import builders
-from worker.neuronpedia import export
+from worker.neuronpedia import export, spool
 from worker.progress import Cancelled
 
 MANY = list(range(300))
@@ -81,6 +83,49 @@ def test_an_export_goes_on(
     }
     assert not list(tmp_path.glob(".parts.*"))
     assert len(list((Path(parts) / "features").glob("*"))) == 4
+
+
+def test_an_export_that_another_worker_took_over_is_whole(
+    run: Run, shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first stands still in the middle of a batch, and lets go when the other is done."""
+    monkeypatch.setattr(export, "BATCH_FEATURES", 32)
+    builders.fill(shelf, d_sae=100)
+    whole, out = str(tmp_path / "whole"), str(tmp_path / "out")
+    run(ExportSpec(model="tiny", sae="0-res", path=whole), id="a")
+    spec = ExportSpec(model="tiny", sae="0-res", path=out)
+    reports = 0
+
+    def taken_over(*_: Any, **__: Any) -> None:
+        nonlocal reports
+        reports += 1
+        if reports == 50:
+            run(spec, id="b")
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        run(spec, id="b", report=taken_over)
+    assert made.contents(Path(out)) == made.contents(Path(whole))
+    assert not list(Path(out).glob("**/.*"))
+
+
+def test_an_import_waits_for_whoever_still_writes_its_rows(
+    run: Run, shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read is not thrown away because it cannot be looked at."""
+    monkeypatch.setattr(spool, "WAIT_S", 0.2)
+    given = made.write(tmp_path / "given", MANY, per_batch=100)
+    spec = ImportSpec(path=str(given))
+    with pytest.raises(Cancelled):
+        run(spec, report=stopping_at("features", 128.0))
+    [file] = tmp_path.rglob("rows.db")
+    before = file.stat().st_ino
+    with closing(sqlite3.connect(file)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(Unavailable, match="still writes"):
+            run(spec)
+    assert file.stat().st_ino == before
+    assert run(spec)["features"] == len(MANY)
 
 
 def test_a_folder_that_somebody_made_meanwhile_is_not_taken_for_the_export(

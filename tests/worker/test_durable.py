@@ -10,7 +10,7 @@ from threading import Barrier
 
 import pytest
 
-from worker.durable import write_folder
+from worker.durable import scratch_name, sweep, write_folder
 
 
 def halves(mark: str, between: Callable[[], object]) -> Callable[[Path], None]:
@@ -76,3 +76,20 @@ def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("final", "plain")]
     assert modes[0] == modes[1]
+
+
+def test_what_is_being_filled_is_not_swept_away_and_what_a_crash_left_is(tmp_path: Path) -> None:
+    """By another process, as the lock tells them apart, whatever is inside."""
+
+    def sweep_elsewhere() -> None:
+        process = get_context("fork").Process(target=sweep, args=(tmp_path,))
+        process.start()
+        process.join()
+
+    left = scratch_name(tmp_path / "final")
+    left.mkdir()
+    alone = scratch_name(tmp_path / "other")
+    alone.with_name(f"{alone.name}.lock").touch()
+    write_folder(tmp_path / "final", halves("mine", sweep_elsewhere))
+    assert contents(tmp_path / "final") == {"first": "mine", "second": "mine"}
+    assert list(tmp_path.iterdir()) == [tmp_path / "final"]

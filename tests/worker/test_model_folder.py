@@ -141,7 +141,7 @@ def test_shards(folder: Path) -> None:
 def test_a_missing_shard(folder: Path) -> None:
     shard(folder)
     (folder / "model-00002-of-00002.safetensors").unlink()
-    refused(folder, r"lacks model-00002-of-00002\.safetensors, one of 2 files")
+    refused(folder, r"lacks 'model-00002-of-00002\.safetensors', one of 2 files")
 
 
 def test_a_shard_cut_short(folder: Path) -> None:
@@ -214,3 +214,19 @@ def test_a_configuration_that_goes_on_and_on(folder: Path) -> None:
     with (folder / "config.json").open("w") as file:
         file.truncate(2**26 + 1)
     refused(folder, r"config\.json is larger than")
+
+
+@pytest.mark.parametrize("listed", [None, [1], "x", {"a": 1}, {"a": ["b"]}, {"a": "x" * 300}])
+def test_an_index_that_lists_no_files(folder: Path, listed: object) -> None:
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": listed}))
+    refused(folder, "names no files|lacks 'xxx")
+
+
+def test_weights_without_tensors(folder: Path) -> None:
+    save_file({}, folder / "model.safetensors")
+    refused(folder, "has no tensors")
+
+
+def test_an_architecture_that_is_a_list(folder: Path) -> None:
+    edit(folder / "config.json", model_type=["gpt2"], auto_map={})
+    refused(folder, "brings code of its own")

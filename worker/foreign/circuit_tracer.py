@@ -19,6 +19,7 @@ from worker.foreign.parts import Foreign, Told
 from worker.foreign.tensors import Tensors, read_safetensors
 
 FORMAT = "circuit_tracer"
+MOST_BYTES = 2**20
 _FILES = "layer_*.safetensors"
 _THRESHOLD = "activation_function.threshold"
 
@@ -54,11 +55,22 @@ def read(folder: Path, told: Told) -> Foreign:
     )
 
 
+class _Plain(yaml.SafeLoader):
+    """Takes no aliases: a few, nested, stand for more than there is memory for."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has aliases, which are not taken")
+        return super().compose_node(parent, index)
+
+
 def _config(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        config = yaml.safe_load(file.read_text())
+        if file.stat().st_size > MOST_BYTES:
+            raise ValueError(f"it is larger than {MOST_BYTES:,} bytes")
+        config = yaml.load(file.read_text(), _Plain)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise Invalid(f"{file} cannot be read as YAML ({one_line(error)}).") from error
     return config if isinstance(config, dict) else {}

@@ -50,7 +50,7 @@ def read(folder: Path, told: Told) -> Foreign:
     """The SAE in a folder."""
     file = folder / "config.json"
     trainer = read_config(file, _WHAT).get("trainer")
-    if not isinstance(trainer, dict) or trainer.get("dict_class") not in _CLASSES:
+    if not isinstance(trainer, dict) or str(trainer.get("dict_class")) not in _CLASSES:
         raise Invalid(
             f"{file} names no dictionary class that can be used (trainer.dict_class); it can be one "
             f"of {', '.join(_CLASSES)}."

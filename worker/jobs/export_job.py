@@ -45,6 +45,7 @@ def export_evidence(job: Job[ExportSpec]) -> dict[str, Any]:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         state = State(sae.run_id or "")
+    export.clear(partial)
     _write(job, sae, partial, state, note)
     state.whole = True
     state.save(note)

@@ -24,7 +24,7 @@ def prepare_complete(request: CompleteRequest, held: Held, settings: Settings) -
     edits = compile_edits(
         request.interventions, resident.model, held.dictionaries, resident.exact_mid, resident.order
     )
-    prompts = _prompts(request, held, settings.max_request_tokens)
+    prompts = _prompts(request, held, settings)
     choices = [
         (prompt, seed, () if place in request.unsteered else edits)
         for place, prompt in enumerate(prompts)
@@ -49,15 +49,16 @@ def _check_choices(request: CompleteRequest) -> None:
         raise Invalid(f"logprobs is {request.logprobs}; it must be 0 or more, or left out.")
 
 
-def _prompts(request: CompleteRequest, held: Held, limit: int) -> list[list[int]]:
+def _prompts(request: CompleteRequest, held: Held, settings: Settings) -> list[list[int]]:
     """Token ids of every prompt; ids that are given are taken as they are, without a BOS. Those behind
     the limit are not looked at: others wait meanwhile."""
     if bool(request.prompts) == (request.messages is not None):
         raise Invalid("Give either prompts or messages.")
     model = held.resident.model
     if request.messages is not None:
-        return [chat_prompt(request.messages, model)]
+        return [chat_prompt(request.messages, model, settings)]
     prompts: list[list[int]] = []
+    limit = settings.max_request_tokens
     for place, prompt in enumerate(request.prompts or ()):
         where = f"prompts[{place}]"
         if isinstance(prompt, str):

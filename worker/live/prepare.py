@@ -104,7 +104,7 @@ def _generation(
         )
         for name, own in answers.items()
     }
-    prompt = _prompt(request, resident.model, held.dictionaries)
+    prompt = _prompt(request, resident.model, held.dictionaries, settings)
     check_room(len(prompt), request.max_new_tokens, held)
     return Generation(
         answers=[
@@ -187,12 +187,15 @@ def check_ids(where: str, ids: list[int], model: LanguageModel) -> None:
 
 
 def _prompt(
-    request: Prompted, model: LanguageModel, dictionaries: dict[str, Dictionary]
+    request: Prompted,
+    model: LanguageModel,
+    dictionaries: dict[str, Dictionary],
+    settings: Settings,
 ) -> list[int]:
     if request.prompt is not None and request.messages is None:
         return text_prompt("The prompt", request.prompt, model, dictionaries)
     if request.messages is not None and request.prompt is None:
-        return chat_prompt(request.messages, model)
+        return chat_prompt(request.messages, model, settings)
     raise Invalid("Give either prompt or messages.")
 
 
@@ -207,10 +210,15 @@ def text_prompt(
     return ids
 
 
-def chat_prompt(messages: list[Message], model: LanguageModel) -> list[int]:
+def chat_prompt(messages: list[Message], model: LanguageModel, settings: Settings) -> list[int]:
     """Token ids of a conversation in the form of the model's chat template."""
     # The template itself says where BOS goes.
     text = rendered([message.model_dump() for message in messages], model)
+    if len(text) > settings.max_text_chars:
+        raise Invalid(
+            f"The conversation has {len(text):,} characters in the form of the chat template; at most "
+            f"{settings.max_text_chars:,} (SAESCOPE_MAX_TEXT_CHARS) are read."
+        )
     ids = encode_text(model, text, prepend_bos=False)
     check_ids("The prompt", ids, model)
     return ids

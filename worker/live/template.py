@@ -2,13 +2,21 @@
 sandbox."""
 
 import inspect
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from app.errors import Invalid
 from worker.models import LanguageModel
+
+Trace = Callable[..., Any]
+PATIENCE_S = 5.0
+"""Seconds that a template may take; they take milliseconds."""
 
 
 def rendered(
@@ -29,14 +37,36 @@ def rendered(
         )
     _check_options(model, options or {})
     try:
-        text = model.tokenizer.apply_chat_template(
-            list(messages), add_generation_prompt=generate, tokenize=False, **(options or {})
-        )
+        with _impatient():
+            text = model.tokenizer.apply_chat_template(
+                list(messages), add_generation_prompt=generate, tokenize=False, **(options or {})
+            )
     except Exception as error:  # a template may raise anything, by its own filters and macros
         raise Invalid(
             f"The chat template of {model.id} refuses these messages: {error}."
         ) from error
     return str(text)
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """End a template that goes on and on: loops in loops take years, and nobody else can end them."""
+    deadline = time.monotonic() + PATIENCE_S
+
+    def line(*_: object) -> Trace:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"it takes longer than {PATIENCE_S:g} s")
+        return line
+
+    def call(frame: FrameType, *_: object) -> Trace | None:
+        return line if frame.f_code.co_filename == "<template>" else None
+
+    before = sys.gettrace()
+    sys.settrace(call)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
 
 
 def _check_options(model: LanguageModel, options: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from app.rows.render import Written, dump
 from app.rows.shelved import page_of
 from app.store import imports, lookup
 from app.store.engine import Shelf
-from worker.durable import sync
+from worker.durable import scratch_name, sync
 from worker.neuronpedia.values import Row
 
 BATCH_FEATURES = 1_024
@@ -43,7 +43,7 @@ class State:
     def save(self, path: Path) -> None:
         """Bring it to disk."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_suffix(".new")
+        scratch = scratch_name(path)
         scratch.write_bytes(orjson.dumps(asdict(self)))
         sync(scratch)
         scratch.replace(path)
@@ -77,8 +77,8 @@ def write_batch(
             files["activations"].write(written.activations)
             files["explanations"].write(written.explanations)
             tick()
-    for kind, file in files.items():
-        state.files[kind] += file.end()
+        for kind, file in files.items():
+            state.files[kind] += file.end()
     state.after, state.features = indices[-1], state.features + len(indices)
     return True
 
@@ -87,8 +87,10 @@ def write_about(folder: Path, about: dict[str, list[Row]]) -> None:
     """Write rows about the source as a whole."""
     for name, rows in about.items():
         path = folder / f"{name}.jsonl"
-        path.write_bytes(_lines(rows))
-        sync(path)
+        scratch = scratch_name(path)
+        scratch.write_bytes(_lines(rows))
+        sync(scratch)
+        scratch.replace(path)
 
 
 def _rows(shelf: Shelf, names: Names, run: str, index: int) -> Written:
@@ -104,12 +106,20 @@ def _lines(rows: Iterable[Row]) -> bytes:
     return b"".join(dump(row) + b"\n" for row in rows)
 
 
+def clear(folder: Path) -> None:
+    """Remove what was being written when something crashed."""
+    for left in [*folder.glob(".*"), *folder.glob("*/.*")]:
+        left.unlink(missing_ok=True)
+
+
 class _File:
-    """One file, made when there is something to write."""
+    """One file, made when there is something to write. It has its name when it is whole: a job that was
+    taken over may still be writing the same elsewhere."""
 
     def __init__(self, stack: ExitStack, folder: Path, kind: str, number: int) -> None:
         self._stack = stack
         self._path = folder / kind / f"batch-{number}.jsonl.gz"
+        self._scratch = scratch_name(self._path)
         self._file: gzip.GzipFile | None = None
 
     def write(self, rows: list[Row]) -> None:
@@ -117,9 +127,11 @@ class _File:
             return
         if self._file is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._stack.enter_context(
-                gzip.GzipFile(self._path, "wb", compresslevel=GZIP_LEVEL, mtime=0)
-            )
+            self._stack.callback(self._scratch.unlink, missing_ok=True)
+            self._raw = self._stack.enter_context(self._scratch.open("wb"))
+            name = self._path.name  # it stands in the file
+            self._file = gzip.GzipFile(name, "wb", GZIP_LEVEL, self._raw, mtime=0)
+            self._stack.enter_context(self._file)
         self._file.write(_lines(rows))
 
     def end(self) -> int:
@@ -128,5 +140,8 @@ class _File:
             # Of a start that wrote more here, before other evidence took its place.
             self._path.unlink(missing_ok=True)
             return 0
-        sync(self._path)
+        self._file.close()
+        self._raw.close()
+        sync(self._scratch)
+        self._scratch.replace(self._path)
         return 1

@@ -10,14 +10,14 @@ import secrets
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import orjson
 from isal import isal_zlib
 
-from app.errors import Invalid
+from app.errors import Invalid, Unavailable
 from app.store.imports import MAX_EXAMPLES
 from worker.neuronpedia.layout import Batch, Kind
 from worker.neuronpedia.rows import NO_TOKENS, Placed, Rows
@@ -30,6 +30,8 @@ CREATE TABLE others (feature INTEGER, kind TEXT, n INTEGER, rows BLOB, tokens BL
 CREATE INDEX others_feature ON others (feature);
 CREATE TABLE strings (number INTEGER PRIMARY KEY, string TEXT);
 """
+WAIT_S = 60.0
+"""Seconds that a file which another process writes is waited for."""
 _FORMAT = 2
 """Of the tables: a file in another begins anew."""
 _RUN_BYTES = 2**20
@@ -47,7 +49,7 @@ class Spool:
         if path.exists() and _files_of(path) != files:
             path.unlink()
         known = path.exists()
-        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db = sqlite3.connect(path, isolation_level=None, timeout=WAIT_S)
         # What the shelf holds names strings by the numbers that are here, after a power cut too.
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("PRAGMA cache_size=-32768")
@@ -219,11 +221,20 @@ def _version(path: Path) -> tuple[int, int]:
 
 
 def _files_of(path: Path) -> str | None:
-    """The files that a spool is of; None when it cannot be read."""
-    with suppress(sqlite3.Error):
-        db = sqlite3.connect(path)
-        try:
-            return db.execute("SELECT value FROM about WHERE key = 'files'").fetchone()[0]
-        finally:
-            db.close()
-    return None
+    """The files that a spool is of; None when it is none.
+
+    Raises Unavailable where another process writes it all the while: the job was taken over from one that
+    stands still.
+    """
+    db = sqlite3.connect(path, timeout=WAIT_S)
+    try:
+        return db.execute("SELECT value FROM about WHERE key = 'files'").fetchone()[0]
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise Unavailable(
+                "Another process still writes what this import has read so far; end it, then "
+                "`saescope jobs retry` goes on with this job."
+            ) from None
+        return None
+    finally:
+        db.close()

@@ -21,7 +21,8 @@ def in_use(spills: Iterable[Path]) -> Iterator[None]:
     try:
         for folder in spills:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            files.append(_lock_of(folder).open("w"))
+            # Opened for both: NFS refuses a shared lock on what cannot be read.
+            files.append(_lock_of(folder).open("a+"))
             fcntl.flock(files[-1], fcntl.LOCK_SH)
             folder.mkdir(exist_ok=True)  # under the lock: nobody removes it between mkdir's looks
             folder.touch()
@@ -48,7 +49,7 @@ def trim(spill_dir: Path, most: int) -> None:
 
 def _remove(folder: Path) -> bool:
     """Whether nobody used it, so that it is gone."""
-    with _lock_of(folder).open("w") as lock:
+    with _lock_of(folder).open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

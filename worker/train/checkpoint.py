@@ -10,12 +10,11 @@ Nothing is ever unpickled but plain tensors and numbers (`weights_only`).
 import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from app.errors import Conflict
-from worker.durable import write_folder
+from worker.durable import remove_folder, sweep, write_folder
 from worker.train.member import Member
 
 KEPT = 2
@@ -36,10 +35,10 @@ def save(folder: Path, members: Sequence[Member]) -> None:
         (partial / DIGESTS).write_text(json.dumps(_digests(partial)))
 
     final = folder / f"step-{members[0].done:09d}"
-    shutil.rmtree(final, ignore_errors=True)
+    remove_folder(final)
     write_folder(final, fill)
     for old in sorted(folder.glob("step-*"))[:-KEPT]:
-        shutil.rmtree(old)
+        remove_folder(old)
 
 
 def restore(folder: Path, members: Sequence[Member]) -> None:
@@ -50,8 +49,7 @@ def restore(folder: Path, members: Sequence[Member]) -> None:
     Raises:
         Conflict: the checkpoint is of another run (other settings, model or corpus).
     """
-    for left in folder.glob(".step-*"):
-        shutil.rmtree(left)
+    sweep(folder)
     path = next(_undamaged(folder), None)
     if path is None:
         return
@@ -76,7 +74,7 @@ def _undamaged(folder: Path) -> Iterator[Path]:
             yield path
         else:
             log.warning("checkpoint %s is damaged; going back to the one before", path.name)
-            shutil.rmtree(path)  # it would keep the place of a sound one
+            remove_folder(path)  # it would keep the place of a sound one
 
 
 def _digests(folder: Path) -> dict[str, str]:

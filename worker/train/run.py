@@ -137,10 +137,10 @@ class _Run:
                     with self._naming(member):
                         hook = member.settings.hook_name
                         member.step(batch[hook], self._scores[hook])
+                self._report()  # first: whose job was taken over stops here, and saves nothing more
                 if time.monotonic() - saved > checkpoint_seconds:
                     save(self._checkpoints, self._members)
                     saved = time.monotonic()
-                self._report()
         save(self._checkpoints, self._members)
 
     def finish(self, out_dirs: Sequence[Path]) -> None:

@@ -7,11 +7,11 @@ from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr
 
 from app.compat.inference.base import WHOLE, Camel, Index, ModelName, Prompts, Source, Vector
 from app.contract.ids import INDEX_MAX
+from app.contract.live import MOST_MESSAGES
 
 MOST_RESULTS = 1000
 MOST_COSINES = 128
 MOST_SOURCES = 128
-MOST_MESSAGES = 256
 MOST_RAW = 16
 HOOK_POINT, RAW_TYPE = "residual_stream", "final_output_token"
 MOST_VARIABLES = 2**16

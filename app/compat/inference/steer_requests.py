@@ -5,11 +5,10 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
 from app.compat.inference.base import WHOLE, Camel, Index, ModelName, Source, Vector
-from app.contract.live import Message
+from app.contract.live import MOST_MESSAGES, Message
 
 SteerMethod = Literal["SIMPLE_ADDITIVE", "ORTHOGONAL_DECOMP", "PROJECTION_CAP"]
 SteerType = Literal["STEERED", "DEFAULT"]
-MOST_MESSAGES = 256
 _LARGEST_SEED = 2.0**63
 ROLES = {"model": "assistant", "developer": "system"} | {
     role: role for role in get_args(Message.model_fields["role"].annotation)

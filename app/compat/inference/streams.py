@@ -14,6 +14,7 @@ from app.compat.inference.errors import body_of
 from app.compat.inference.outputs import Frame, Outputs
 from app.compat.told import frames
 from app.contract.complete import CompleteRequest
+from app.observe import KEY
 
 
 async def answered(
@@ -44,4 +45,4 @@ async def streamed(
     events = services.live.complete_events(wanted)
     first = await first_event(request, services.streams, events)
     sent = frames(first, events, outputs.add, shown, body_of)
-    return sse.event_stream(sent, services.streams)
+    return sse.event_stream(sent, services.streams, request.scope.get(KEY))

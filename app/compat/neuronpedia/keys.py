@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from app.errors import Unauthorized
+from app.observe import KEY
 
 HEADER = "x-api-key"
 _SHOWN = 16
@@ -28,8 +29,8 @@ KEYED_OR_NOT: dict[str, Any] = {"parameters": [{**_PARAMETER, "required": False}
 
 
 def owner_of(request: Request) -> str | None:
-    """Whose key came with a request, if any."""
-    key = request.headers.get(HEADER)
+    """Whose key came with a request, if any: where the service has keys, one of its own."""
+    key = request.scope.get(KEY) or request.headers.get(HEADER)
     return hashlib.sha256(key.encode()).hexdigest() if key else None
 
 

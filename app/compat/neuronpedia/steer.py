@@ -34,6 +34,7 @@ from app.compat.neuronpedia.steered import (
 from app.compat.told import frames
 from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
 from app.contract.reading import RenderedMessage, RenderRequest
+from app.observe import KEY
 from app.rows.page import Row
 
 router = APIRouter(tags=["neuronpedia"])
@@ -195,7 +196,7 @@ async def _answered(
         events = services.live.complete_events(wanted)
         first = await first_event(request, services.streams, events)
         sent = frames(first, events, answers.add, lambda: shown(answers), error_of)
-        return sse.event_stream(sent, services.streams)
+        return sse.event_stream(sent, services.streams, request.scope.get(KEY))
     told = orjson.loads(await unless_disconnected(request, services.live.complete(wanted)))
     for place, choice in enumerate(told["choices"]):
         answers.add(place, choice)

@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field, model_validator
 from app.compat.openai.fields import MOST_STOPS, PROMPT_FORMS, Content, Prompt, Stop
 from app.compat.openai.unserved import describe_unserved
 from app.contract.body import JsonBody
+from app.contract.live import MOST_MESSAGES
 from app.contract.steering import SteeringEntry
 
 MOST_CHOICES = 64
@@ -105,7 +106,9 @@ class ChatRequest(Asked):
     """A conversation to go on with."""
 
     messages: list[ChatMessage] = Field(
-        min_length=1, description="Rendered by the model's own chat template."
+        min_length=1,
+        max_length=MOST_MESSAGES,
+        description="Rendered by the model's own chat template.",
     )
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = Field(
         default=None,

@@ -20,6 +20,7 @@ from app.compat.openai.text import TextForm
 from app.compat.openai.wanted import find_model, wanted_chat, wanted_text
 from app.contract.bundled import BUNDLED_MODEL, BUNDLED_SAES
 from app.contract.complete import CompleteRequest
+from app.observe import KEY
 from app.store.records import ModelRecord
 
 router = APIRouter(tags=["openai"])
@@ -121,7 +122,8 @@ async def _answered(
     events = services.live.complete_events(wanted)
     first = await first_event(request, services.streams, events)
     with_usage = bool(body.stream_options and body.stream_options.include_usage)
-    return sse.event_stream(answer.frames(first, events, with_usage), services.streams)
+    frames = answer.frames(first, events, with_usage)
+    return sse.event_stream(frames, services.streams, request.scope.get(KEY))
 
 
 def _prepared(

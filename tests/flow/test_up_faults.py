@@ -1,4 +1,4 @@
-"""A few rounds of what `bench.faults` does a hundred times."""
+"""A few rounds of what `bench.faults` does a hundred times; behind what looks at a first start."""
 
 import pytest
 
