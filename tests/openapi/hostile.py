@@ -1,5 +1,6 @@
 """Requests with something wrong in them, over plain sockets: every operation of the document, spoiled."""
 
+import copy
 import json
 import random
 import socket
@@ -120,7 +121,7 @@ class Hostile:
             elif how < 0.3 and isinstance(told, list):
                 told[:] = told * 40
             else:
-                told[key] = self._drawn.choice(ODD)
+                told[key] = copy.deepcopy(self._drawn.choice(ODD))
             return
 
 
