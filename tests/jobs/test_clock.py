@@ -68,17 +68,17 @@ def test_jobs_go_on_and_end_as_ever_when_the_clock_jumps(place: Place, tmp_path:
     place.start_worker()
     for spec in (
         LoadSpec(model="m", path="model"),
-        *(LoadSpec(model="m", sae=f"1-{name}", path="sae") for name in ("whole", "b")),
+        *(LoadSpec(model="m", sae=f"1-{name}", path="sae") for name in ("whole", "b", "c")),
         precompute("1-whole"),
     ):
         assert place.run(spec).state == "done"
-    for jump in (2, -2):
+    for sae, jump in (("1-b", 2), ("1-c", -2)):
         shutil.rmtree(place.settings.spill_dir)
-        job = place.jobs.submit(precompute("1-b")).id
+        job = place.jobs.submit(precompute(sae)).id
         until(lambda: shards(place), place.log.read_text)
         clock.jump(jump)
         assert place.wait(job).state == "done"
-        assert evidence(place, "1-b") == evidence(place, "1-whole")
+        assert evidence(place, sae) == evidence(place, "1-whole")
         # What is submitted now is run as well; its report shows that the clock has jumped.
         after = place.run(LoadSpec(model="m", path="model"))
         assert after.state == "done" and days_off(place, after.id) == jump
