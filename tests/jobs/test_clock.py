@@ -81,7 +81,9 @@ def test_jobs_go_on_and_end_as_ever_when_the_clock_jumps(place: Place, tmp_path:
         assert evidence(place, sae) == evidence(place, "1-whole")
         # What is submitted now is run as well; its report shows that the clock has jumped.
         after = place.run(LoadSpec(model="m", path="model"))
-        assert after.state == "done" and days_off(place, after.id) == jump
+        assert after.state == "done"
+        # On Postgres its report has the database's time, which has not.
+        assert days_off(place, after.id) == (jump if place.settings.database_url is None else 0)
 
 
 def test_the_api_answers_and_lists_in_order_when_the_clock_jumps(
