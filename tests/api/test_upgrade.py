@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -140,22 +141,27 @@ def test_an_index_is_built_beside_who_uses_its_table_and_who_waits_to_migrate(
         builders.fill(shelf)
     later = later_version(tmp_path / "later", INDEX)
     plain = url.replace("+psycopg", "")
-    with psycopg.connect(plain) as holder, psycopg.connect(plain, autocommit=True) as look:
-        holder.execute("LOCK features IN ROW EXCLUSIVE MODE")
-        first = start_migrating(later, url, tmp_path / "first.log")
-        until(lambda: look.execute(BUILDS).fetchone())
-        second = start_migrating(later, url, tmp_path / "second.log")
-        until(lambda: "being changed by another" in (tmp_path / "second.log").read_text())
-    assert [process.wait(120) for process in (first, second)] == [0, 0]
-    with psycopg.connect(plain) as connection:
+    with psycopg.connect(plain, autocommit=True) as look, ExitStack() as processes:
+        with psycopg.connect(plain) as holder:
+            holder.execute("LOCK features IN ROW EXCLUSIVE MODE")
+            first = processes.enter_context(migrating(later, url, tmp_path / "first.log"))
+            until(lambda: look.execute(BUILDS).fetchone())
+            second = processes.enter_context(migrating(later, url, tmp_path / "second.log"))
+            until(lambda: "being changed by another" in (tmp_path / "second.log").read_text())
+        assert [process.wait(120) for process in (first, second)] == [0, 0]
         valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'ix_later'::regclass"
-        assert connection.execute(valid).fetchone() == (True,)
+        assert look.execute(valid).fetchone() == (True,)
 
 
-def start_migrating(version: Path, url: str, log: Path) -> subprocess.Popen[bytes]:
+@contextmanager
+def migrating(version: Path, url: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process of a version of the program that migrates and ends."""
     command = [sys.executable, "-P", "-c", MIGRATE, url]
+    env = os.environ | {"PYTHONPATH": str(version)}
     with log.open("wb") as told:
-        return subprocess.Popen(
-            command, env=os.environ | {"PYTHONPATH": str(version)}, stdout=told, stderr=told
-        )
+        process = subprocess.Popen(command, env=env, stdout=told, stderr=told)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(30)
