@@ -122,7 +122,7 @@ def open_shelf(url: str, name: str = "saescope", pool: int = POOL) -> Shelf:
     if not url.startswith("sqlite"):
         for engine in (reader, writer):
             event.listen(engine, "connect", _bound_waits)
-        event.listen(writer, "connect", _bound_transactions)
+        event.listen(writer, "connect", bound_transactions)
     return Shelf(reader, writer, name=name)
 
 
@@ -147,7 +147,7 @@ def jobs_engine(url: str, name: str, pool: int) -> Engine | None:
     if url.startswith("sqlite"):
         return None
     engine = transacting(url, name, pool)
-    event.listen(engine, "connect", _bound_transactions)
+    event.listen(engine, "connect", bound_transactions)
     return engine
 
 
@@ -196,7 +196,8 @@ def _postgres(url: str, name: str, pool: int, **options: Any) -> Engine:
     )
 
 
-def _bound_transactions(connection: Any, _record: object) -> None:
+def bound_transactions(connection: Any, _record: object) -> None:
+    """For a Postgres engine's "connect": a session that stands still in a transaction is ended."""
     _set(connection, "idle_in_transaction_session_timeout", IDLE_TRANSACTION_S)
 
 

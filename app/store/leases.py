@@ -65,10 +65,12 @@ def acquire(shelf: Shelf, worker: str, seconds: float = LEASE_S) -> Lease:
     """Take a worker's name, also from a process that bears it still: a worker that was killed is
     the same one when it starts again, and need not wait."""
     lease = Lease(worker, secrets.token_hex(8), seconds)
-    now = _now(shelf)
+    c, now = workers.c, _now(shelf)
     row = {"token": lease.token, "since": now, "until": now + seconds}
     added = shelf.insert(workers).values(name=worker, **row)
     with shelf.write() as connection:
+        # For what that process writes at this moment: the update alone would not wait for it.
+        connection.execute(select(c.name).where(c.name == worker).with_for_update())
         connection.execute(added.on_conflict_do_update(index_elements=["name"], set_=row))
     return lease
 
@@ -77,7 +79,7 @@ def renew(shelf: Shelf, lease: Lease) -> Standing:
     """Hold a lease for another `seconds`; also one that ran out, if nobody took it."""
     c, now = workers.c, _now(shelf)
     held = update(workers).where(c.name == lease.worker, c.token == lease.token)
-    since = case((c.until < now, now), else_=c.since)
+    since = case((_ran_out(now), now), else_=c.since)
     renewed = held.values(since=since, until=now + lease.seconds)
     settled = c.since <= now - lease.seconds
     with shelf.write() as connection:
@@ -90,8 +92,8 @@ def renew(shelf: Shelf, lease: Lease) -> Standing:
 
 @contextmanager
 def taking_over(shelf: Shelf, busy: set[str]) -> Iterator[set[str]]:
-    """Those of the workers that have jobs whose lease ran out, or that have none. None of them gets a
-    lease inside the block; at its end they have lost theirs."""
+    """Those of the workers that have jobs whose lease ran out, or that have none. They have lost it when
+    the block begins, however it ends, and none of them gets another inside."""
     c, now = workers.c, _now(shelf)
     with shelf.write() as connection:
         connection.execute(workers.delete().where(c.until < now - FORGOTTEN_S))
@@ -99,17 +101,19 @@ def taking_over(shelf: Shelf, busy: set[str]) -> Iterator[set[str]]:
             never = {"token": "", "since": 0.0, "until": 0.0}
             row = shelf.insert(workers).values(name=name, **never)
             connection.execute(row.on_conflict_do_nothing())
-        ran_out = select(c.name).where(c.name.in_(busy), c.until < now)
+        ran_out = select(c.name).where(c.name.in_(busy), _ran_out(now))
         # Not those that another worker takes, nor those that write at this moment.
         names = set(connection.execute(ran_out.with_for_update(skip_locked=True)).scalars())
-        yield names
         connection.execute(update(workers).where(c.name.in_(names)).values(token=""))
+    with shelf.write() as connection:
+        taken = select(c.name).where(c.name.in_(names), c.token == "")
+        yield set(connection.execute(taken.with_for_update(skip_locked=True)).scalars())
 
 
 def all_workers(shelf: Shelf) -> list[Worker]:
     """Every worker that there was in the last day, by name, and whether its lease holds."""
     c = workers.c
-    query = select(c.name, (c.until >= _now(shelf)) & (c.token != ""), c.since, c.until)
+    query = select(c.name, ~_ran_out(_now(shelf)) & (c.token != ""), c.since, c.until)
     with shelf.read() as connection:
         rows = connection.execute(query.where(c.until > 0).order_by(c.name)).all()
     return [Worker(row[0], bool(row[1]), _time(row[2]), _time(row[3])) for row in rows]
@@ -137,6 +141,11 @@ class Fenced(Shelf):
 def fenced(shelf: Shelf, lease: Lease) -> Fenced:
     """The same shelf, for a job that is begun under a lease."""
     return Fenced(**{one.name: getattr(shelf, one.name) for one in fields(Shelf)}, lease=lease)
+
+
+def _ran_out(now: ColumnElement[float]) -> ColumnElement[bool]:
+    """Also a lease of the future: the clock was set back, and whoever lives renews by the new time."""
+    return (workers.c.until < now) | (workers.c.since > now)
 
 
 def _now(shelf: Shelf) -> ColumnElement[float]:

@@ -6,7 +6,8 @@ A new revision: `alembic revision --autogenerate -m "..."` in the repository roo
 it starts again. One that must break that sets `usable_from` to itself, and is for a stop of everything.
 
 On Postgres a change of a table waits for the transactions that use it, and everybody else waits behind
-the change. So it waits for a second, lets the others go, and tries again.
+the change. So it waits for a second, lets the others go, and tries again. How an index is added to a
+large table is in docs/postgres.md.
 """
 
 import logging
@@ -21,9 +22,14 @@ from app.store.engine import autocommitting, connected
 from migrations import NEWEST
 
 PATIENCE_S = 300.0
-"""How long tables may be in use by transactions that do not end."""
+"""How long tables may be in use by transactions that do not end, or be changed by another process."""
 AGAIN_S = 2.0
 _LOCK_NOT_AVAILABLE = "55P03"
+_IN_USE = (
+    "The tables are in use and cannot be changed: transactions on them stay open (pg_stat_activity "
+    "shows them, state 'idle in transaction')"
+)
+_BUSY = "The tables are being changed by another process (pg_locks shows it, locktype 'advisory')"
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +38,8 @@ def migrate(url: str, *, exactly: bool = False) -> None:
     """Upgrade the shelf at `url` to the newest revision. One process works, others wait. A newer version's
     tables stay as they are where they say that this version can use them, unless `exactly`.
 
-    Conflict when it cannot, or the file is no database; Unavailable when somebody keeps the tables.
+    Conflict when it cannot, or the file is no database; Unavailable when somebody keeps the tables for
+    too long.
     """
     found, usable_from = _revision(url)
     if found is None or found < NEWEST:
@@ -45,26 +52,31 @@ def migrate(url: str, *, exactly: bool = False) -> None:
 
 
 def _upgrade(url: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while hindrance := _hindrance(url):
+        if time.monotonic() > deadline:
+            raise Unavailable(f"{hindrance}; start again when that has ended.")
+        log.warning("%s; trying again", hindrance)
+        time.sleep(AGAIN_S)
+
+
+def _hindrance(url: str) -> str | None:
+    """Why the tables cannot be changed at this moment; None when they have been."""
     # Imported for this only: Alembic would add a tenth to the memory of a process that serves.
     from alembic import command
 
-    from app.store.upgrade import configuration, exclusive
+    from app.store.upgrade import Busy, configuration, exclusive
 
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            with exclusive(url) as connection:
-                return command.upgrade(configuration(connection), "head")
-        except OperationalError as error:
-            if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
-                raise
-            if time.monotonic() > deadline:
-                raise Unavailable(
-                    "The tables could not be changed, because transactions on them stay open; see "
-                    "which in pg_stat_activity (state 'idle in transaction'), then start again."
-                ) from error
-        log.warning("The tables are in use and cannot be changed yet; trying again")
-        time.sleep(AGAIN_S)
+    try:
+        with exclusive(url) as connection:
+            command.upgrade(configuration(connection), "head")
+    except Busy:
+        return _BUSY
+    except OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+            raise
+        return _IN_USE
+    return None
 
 
 def _revision(url: str) -> tuple[str | None, str | None]:

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from alembic.config import Config
-from sqlalchemy import Connection, make_url, text
+from sqlalchemy import Connection, event, make_url, text
 
 import migrations
-from app.store.engine import autocommitting, connected, transacting
+from app.store.engine import autocommitting, bound_transactions, connected, transacting
 
 _LOCK = 0x5AE5C0BE
 """Key of the Postgres advisory lock; any constant that nobody else uses."""
@@ -19,6 +19,10 @@ _TABLE_LOCK_S = 1
 
 _OF_A_FILE = ("page_size=8192", "auto_vacuum=INCREMENTAL", "journal_mode=WAL")
 """What a SQLite file remembers, in this order. Not for every connection: the second one writes."""
+
+
+class Busy(Exception):
+    """Another process is migrating."""
 
 
 def configuration(connection: Connection) -> Config:
@@ -31,7 +35,8 @@ def configuration(connection: Connection) -> Config:
 
 @contextmanager
 def exclusive(url: str) -> Iterator[Connection]:
-    """A connection that no other process migrates beside."""
+    """A connection that no other process migrates beside. On Postgres, Busy when one does: who waited
+    in a statement would hold a snapshot, and the other's CREATE INDEX CONCURRENTLY waits for those."""
     engine = transacting(url)
     try:
         if engine.dialect.name == "sqlite":
@@ -42,9 +47,12 @@ def exclusive(url: str) -> Iterator[Connection]:
                 with engine.connect() as connection:
                     yield connection
         else:
+            event.listen(engine, "connect", bound_transactions)
             with engine.connect() as connection:
                 # A session's lock: the migration itself commits.
-                connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+                lock = text("SELECT pg_try_advisory_lock(:key)")
+                if not connection.execute(lock, {"key": _LOCK}).scalar():
+                    raise Busy
                 connection.execute(text(f"SET lock_timeout = '{_TABLE_LOCK_S}s'"))
                 connection.commit()
                 yield connection

@@ -4,6 +4,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from app.errors import Conflict
 from app.settings import Settings
@@ -32,11 +33,12 @@ def only_one(settings: Settings) -> Iterator[None]:
 
 def jobs_worker_runs(settings: Settings) -> bool:
     """Whether a jobs worker holds its lock in this data folder."""
-    return any(_is_locked(str(path)) for path in settings.data_dir.glob("jobs-*.lock"))
+    return any(is_locked(path) for path in settings.data_dir.glob("jobs-*.lock"))
 
 
-def _is_locked(path: str) -> bool:
-    with open(path) as file:
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock of a file."""
+    with path.open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

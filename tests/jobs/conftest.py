@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dbos import DBOSClient, DBOSPortableJSONSerializer
 
+from app.contract.queues import APPLICATION
 from tests.jobs.place import Place
 from tests.worker.tiny import save_model, save_sae
 
@@ -16,6 +18,20 @@ def idle(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     place = Place(tmp_path, url)
     yield place
     place.close()
+
+
+@pytest.fixture
+def client(idle: Place) -> Iterator[DBOSClient]:
+    """A client as workers have it."""
+    client = DBOSClient(
+        system_database_url=idle.settings.jobs_url,
+        serializer=DBOSPortableJSONSerializer(),
+        application_name=APPLICATION,
+        lazy=True,
+        retry_connection_errors=False,
+    )
+    yield client
+    client.destroy()
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])

@@ -93,12 +93,24 @@ def test_jobs_of_a_worker_that_never_had_a_lease_are_taken_over(crew: Crew) -> N
     assert crew.wait(job).state == "failed"
 
 
+def test_a_job_that_its_own_worker_does_not_know_of_goes_on(crew: Crew) -> None:
+    job = crew.place.jobs.submit(LoadSpec(model="nobody", path="no folder")).id
+    assert crew.wait(job).state == "failed"
+    worker = of(min(crew.workers))
+    lost = f"status = 'PENDING', executor_id = '{worker}', queue_name = 'light'"
+    later = f"name = 'a later kind', recovery_attempts = {MAX_STARTS}"
+    in_dbos(crew.place, f"{lost}, {later}", job)
+    until(lambda: crew.status(job).recovery_attempts == 1, crew.place.log.read_text)
+    in_dbos(crew.place, "name = 'load'", job)
+    assert crew.wait(job).state == "failed"
+
+
 def test_a_job_under_which_every_worker_dies_is_parked_and_others_go_on(crew: Crew) -> None:
     poison = crew.place.jobs.submit(precompute("1-d")).id
-    last = crew.who(poison)
+    crew.signal(crew.who(poison), signal.SIGKILL)
+    assert crew.status(poison).status == "PENDING", "it ended before its worker did"
     in_dbos(crew.place, f"recovery_attempts = {MAX_STARTS}", poison)
     next_in_line = crew.place.jobs.submit(precompute("1-whole")).id
-    crew.signal(last, signal.SIGKILL)
     parked = crew.wait(poison)
     assert parked.state == "failed" and parked.error
     assert f"A jobs worker ended under this job {MAX_STARTS} times" in parked.error["detail"]

@@ -1,28 +1,12 @@
 """A worker notices that a job is no longer its own, on both databases."""
 
-from collections.abc import Iterator
-
-import pytest
-from dbos import DBOSClient, DBOSPortableJSONSerializer
+from dbos import DBOSClient
 from sqlalchemy import create_engine, text
 
 from app.contract.jobs import LoadSpec
-from app.contract.queues import APPLICATION, executor_id
+from app.contract.queues import executor_id
 from tests.jobs.place import Place
 from worker.jobs.workflows import turn
-
-
-@pytest.fixture
-def client(idle: Place) -> Iterator[DBOSClient]:
-    """A client as workers have it."""
-    client = DBOSClient(
-        system_database_url=idle.settings.jobs_url,
-        serializer=DBOSPortableJSONSerializer(),
-        application_name=APPLICATION,
-        lazy=True,
-    )
-    yield client
-    client.destroy()
 
 
 def take(place: Place, index: int, at: int) -> None:

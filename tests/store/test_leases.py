@@ -58,6 +58,29 @@ def test_a_lease_that_ran_out_goes_on_when_nobody_took_it_and_settles_anew(shelf
     assert [worker.holds for worker in leases.all_workers(shelf)] == [True]
 
 
+def test_a_clock_that_is_set_back_makes_nobody_live_for_longer(shelf: Shelf) -> None:
+    alive, _ = leases.acquire(shelf, "jobs-a-0"), leases.acquire(shelf, "jobs-b-0")
+    with shelf.write() as connection:
+        ahead = {"since": workers.c.since + 3_600, "until": workers.c.until + 3_600}
+        connection.execute(update(workers).values(ahead))
+    assert leases.renew(shelf, alive) is Standing.HELD
+    assert [worker.holds for worker in leases.all_workers(shelf)] == [True, False]
+    with shelf.write() as connection:
+        mine = update(workers).where(workers.c.name == "jobs-a-0")
+        connection.execute(mine.values(since=workers.c.since - 100))
+    assert leases.renew(shelf, alive) is Standing.SETTLED
+    assert take(shelf, "jobs-a-0", "jobs-b-0") == {"jobs-b-0"}
+
+
+def test_who_is_taken_over_has_lost_the_lease_also_when_that_goes_wrong(shelf: Shelf) -> None:
+    lease = leases.acquire(shelf, "jobs-a-0")
+    run_out(shelf, "jobs-a-0")
+    with pytest.raises(OSError), leases.taking_over(shelf, {"jobs-a-0"}):
+        raise OSError("the database is gone, and some of the jobs are in their queues")
+    assert leases.renew(shelf, lease) is Standing.TAKEN
+    assert take(shelf, "jobs-a-0") == {"jobs-a-0"}
+
+
 def test_workers_without_a_lease_are_taken_and_not_listed(shelf: Shelf) -> None:
     leases.acquire(shelf, "jobs-a-0")
     assert take(shelf, "jobs-0", "jobs-a-0") == {"jobs-0"}
@@ -114,6 +137,21 @@ def test_a_worker_that_is_being_taken_over_gets_its_next_lease_afterwards(
         assert back.is_alive()
     back.join(60)
     assert [worker.holds for worker in leases.all_workers(shelf)] == [True]
+
+
+def test_who_takes_a_name_waits_for_what_its_holder_writes(postgres_shelf: Shelf) -> None:
+    shelf = postgres_shelf
+    ours = leases.fenced(shelf, leases.acquire(shelf, "jobs-a-0"))
+    again = threading.Thread(target=leases.acquire, args=(shelf, "jobs-a-0"), daemon=True)
+    with ours.write() as connection:
+        again.start()
+        again.join(0.5)
+        assert again.is_alive()
+        connection.execute(job_progress.insert(), JOB)
+    again.join(60)
+    assert not again.is_alive()
+    with pytest.raises(leases.Lost), ours.write():
+        pass
 
 
 def test_a_worker_that_stands_still_in_a_transaction_is_cut_off(

@@ -10,6 +10,7 @@ import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
+from sqlalchemy.exc import DBAPIError
 
 import migrations
 from app.errors import Conflict, Unavailable
@@ -69,6 +70,30 @@ def test_tables_that_stay_in_use_are_told(
         connection.execute(text("SELECT 1 FROM corpora"))
         with pytest.raises(Unavailable, match="transactions on them stay open"):
             migrate(url)
+    migrate(url)
+
+
+def test_a_process_that_stands_still_while_it_migrates_is_cut_off(
+    postgres: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.store.engine.IDLE_TRANSACTION_S", 1)
+    monkeypatch.setattr("app.store.migrate.PATIENCE_S", 60.0)
+    url = postgres()
+    with pytest.raises(DBAPIError), upgrade.exclusive(url) as connection:
+        connection.execute(text("CREATE TABLE models (half INT)"))
+        migrate(url)
+        connection.execute(text("DROP TABLE models"))
+    with closing(open_shelf(url)) as shelf:
+        builders.fill(shelf)
+
+
+def test_a_process_that_migrates_for_too_long_is_told(
+    postgres: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.store.migrate.PATIENCE_S", 0.0)
+    url = postgres()
+    with upgrade.exclusive(url), pytest.raises(Unavailable, match="being changed by another"):
+        migrate(url)
     migrate(url)
 
 

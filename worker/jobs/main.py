@@ -33,6 +33,7 @@ from app.store import leases
 from app.store.engine import jobs_engine, open_shelf
 from app.store.leases import LEASE_S
 from app.store.migrate import migrate
+from worker.jobs.away import waiting_out
 from worker.jobs.catalog import keep_catalog
 from worker.jobs.job import Bench, device_of
 from worker.jobs.keeper import Keeper
@@ -137,7 +138,7 @@ def start(settings: Settings, index: int, checkpoint_seconds: float, lease_secon
     )
     shelf = open_shelf(settings.shelf_url, f"saescope {worker}", pool)
     # First: DBOS begins with what this worker left running.
-    lease = leases.acquire(shelf, worker, lease_seconds)
+    lease = waiting_out(lambda: leases.acquire(shelf, worker, lease_seconds))
     keeper = Keeper(shelf, client, lease)
     register(Bench(settings, shelf, device, checkpoint_seconds), client, keeper)
     DBOS.launch()

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 from app.contract.jobs import JobSpec
 from app.contract.queues import MAX_STARTS
 from app.errors import Problem
-from app.store.leases import Lost, fenced
+from app.store.leases import Lease, Lost, fenced
 from worker.jobs.away import outliving, told, waiting_out
 from worker.jobs.evaluate import check_evaluate, evaluate_sae
 from worker.jobs.export_job import check_export, export_evidence
@@ -65,17 +65,20 @@ def _workflow(
     def run(body: dict[str, Any]) -> dict[str, Any]:
         job_id = DBOS.workflow_id
         assert job_id is not None
-        lease = keeper.lease
+        with keeper.at_work(job_id) as lease:
+            job = begun(job_id, body, lease)
+            DBOS.run_step({"name": "check"}, _guarded, check, job)
+            result = DBOS.run_step({"name": kind}, _guarded, work, job)
+            DBOS.run_step({"name": "clean"}, _guarded, clean, job)
+            return result
+
+    def begun(job_id: str, body: dict[str, Any], lease: Lease) -> Job[Any]:
         shelf = fenced(bench.shelf, lease)
         ours = turn(client, job_id)
         is_ours = ours is not None and ours[0] == lease.worker
         report = Report(shelf, job_id, kind, lambda: is_ours and turn(client, job_id) == ours)
         spec: Any = TypeAdapter(JobSpec).validate_python(body)
-        job = Job(job_id, spec, replace(bench, shelf=shelf), report)
-        DBOS.run_step({"name": "check"}, _guarded, check, job)
-        result = DBOS.run_step({"name": kind}, _guarded, work, job)
-        DBOS.run_step({"name": "clean"}, _guarded, clean, job)
-        return result
+        return Job(job_id, spec, replace(bench, shelf=shelf), report)
 
     return run
 
