@@ -85,7 +85,7 @@ def test_training_goes_on_after_a_kill_and_ends_in_the_same_bytes(place: Place) 
     assert whole.state == "done", whole.error
     killed = place.jobs.submit(_train("1-killed", also=[{"sae": "0-killed", **relu}])).id
     steps = place.settings.data_dir / "checkpoints" / killed / "steps"
-    place.wait(killed, lambda view: view.progress > 0.3 and any(steps.glob("*")))
+    place.wait(killed, lambda view: view.progress > 0.3 and any(steps.glob("step-*")))
     place.kill_worker()
     before = place.jobs.get(killed)
     assert before.state == "running"
