@@ -44,7 +44,7 @@ def _names(folder: Path) -> frozenset[str]:
 async def asset(digest: str, name: str) -> Response:
     """A file. A page of an older version may name an older digest: it gets what there is."""
     if name not in _names(FOLDER):
-        raise NotFound("There is no such file here.")
+        raise NotFound(f"There is no file {name[:100]} here.")
     path = FOLDER / name
     kept = _FOR_EVER if digest == digest_of(FOLDER) else "no-cache"
     return FileResponse(path, headers={"Cache-Control": kept}, media_type=_TYPES[path.suffix])
