@@ -109,7 +109,8 @@ class Bodies:
 
 
 def _too_large(most: int) -> TooLarge:
-    return TooLarge(f"The body is larger than {most:,} bytes (SAESCOPE_MAX_BODY_BYTES).")
+    limit = "where no key is asked for" if most == STRANGERS_BYTES else "SAESCOPE_MAX_BODY_BYTES"
+    return TooLarge(f"The body is larger than {most:,} bytes ({limit}).")
 
 
 def _check_type(headers: Headers) -> None:

@@ -195,7 +195,7 @@ def test_a_key_has_a_quarter_of_the_streams_and_none_when_it_is_revoked(tmp_path
             assert third.status_code == 200
             keys.revoke(shelf, made["one"][0].id)
             for frame in frames:
-                assert list(frame) is not None  # it ends
+                list(frame)  # it ends, or the test runs out of time
     finally:
         server.stop()
         shelf.close()

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
 from app.contract.jobs import CorpusBundled, EvaluateSpec, LoadSpec, PrecomputeSpec
 from app.errors import Invalid, NotFound, Unavailable
 from app.store import read, write
-from app.store.tables import features, runs
 from tests.cluster.ray_cluster import PATIENCE_S, RayCluster
+from tests.jobs.crew import evidence
 from tests.jobs.place import Place
 from tests.jobs.test_precompute import CPU, go
 from tests.worker.tiny import save_model, save_sae
@@ -65,16 +64,6 @@ class Killer:
             self.killed.append(phase)
 
 
-def stored(place: Place, sae_id: str) -> list[tuple[Any, ...]]:
-    """All that is stored of a served run's features, by index."""
-    run = read.sae(place.shelf, "m", sae_id).run_id
-    number = select(runs.c.number).where(runs.c.id == run).scalar_subquery()
-    columns = [c for c in features.c if c.name not in ("id", "run")]
-    with place.shelf.read() as connection:
-        query = select(*columns).where(features.c.run == number).order_by(features.c.id)
-        return [tuple(row) for row in connection.execute(query)]
-
-
 def until(true: Callable[[], Any], what: str) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not true():
@@ -87,7 +76,7 @@ def test_evidence_is_that_of_a_local_run_though_processes_are_killed(
 ) -> None:
     spec = PrecomputeSpec(model="m", saes=SOURCES, corpus=TEXT)
     local = go(place, spec)
-    expected = {name: stored(place, name) for name in SOURCES}
+    expected = {name: evidence(place, name) for name in SOURCES}
     statistics = {name: told(place, name) for name in SOURCES}
     forget(place)
     place.settings = place.settings.model_copy(update={"ray_address": cluster.address})
@@ -97,7 +86,7 @@ def test_evidence_is_that_of_a_local_run_though_processes_are_killed(
     assert again["corpus"] == local["corpus"] and again["unchanged"] == []
     for name in SOURCES:
         assert len(expected[name]) == read.sae(place.shelf, "m", name).d_sae
-        assert stored(place, name) == expected[name]
+        assert evidence(place, name) == expected[name]
         assert told(place, name) == statistics[name]
 
 
@@ -152,7 +141,7 @@ def test_a_job_goes_on_when_it_was_cancelled_and_when_its_worker_was_killed(
     place.start_worker()
     local = place.run(spec)
     assert local.state == "done" and local.result, local.error
-    expected = stored(place, "1-a")
+    expected = evidence(place, "1-a")
     place.kill_worker()
     forget(place)
     place.env |= cluster.env | {"SAESCOPE_RAY_ADDRESS": cluster.address}
@@ -176,7 +165,7 @@ def test_a_job_goes_on_when_it_was_cancelled_and_when_its_worker_was_killed(
     assert 0 < len(before) < len(killed) < len(after)
     assert all(after[name] == number for name, number in killed.items()), "a shard was done again"
     assert done.result["corpus"] == local.result["corpus"]
-    assert stored(place, "1-a") == expected
+    assert evidence(place, "1-a") == expected
 
 
 def shards(place: Place) -> dict[str, int]:

@@ -17,6 +17,7 @@ from app.contract.jobs import CorpusBundled, JobView, LoadSpec, PrecomputeSpec, 
 from app.main import create_app
 from app.store import read
 from app.store.tables import features, runs
+from tests.jobs.crew import evidence
 from tests.jobs.place import Place, pid_exists
 
 pytestmark = [pytest.mark.xdist_group("jobs-worker"), pytest.mark.timeout(900)]
@@ -138,9 +139,9 @@ def test_precompute_goes_on_after_a_kill_and_ends_in_the_same_rows(place: Place)
     done = place.wait(killed)
     assert done.state == "done", done.error
     assert complete, "no shard was complete when the worker was killed"
-    rows = _evidence(place, "1-a")
+    rows = evidence(place, "1-a")
     assert len(rows) == 3_000
-    assert _evidence(place, "1-b") == rows
+    assert evidence(place, "1-b") == rows
 
 
 def test_a_deleted_job_leaves_nothing_to_the_next_with_its_key(place: Place) -> None:
@@ -213,13 +214,3 @@ def _committed(place: Place, job_id: str) -> int:
     query = select(func.count()).select_from(features).join(runs)
     with place.shelf.read() as connection:
         return connection.execute(query.where(runs.c.id.startswith(job_id))).scalar_one()
-
-
-def _evidence(place: Place, sae_id: str) -> list[tuple[Any, ...]]:
-    """All that is stored of the served run's features, by index."""
-    run = read.sae(place.shelf, "m", sae_id).run_id
-    number = select(runs.c.number).where(runs.c.id == run).scalar_subquery()
-    columns = [c for c in features.c if c.name not in ("id", "run")]
-    with place.shelf.read() as connection:
-        query = select(*columns).where(features.c.run == number).order_by(features.c.id)
-        return [tuple(row) for row in connection.execute(query)]
